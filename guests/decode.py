@@ -1,0 +1,254 @@
+"""Decoding from rows that look like the manual: pattern strings to fields, masks, look-up, encoder.
+
+A pattern lists the bits of an instruction from the most to the least significant, in words:
+
+    imm[11:0] rs1 000 rd 0010011          literal bits, register fields, pieces of an immediate
+    imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011
+    000 uimm[5:4|9:6|2|3] rd' 00          a 16-bit pattern; rd' is a three-bit register (x8-x15)
+    100 0 rd!=0 rs2!=0 10                 a field that must not be zero
+
+`imm` pieces form a sign-extended, `uimm` pieces a zero-extended immediate; both are the operand `imm`.
+Unlisted low bits of an immediate are zero. Owns: the pattern grammar, look-up, encoding, overlap check.
+Must not know: what any instruction means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from guests.spec import Decoded, Operands, Row
+
+MASK64 = (1 << 64) - 1
+
+# Width in bits of every field that a pattern may name without spelling out its bits.
+WIDTHS = {
+    "rd": 5, "rs1": 5, "rs2": 5, "rs3": 5, "rd'": 3, "rs1'": 3, "rs2'": 3, "rm": 3, "csr": 12,
+    "aq": 1, "rl": 1, "pred": 4, "succ": 4, "fm": 4,
+}  # fmt: skip
+_TOKEN = re.compile(r"^(?:(?P<bits>[01]+)|(?P<name>[a-z][a-z0-9]*'?)(?:\[(?P<pieces>[0-9:|]+)\])?(?:!=(?P<not>[0-9,]+))?)$")
+
+
+class PatternError(ValueError):
+    """A row's pattern or syntax is wrong; the message names the row."""
+
+
+class Piece(NamedTuple):
+    """`width` bits of the word from bit `low` become bits of the field from bit `to`."""
+
+    low: int
+    width: int
+    to: int
+
+
+class Field(NamedTuple):
+    """One operand: its name, where its bits come from, and what becomes of them."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+    signed: int  # bit width to sign-extend from, 0 for an unsigned field
+    add: int  # 8 for three-bit register fields
+    forbidden: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A parsed pattern: `word & mask == match` and the fields."""
+
+    length: int
+    mask: int
+    match: int
+    fields: tuple[Field, ...]
+
+
+@lru_cache(maxsize=None)
+def layout(pattern: str) -> Layout:
+    """Parse a pattern; raises PatternError with the offending token."""
+    tokens = []
+    total = 0
+    for text in pattern.split():
+        m = _TOKEN.match(text)
+        if m is None:
+            raise PatternError(f"pattern {pattern!r}: bad token {text!r}")
+        if m["bits"]:
+            width = len(m["bits"])
+        elif m["pieces"]:
+            width = sum(_span(p)[1] for p in m["pieces"].split("|"))
+        elif m["name"] in WIDTHS:
+            width = WIDTHS[m["name"]]
+        else:
+            raise PatternError(f"pattern {pattern!r}: unknown field {text!r}")
+        tokens.append((m, width))
+        total += width
+    if total not in (16, 32):
+        raise PatternError(f"pattern {pattern!r}: {total} bits, not 16 or 32")
+    at, mask, match = total, 0, 0
+    pieces: dict[str, list[Piece]] = {}
+    forbidden: dict[str, tuple[int, ...]] = {}
+    for m, width in tokens:
+        at -= width
+        if m["bits"]:
+            mask |= ((1 << width) - 1) << at
+            match |= int(m["bits"], 2) << at
+            continue
+        name, low = m["name"], at + width
+        spans = [_span(p) for p in m["pieces"].split("|")] if m["pieces"] else [(0, width)]
+        for to, span in spans:
+            low -= span
+            pieces.setdefault(name, []).append(Piece(low, span, to))
+        if m["not"]:
+            forbidden[name] = tuple(int(n) for n in m["not"].split(","))
+    fields = tuple(_field(name, tuple(ps), forbidden.get(name, ())) for name, ps in pieces.items())
+    if total == 32 and match & 3 != 3 or total == 16 and mask & 3 == 3 and match & 3 == 3:
+        raise PatternError(f"pattern {pattern!r}: the low two bits contradict its length")
+    return Layout(total // 8, mask, match, fields)
+
+
+def _span(text: str) -> tuple[int, int]:
+    high, _, low = text.partition(":")
+    return int(low or high), int(high) - int(low or high) + 1
+
+
+def _field(name: str, pieces: tuple[Piece, ...], forbidden: tuple[int, ...]) -> Field:
+    top = max(p.to + p.width for p in pieces)
+    operand = {"uimm": "imm"}.get(name, name.rstrip("'"))
+    return Field(operand, pieces, top if name == "imm" else 0, 8 if name.endswith("'") else 0, forbidden)
+
+
+def extract(field: Field, word: int) -> int:
+    """The field's value in `word`: unsigned, or sign-extended to 64 bits and taken unsigned."""
+    value = 0
+    for low, width, to in field.pieces:
+        value |= (word >> low & (1 << width) - 1) << to
+    if field.signed and value >> (field.signed - 1):
+        value |= MASK64 >> field.signed << field.signed
+    return value + field.add
+
+
+class Decoder:
+    """Look-up from instruction words to rows. `sink` is the slot that a write to register 0 goes to.
+
+    Decoding is by word alone, so its memo never goes stale when guest code changes.
+    """
+
+    MEMO = 1 << 16  # words remembered; a program has far fewer distinct ones
+
+    def __init__(self, rows: Iterable[Row], sink: int) -> None:
+        self.rows: Sequence[Row] = tuple(rows)
+        self._sink = sink
+        self._memo: dict[int, Decoded | None] = {}
+        self._buckets: dict[int, list[tuple[int, int, Row, Layout]]] = {}
+        for row in self.rows:
+            shape = layout(row.pattern)
+            for key in _keys(shape):
+                self._buckets.setdefault(key, []).append((shape.mask, shape.match, row, shape))
+        for bucket in self._buckets.values():
+            bucket.sort(key=lambda entry: -entry[0].bit_count())
+
+    def __call__(self, word: int) -> Decoded | None:
+        """Decode one parcel (16 bits) or word (32 bits, low bits 11); None is an illegal instruction."""
+        try:
+            return self._memo[word]
+        except KeyError:
+            decoded = self.look_up(word)
+            if len(self._memo) >= self.MEMO:
+                self._memo.clear()
+            self._memo[word] = decoded
+            return decoded
+
+    def look_up(self, word: int) -> Decoded | None:
+        """Decode without the memo."""
+        for mask, match, row, shape in self._buckets.get(_key(word), ()):
+            if word & mask != match:
+                continue
+            operands = self._operands(row, shape, word)
+            if operands is None:
+                continue
+            if row.body is None or row.legal is not None and not row.legal(operands):
+                return None
+            treat = row.treat_of(operands) if row.treat_of else row.treat
+            ends = row.ends_block_of(operands) if row.ends_block_of else row.ends_block
+            return Decoded(row, operands, shape.length, word, treat, ends)
+        return None
+
+    def _operands(self, row: Row, shape: Layout, word: int) -> Operands | None:
+        operands = Operands()
+        for field in shape.fields:
+            value = extract(field, word)
+            if value in field.forbidden:
+                return None
+            setattr(operands, field.name, value)
+        for name, value in row.fixed:
+            setattr(operands, name, getattr(operands, value) if isinstance(value, str) else value)
+        if row.writes == "x" and operands.rd == 0:
+            operands.rd = self._sink
+        return operands
+
+
+def _keys(shape: Layout) -> list[int]:
+    """Every bucket that a pattern can fall into."""
+    bits = [1 << b for b in range(16) if _KEY >> b & 1]
+    free = [b for b in bits if not shape.mask & b]
+    keys = [shape.match & _KEY]
+    for b in free:
+        keys += [k | b for k in keys]
+    return keys
+
+
+_KEY = 0b1110_0000_0111_1111  # opcode, funct3 of a compressed word (bits 15:13) and the low seven bits
+
+
+def _key(word: int) -> int:
+    return word & _KEY
+
+
+def encode(row: Row, **values: int) -> int:
+    """The instruction word of a row with these field values (register numbers and signed immediates).
+
+    Raises PatternError when a value does not fit its field, is forbidden there, or a field is missing.
+    """
+    shape = layout(row.pattern)
+    word = shape.match
+    for field in shape.fields:
+        if field.name not in values:
+            raise PatternError(f"{row.name}: no value for {field.name}")
+        value = values[field.name]
+        raw = value - field.add
+        taken = 0
+        for low, width, to in field.pieces:
+            taken |= ((1 << width) - 1) << to
+            word |= (raw >> to & (1 << width) - 1) << low
+        if (extract(field, word) - (value & MASK64)) & MASK64 or extract(field, word) in field.forbidden:
+            raise PatternError(f"{row.name}: {field.name}={value} cannot be encoded")
+    return word
+
+
+def overlaps(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Pairs of rows that can both match one word, neither being the more specific of the two.
+
+    A row whose fixed bits contain all of the other's is a special case of it and wins; so does a row
+    whose forbidden values exclude the other. Anything else is a mistake in the table.
+    """
+    found = []
+    shapes = [(row, layout(row.pattern)) for row in rows]
+    for i, (a, x) in enumerate(shapes):
+        for b, y in shapes[i + 1 :]:
+            if x.length != y.length or (x.match ^ y.match) & x.mask & y.mask:
+                continue
+            if _excludes(x, y) or _excludes(y, x):
+                continue
+            if x.mask == y.mask or (x.mask & y.mask) not in (x.mask, y.mask):
+                found.append((a.name, b.name))
+    return found
+
+
+def _excludes(x: Layout, y: Layout) -> bool:
+    """Whether a forbidden value of x is all that y can have there."""
+    for field in x.fields:
+        bits = sum(((1 << p.width) - 1) << p.low for p in field.pieces)
+        if bits & ~y.mask == 0 and extract(field, y.match) in field.forbidden:
+            return True
+    return False

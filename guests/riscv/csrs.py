@@ -1,0 +1,92 @@
+"""Control and status registers as one table: number, name, class, and how bodies read and write them.
+
+Owns: the user-level CSRs (Unprivileged ISA 8, 11.2; Privileged ISA 2.2). Must not know: engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from guests.riscv.registers import FFLAGS, FRM
+from guests.spec import Operands, Treat
+
+TICKS = 100  # retired instructions a tick of `time` in virtual time: 10 MHz at one instruction a ns
+
+
+class Csr(NamedTuple):
+    """One CSR. `write` is None where it is read-only (its number says so as well: bits 11:10 are 11)."""
+
+    number: int
+    name: str
+    treat: Treat
+    read: Callable[[Any], Any]
+    write: Callable[[Any, Any], None] | None
+    ends_block: bool  # whether an instruction that writes it ends the architectural block
+
+
+def read_fflags(m):
+    """What bodies raised and what the host accrued since."""
+    return m.or_(m.s[FFLAGS], m.host_flags())
+
+
+def write_fflags(m, value):
+    m.s[FFLAGS] = m.and_(value, 31)
+    m.clear_host_flags()
+
+
+def read_frm(m):
+    return m.s[FRM]
+
+
+def write_frm(m, value):
+    mode = m.and_(value, 7)
+    m.s[FRM] = mode
+    m.set_host_rounding(mode)
+
+
+def read_fcsr(m):
+    return m.or_(m.shl(read_frm(m), 5), read_fflags(m))
+
+
+def write_fcsr(m, value):
+    write_fflags(m, value)
+    write_frm(m, m.shr(value, 5))
+
+
+def read_counter(m):
+    return m.instret()
+
+
+def read_time(m):
+    return m.wall_clock()
+
+
+CSRS = {
+    csr.number: csr
+    for csr in (
+        Csr(0x001, "fflags", Treat.INLINE, read_fflags, write_fflags, False),
+        Csr(0x002, "frm", Treat.INLINE, read_frm, write_frm, False),
+        Csr(0x003, "fcsr", Treat.INLINE, read_fcsr, write_fcsr, False),
+        Csr(0xC00, "cycle", Treat.INLINE, read_counter, None, False),
+        Csr(0xC01, "time", Treat.CALLOUT, read_time, None, False),
+        Csr(0xC02, "instret", Treat.INLINE, read_counter, None, False),
+    )
+}
+EXTENSION = {0x001: "f", 0x002: "f", 0x003: "f", 0xC00: "zicntr", 0xC01: "zicntr", 0xC02: "zicntr"}
+
+
+def readable(o: Operands) -> bool:
+    return o.csr in CSRS
+
+
+def writable(o: Operands) -> bool:
+    return o.csr in CSRS and CSRS[o.csr].write is not None
+
+
+def treat_of(o: Operands) -> Treat:
+    return CSRS[o.csr].treat
+
+
+def write_ends_block(o: Operands) -> bool:
+    return CSRS[o.csr].ends_block

@@ -1,0 +1,119 @@
+"""ISA strings in the manual's naming (Unprivileged ISA, chapter on naming), and the guest they select.
+
+Owns: which extensions exist here, and building a `Guest` from a string such as `rv64gc` or
+`rv64imafdc_zicsr_zifencei_zicntr`. Must not know: what an instruction does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+from guests.decode import Decoder
+from guests.riscv import csrs, disasm, registers, traps
+from guests.riscv.rv64a import A
+from guests.riscv.rv64d import D
+from guests.riscv.rv64f import F
+from guests.riscv.rv64i import I
+from guests.riscv.rv64m import M
+from guests.riscv.rvc import C
+from guests.riscv.zicsr import ZICSR
+from guests.riscv.zifencei import ZIFENCEI
+from guests.spec import Guest, Operands, Row
+
+DEFAULT = "rv64gc_zicntr"
+EXTENSIONS = (I, M, A, F, D, C, ZICSR, ZIFENCEI)
+NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr"})
+IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",)}
+GENERAL = ("i", "m", "a", "f", "d", "zicsr", "zifencei")  # what the letter G stands for
+
+
+class UnknownIsa(ValueError):
+    """The ISA string is malformed or names an extension that is not implemented; the message says which."""
+
+
+def parse(text: str) -> frozenset[str]:
+    """The extensions that an ISA string names, with those they imply."""
+    lower = text.lower()
+    m = re.fullmatch(r"rv64([a-y]+)((?:_?z[a-z]+)?(?:_z[a-z0-9]+)*)", lower)
+    if m is None:
+        raise UnknownIsa(f"ISA string {text!r} is not of the form rv64imafdc_zicsr_...")
+    names = [*m[1], *(n for n in m[2].split("_") if n)]
+    if names[0] not in "ig":
+        raise UnknownIsa(f"ISA string {text!r} must begin with rv64i or rv64g")
+    found: set[str] = set()
+    for name in names:
+        for one in GENERAL if name == "g" else (name,):
+            if one not in NAMES:
+                raise UnknownIsa(f"ISA string {text!r}: extension {one!r} is not implemented (known: {known()})")
+            found.add(one)
+            found.update(IMPLIES.get(one, ()))
+    if "f" in found:
+        found.add("zicsr")
+    return frozenset(found)
+
+
+def known() -> str:
+    """The implemented extensions, for messages."""
+    return " ".join(sorted(NAMES, key=lambda n: (len(n) > 1, n)))
+
+
+def rows(features: frozenset[str]) -> list[Row]:
+    """Every row whose extensions are all present."""
+    present = []
+    for extension in EXTENSIONS:
+        for row in extension.rows:
+            if row.requires <= features:
+                present.append(_limited(row, features) if row.extension == "zicsr" else row)
+    return present
+
+
+def _limited(row: Row, features: frozenset[str]) -> Row:
+    """A CSR row that knows only the CSRs of the extensions present."""
+    legal = row.legal
+    assert legal is not None
+
+    def both(o: Operands) -> bool:
+        return csrs.EXTENSION.get(o.csr) in features and legal(o)
+
+    return replace(row, legal=both)
+
+
+@lru_cache(maxsize=None)
+def guest(isa: str = DEFAULT) -> Guest:
+    """The RISC-V guest with the extensions of an ISA string; raises UnknownIsa."""
+    from guests.riscv import linux
+
+    features = parse(isa)
+    table = rows(features)
+    return Guest(
+        name="riscv64",
+        isa=isa,
+        registers=registers.REGISTERS,
+        slots=registers.SLOTS,
+        decode=Decoder(table, registers.SINK),
+        rows=table,
+        disassemble=disasm.text,
+        link=registers.link,
+        flags_slot=registers.FFLAGS,
+        rounding_slot=registers.FRM,
+        zero_slot=registers.X,
+        sink_slot=registers.SINK,
+        stack_slot=registers.X + 2,
+        syscall_cause=traps.USER_ECALL,
+        illegal_cause=traps.ILLEGAL_INSTRUCTION,
+        breakpoint_cause=traps.BREAKPOINT,
+        fetch_misaligned_cause=traps.FETCH_MISALIGNED,
+        fault_causes=traps.FAULTS,
+        align=2 if "c" in features else 4,
+        trap_names=traps.NAMES,
+        syscall_length=4,
+        signals=traps.SIGNALS,
+        hot_slots=registers.HOT,
+        reset_on_trap=(registers.RESERVED_SIZE,),
+        linux=linux,
+        elf_machine=243,
+        features=features,
+        ticks=csrs.TICKS,
+    )

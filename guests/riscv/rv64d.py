@@ -1,0 +1,8 @@
+"""The D extension: double precision (Unprivileged ISA 21). Rows and bodies come from `fp.extension`."""
+
+from guests.riscv.fp import D as DOUBLE
+from guests.riscv.fp import S, conversion, extension
+
+D = extension(DOUBLE)
+conversion(D, S, DOUBLE)
+conversion(D, DOUBLE, S)

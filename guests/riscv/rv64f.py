@@ -1,0 +1,5 @@
+"""The F extension: single precision (Unprivileged ISA 20). Rows and bodies come from `fp.extension`."""
+
+from guests.riscv.fp import S, extension
+
+F = extension(S)

@@ -1,0 +1,39 @@
+"""Synchronous exception causes (RISC-V Privileged ISA, table of mcause values).
+
+Owns: the numbers and their names. Must not know: what a trap does.
+"""
+
+FETCH_MISALIGNED = 0
+FETCH_FAULT = 1
+ILLEGAL_INSTRUCTION = 2
+BREAKPOINT = 3
+LOAD_MISALIGNED = 4
+LOAD_FAULT = 5
+STORE_MISALIGNED = 6
+STORE_FAULT = 7
+USER_ECALL = 8
+FETCH_PAGE_FAULT = 12
+LOAD_PAGE_FAULT = 13
+STORE_PAGE_FAULT = 15
+
+NAMES = {
+    FETCH_MISALIGNED: "instruction address misaligned",
+    FETCH_FAULT: "instruction access fault",
+    ILLEGAL_INSTRUCTION: "illegal instruction",
+    BREAKPOINT: "breakpoint",
+    LOAD_MISALIGNED: "load address misaligned",
+    LOAD_FAULT: "load access fault",
+    STORE_MISALIGNED: "store/AMO address misaligned",
+    STORE_FAULT: "store/AMO access fault",
+    USER_ECALL: "environment call from U-mode",
+    FETCH_PAGE_FAULT: "instruction page fault",
+    LOAD_PAGE_FAULT: "load page fault",
+    STORE_PAGE_FAULT: "store/AMO page fault",
+}
+FAULTS = {"load": LOAD_PAGE_FAULT, "store": STORE_PAGE_FAULT, "fetch": FETCH_PAGE_FAULT}
+# What Linux sends to a process for each (arch/riscv: traps and page faults): SIGILL, SIGTRAP, SIGBUS, SIGSEGV.
+SIGNALS = {
+    FETCH_MISALIGNED: 7, FETCH_FAULT: 11, ILLEGAL_INSTRUCTION: 4, BREAKPOINT: 5, LOAD_MISALIGNED: 7,
+    LOAD_FAULT: 11, STORE_MISALIGNED: 7, STORE_FAULT: 11,
+    FETCH_PAGE_FAULT: 11, LOAD_PAGE_FAULT: 11, STORE_PAGE_FAULT: 11,
+}  # fmt: skip

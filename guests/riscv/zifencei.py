@@ -1,0 +1,13 @@
+"""Zifencei: instruction-fetch fence (Unprivileged ISA 7)."""
+
+from __future__ import annotations
+
+from guests.riscv.table import Extension
+from guests.spec import Treat
+
+ZIFENCEI = Extension("zifencei", "Unprivileged ISA 7: Zifencei")
+
+
+@ZIFENCEI.insn("fence.i", "imm[11:0] rs1 001 rd 0001111", treat=Treat.CALLOUT, ends_block=True)
+def fence_i(m, o):
+    m.fence_code()

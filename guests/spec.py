@@ -1,0 +1,149 @@
+"""What a guest architecture is, as plain data: the whole contract between `guests/<arch>` and `dbt`.
+
+Owns: the types `Row`, `Decoded`, `Register`, `Guest` and the exception `Trap`.
+Must not know: any particular architecture, LLVM, caches, or who runs the bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class Treat(Enum):
+    """How the translator treats an instruction: the classes of a classical binary translator.
+
+    IDENT   lowers to IR that touches general registers and memory only.
+    INLINE  lowers to IR that edits other virtual CPU state in place (a CSR, the flags).
+    CALLOUT leaves translated code; the monitor executes it (by the reference body).
+    """
+
+    IDENT = "ident"
+    INLINE = "inline"
+    CALLOUT = "callout"
+
+
+class Trap(Exception):
+    """A synchronous trap: `cause` in the guest's own numbering, `value` what the trap-value CSR would hold.
+
+    The instruction that raised it has had no effect and is not counted as retired.
+    """
+
+    def __init__(self, cause: int, value: int = 0) -> None:
+        super().__init__(cause, value)
+        self.cause = cause
+        self.value = value
+
+
+class IllegalInstruction(Exception):
+    """The word is not an instruction here and now; the engine turns it into the guest's trap."""
+
+
+class Operands:
+    """The operand fields of one decoded instruction, by the names its row gives them.
+
+    Register fields are slot numbers of their file (a write to a hard-wired zero register is the sink
+    slot); immediates are 64-bit unsigned integers, sign-extended already. Absent fields are absent.
+    """
+
+    __slots__ = ("rd", "rs1", "rs2", "rs3", "imm", "csr", "rm", "aq", "rl", "pred", "succ", "fm")
+    rd: int
+    rs1: int
+    rs2: int
+    rs3: int
+    imm: int
+    csr: int
+    rm: int
+    aq: int
+    rl: int
+    pred: int
+    succ: int
+    fm: int
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{n}={getattr(self, n):#x}" for n in self.__slots__ if hasattr(self, n))
+
+
+Body = Callable[[Any, Operands], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One instruction of the manual: its bit pattern, the columns the engine asks for, and its meaning.
+
+    `syntax` is the operand part of the assembly text, with field names in braces of `guests.decode`'s
+    printer. `body` is None for a row that is known and not done yet: it decodes to illegal instruction.
+    """
+
+    name: str
+    pattern: str
+    syntax: str
+    extension: str
+    requires: frozenset[str]  # every extension that must be present
+    body: Body | None
+    treat: Treat = Treat.IDENT
+    ends_block: bool = False
+    may_trap: bool = False
+    manual: str = ""
+    writes: str = ""  # "x" where `rd` is an integer register, "f" where it is a floating-point one
+    fixed: tuple[tuple[str, int | str], ...] = ()  # operand fields a compressed form fixes or copies
+    treat_of: Callable[[Operands], Treat] | None = None  # where the class depends on a static field
+    ends_block_of: Callable[[Operands], bool] | None = None
+    legal: Callable[[Operands], bool] | None = None  # static fields that decode to illegal instruction
+
+
+class Decoded(NamedTuple):
+    """One instruction word, decoded: independent of its address."""
+
+    row: Row
+    operands: Operands
+    length: int
+    word: int
+    treat: Treat
+    ends_block: bool
+
+
+@dataclass(frozen=True)
+class Register:
+    """One 64-bit slot of the CPU state. `slot` is its index; `kind` groups registers for dumps."""
+
+    name: str
+    slot: int
+    kind: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest architecture: everything `dbt` needs to know, as one value."""
+
+    name: str
+    isa: str
+    registers: Sequence[Register]
+    slots: int
+    decode: Callable[[int], Decoded | None]
+    rows: Sequence[Row]
+    disassemble: Callable[[Decoded, int], str]
+    link: Callable[[Any], None]  # gives a domain the architecture's own vocabulary (files, csrs)
+    flags_slot: int  # accrued floating-point exceptions, in `ir.fp` bits
+    rounding_slot: int  # dynamic rounding mode, in `ir.fp` numbering
+    zero_slot: int
+    sink_slot: int
+    stack_slot: int
+    syscall_cause: int
+    illegal_cause: int
+    breakpoint_cause: int
+    fetch_misaligned_cause: int
+    syscall_length: int  # bytes of the system call instruction
+    signals: dict[int, int]  # cause -> the signal that Linux sends for it
+    ticks: int  # retired instructions a tick of the guest's clock register in virtual time
+    hot_slots: tuple[int, ...] = ()  # registers most worth keeping in host registers, best first
+    reset_on_trap: tuple[int, ...] = ()  # slots that every trap sets to 0
+    fault_causes: dict[str, int] = field(default_factory=dict)  # "load" / "store" / "fetch" -> cause
+    align: int = 2  # instruction alignment in bytes
+    trap_names: dict[int, str] = field(default_factory=dict)
+    linux: Any = None  # the guest's Linux ABI, as data
+    elf_machine: int = 0
+    features: frozenset[str] = frozenset()
