@@ -1,0 +1,22 @@
+"""A translation: where its host code is, and what it was made from.
+
+Owns: the record. Must not know: how it was made, who links to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Key = tuple[int, bool]  # guest address, whether it is entered at an architectural boundary
+
+
+@dataclass(eq=False)
+class Translation:
+    """One block of host code. `exits` maps each exit slot's displacement to the key it leads to."""
+
+    key: Key
+    end: int  # guest address after the last byte it was made from
+    entry: int  # host address
+    size: int  # bytes of host code
+    instructions: int  # guest instructions
+    exits: dict[int, Key] = field(default_factory=dict)

@@ -1,0 +1,119 @@
+"""LLVM IR text in, code bytes out: the only module that imports llvmlite.
+
+The object file is taken apart here: the bytes of .text, where each function begins, the closed list of
+relocations that our loader applies, and the table of accesses that may fault. Anything else in the object
+(a constant pool, a call) is refused, for such code could not be moved or kept.
+Owns: LLVM. Must not know: what the functions mean, where the code will live.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+
+
+class CodegenError(RuntimeError):
+    """LLVM refused the text, or made an object that our loader cannot place."""
+
+
+class Relocation(NamedTuple):
+    """A 32-bit field at `offset` of the code that takes the value of `symbol` plus `addend`."""
+
+    offset: int
+    symbol: str
+    addend: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """Position-independent machine code of one module."""
+
+    text: bytes
+    functions: dict[str, tuple[int, int]]  # name -> (offset, size)
+    relocations: tuple[Relocation, ...]
+    faults: tuple[tuple[int, int], ...]  # (offset of the access, offset of its landing)
+
+
+_R_X86_64_PC32, _R_X86_64_32, _R_X86_64_32S = 2, 10, 11
+
+
+class Compiler:
+    """One LLVM target machine. `optimisation` is its code-generation level, 0 to 3."""
+
+    def __init__(self, triple: str, optimisation: int = 1) -> None:
+        llvm.set_option("", "-enable-tail-merge=false")  # every exit jumps for itself: better predicted
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()
+        self.cpu = llvm.get_host_cpu_name()
+        self.features = llvm.get_host_cpu_features()
+        self.machine = llvm.Target.from_triple(triple).create_target_machine(
+            cpu=self.cpu, features=self.features.flatten(), opt=optimisation, reloc="static", codemodel="small"
+        )
+
+    def has(self, feature: str) -> bool:
+        """Whether the host CPU has this feature, by LLVM's name."""
+        return bool(self.features.get(feature))
+
+    def compile(self, text: str, check: bool = False) -> Code:
+        """Compile a module; `check` runs LLVM's verifier first. Raises CodegenError."""
+        try:
+            module = llvm.parse_assembly(text, llvm.create_context())
+            if check:
+                module.verify()
+        except RuntimeError as error:
+            raise CodegenError(str(error)) from error
+        return read_object(self.machine.emit_object(module))
+
+
+def read_object(data: bytes) -> Code:
+    """Take an ELF relocatable object apart; raises CodegenError for what we cannot place."""
+    sections_at, = struct.unpack_from("<Q", data, 40)
+    count, names_index = struct.unpack_from("<HH", data, 60)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + 64 * i) for i in range(count)]
+    strings = sections[names_index]
+
+    def string(table: tuple[int, ...], at: int) -> str:
+        start = table[4] + at
+        return data[start : data.index(0, start)].decode()
+
+    def body(section: tuple[int, ...]) -> bytes:
+        return data[section[4] : section[4] + section[5]]
+
+    named = {string(strings, s[0]): (i, s) for i, s in enumerate(sections)}
+    text_index, text = named[".text"]
+    symtab = named[".symtab"][1]
+    symbol_names = sections[symtab[6]]
+    symbols = [struct.unpack_from("<IBBHQQ", data, symtab[4] + 24 * i) for i in range(symtab[5] // 24)]
+    for name, (_, section) in named.items():
+        if name.startswith((".rodata", ".data", ".bss", ".ltext", ".lrodata", ".text.")) and section[5]:
+            raise CodegenError(f"the object has a section {name}, which cannot be placed")
+    functions = {
+        string(symbol_names, s[0]): (s[4], s[5]) for s in symbols if s[1] & 15 == 2 and s[3] == text_index
+    }
+    relocations = []
+    for offset, info, addend in _relocations(data, named.get(".rela.text")):
+        kind, symbol = info & 0xFFFFFFFF, symbols[info >> 32]
+        name = string(symbol_names, symbol[0])
+        if kind not in (_R_X86_64_32, _R_X86_64_32S) or symbol[3] != 0:
+            raise CodegenError(f"the object has a relocation of type {kind} to {name or 'a section'}")
+        relocations.append(Relocation(offset, name, addend))
+    ends = []
+    for offset, info, addend in _relocations(data, named.get(".rela.ext")):
+        if info & 0xFFFFFFFF != _R_X86_64_PC32 or symbols[info >> 32][3] != text_index:
+            raise CodegenError("the object's fault table is not relative to its code")
+        ends.append((offset, symbols[info >> 32][4] + addend))
+    ends.sort()
+    table = [target for _, target in ends]
+    faults = tuple(zip(table[::2], table[1::2]))
+    return Code(body(text), functions, tuple(relocations), faults)
+
+
+def _relocations(data: bytes, entry: tuple[int, tuple[int, ...]] | None) -> list[tuple[int, int, int]]:
+    if entry is None:
+        return []
+    section = entry[1]
+    return [struct.unpack_from("<QQq", data, section[4] + 24 * i) for i in range(section[5] // 24)]

@@ -1,0 +1,170 @@
+"""The translating engine: the run loop around translated code.
+
+Translated code never calls Python. Whatever needs the monitor leaves with a reason, is handled here and
+entered again; between, blocks chain natively. Both engines have one interface (`run`, `step`, `Stop`),
+one boundary rule and one state, so that one can go on where the other stopped.
+Owns: dispatch, slices, what each way out means. Must not know: how code is made, Linux, any guest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.arena import Arena, ArenaFull
+from dbt.block import Key, Translation
+from dbt.cache import SlotsExhausted, TranslationCache
+from dbt.codegen import Compiler
+from dbt.hosts.select import host
+from dbt.memory import AddressSpace, page_down, page_up
+from dbt.native import FaultHandler, Runtime
+from dbt.reference import LIMIT as AT_LIMIT
+from dbt.reference import Reference, Stop
+from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, INLINE, LEAVE, LIMIT, MEMORY, PC, SLICE, State
+from dbt.translate import Options, Translator
+from guests.spec import Treat
+from ir.llvm import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
+
+MASK = (1 << 64) - 1
+
+
+class Translated:
+    """The engine. `poll`, when set, is called between slices (16 M instructions); if true, `run` returns."""
+
+    name = "translated"
+
+    def __init__(
+        self, state: State, space: AddressSpace, wall_clock: Callable[[], int], options: Options | None = None
+    ) -> None:
+        self.options = options or Options()
+        self.state = state
+        self.space = space
+        self.monitor = Reference(state, space, wall_clock)
+        self.monitor.domain.code_fences.append(self.flush)
+        self.compiler = _compiler(self.options.optimisation)
+        self.arena = Arena()
+        self.translator = Translator(state.guest, space, self.compiler, self.arena, self.options)
+        self.runtime = Runtime(self.compiler, self.arena, self.translator.target, 8 * state.guest.flags_slot)
+        self.faults = FaultHandler.get(self.compiler)
+        self._row = self.faults.add(self.arena)
+        self.cache = TranslationCache(state, self.runtime.leave)
+        self.poll: Callable[[], bool] | None = None
+        self.entries = 0  # times Python entered translated code
+        self.exits = dict.fromkeys(("late", "unlinked", "miss", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
+        self.stepped = 0  # instructions that the monitor executed, callouts and slow paths together
+        state.words[MEMORY] = space.base
+        state.words[LEAVE] = self.runtime.leave
+        space.watchers.append(self._changed)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """To be called before running after foreign code may have taken the fault signals."""
+        self.faults.install()
+
+    def close(self) -> None:
+        """Stop serving the arena's faults; the engine must not run afterwards."""
+        self.faults.remove(self._row)
+        if self._changed in self.space.watchers:
+            self.space.watchers.remove(self._changed)
+
+    @property
+    def classes(self) -> dict[Treat, int]:
+        """Instructions retired by class, in translated code and in the monitor."""
+        counts = dict(self.monitor.classes)
+        inline = self.state.words[INLINE]
+        counts[Treat.INLINE] += inline
+        counts[Treat.IDENT] = self.state.count - counts[Treat.INLINE] - counts[Treat.CALLOUT]
+        return counts
+
+    # --- running ------------------------------------------------------------------------------------
+
+    def run(self, until: int) -> Stop:
+        """Run to the first boundary at which the count is at least `until`, or to a trap."""
+        state, words, enter = self.state, self.state.words, self.runtime.enter
+        address, exits = state.address, self.exits
+        while state.mid_block or state.count < until:
+            translation = self._find((state.pc, not state.mid_block))
+            while True:  # from one indirect jump to the next, without the checks above
+                left = max(min(until - state.count, SLICE), -1)
+                words[LIMIT] = state.count + left
+                words[BUDGET] = left << BUDGET_SHIFT & MASK
+                self.entries += 1
+                enter(address, translation.entry)
+                budget = words[BUDGET]
+                budget -= (budget >> 63) << 64
+                left = budget >> BUDGET_SHIFT
+                state.blocks += budget & BUDGET_UNIT - 1
+                state.count = words[LIMIT] - left
+                via = words[EXIT]
+                if via != MISS:
+                    break
+                exits["miss"] += 1
+                state.mid_block = False
+                pc = words[PC]
+                translation = self._find((pc, True))
+                self.cache.remember_jump(pc, translation.entry)
+            kind = via & 7 if via < 256 else 0
+            if kind == LATE:
+                exits["late"] += 1
+                state.mid_block = False
+                if self.poll is not None and self.poll():
+                    state.pc = words[PC]
+                    return AT_LIMIT
+            elif kind == SIDE or kind == CALLOUT:
+                if kind == CALLOUT:
+                    exits["callout"] += 1
+                else:
+                    exits[f"side: {SIDE_REASONS[via >> 3]}"] += 1
+                state.mid_block = True
+                self.stepped += 1
+                stop = self.monitor.step()
+                if stop.trap:
+                    return stop
+            else:
+                exits["unlinked"] += 1
+                state.pc, boundary = self.cache.target(via)
+                state.mid_block = not boundary
+        return AT_LIMIT
+
+    def step(self) -> Stop:
+        """Execute exactly one instruction, in the monitor."""
+        return self.monitor.step()
+
+    # --- translations -------------------------------------------------------------------------------
+
+    def _find(self, key: Key) -> Translation:
+        """The translation of `key`, made now if need be."""
+        found = self.cache.get(key)
+        return found or self._translate(key)
+
+    def _translate(self, key: Key) -> Translation:
+        for _ in range(2):
+            try:
+                made = self.translator.translate(key, self.cache.__contains__, self.cache.allocate)
+                break
+            except (ArenaFull, SlotsExhausted):
+                self.flush()
+        else:
+            raise ArenaFull(f"the block at {key[0]:#x} does not fit an empty arena")
+        for translation in made:
+            self.cache.insert(translation)
+            self.space.watch(page_down(translation.key[0]), translation.end)
+        return made[0]
+
+    def flush(self) -> None:
+        """Drop every translation."""
+        self.cache.clear()
+        self.arena.clear()
+
+    def _changed(self, start: int, end: int) -> None:
+        """Guest memory changed. The pages are no longer watched, so all that was made from them goes."""
+        self.cache.invalidate(page_down(start), page_up(end))
+
+
+_compilers: dict[int, Compiler] = {}
+
+
+def _compiler(optimisation: int) -> Compiler:
+    """One LLVM target machine for each level in a process: they hold no state of ours."""
+    if optimisation not in _compilers:
+        _compilers[optimisation] = Compiler(host().triple, optimisation)
+    return _compilers[optimisation]

@@ -1,0 +1,1 @@
+"""What depends on the host, as data: one module a host."""

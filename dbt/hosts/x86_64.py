@@ -1,0 +1,43 @@
+"""x86-64: assembly templates, the SSE control register, signal context. Tested on Linux.
+
+Owns: facts of the host (Intel SDM 1, 10.2.3 for MXCSR; the System V ABI's ucontext). Must not know: guests.
+"""
+
+from __future__ import annotations
+
+from ir.llvm import Host
+
+# One line of the fault table: (access, landing) as displacements from the entry's own fields.
+_ENTRY = r"\0A.pushsection .ext,\22\22\0A.long 1b-., ${2:l}-.\0A.popsection"
+
+X86_64 = Host(
+    name="x86-64",
+    triple="x86_64-unknown-linux-gnu",
+    pinned=7,  # preserve_nonecc keeps 11 integer arguments in registers; four are the engine's
+    loads={
+        (1, False): "1: movzbl $1, ${0:k}",
+        (1, True): "1: movsbq $1, $0",
+        (2, False): "1: movzwl $1, ${0:k}",
+        (2, True): "1: movswq $1, $0",
+        (4, False): "1: movl $1, ${0:k}",
+        (4, True): "1: movslq $1, $0",
+        (8, False): "1: movq $1, $0",
+    },
+    stores={1: "1: movb ${1:b}, $0", 2: "1: movw ${1:w}, $0", 4: "1: movl ${1:k}, $0", 8: "1: movq $1, $0"},
+    load_constraint="=r,*m,!i",
+    store_constraint="=*m,r,!i",
+    fault_entry=_ENTRY,
+    read_control="llvm.x86.sse.stmxcsr",
+    write_control="llvm.x86.sse.ldmxcsr",
+    control=0x1F80,  # all exceptions masked, round to nearest, no flags, no flush-to-zero
+    flag_bits=(5, 4, 3, 2, 0),  # inexact, underflow, overflow, divide by zero, invalid; denormal (1) is left out
+    rounding_codes=(0, 3, 1, 2),  # nearest, towards zero, down, up
+    rounding_shift=13,
+    to_int={32: "cvtss2si $1, $0", 64: "cvtsd2si $1, $0"},
+    to_int_constraint="=r,x",
+    fused=True,
+)
+
+FEATURE_FUSED = "fma"  # the CPU feature without which fused multiply-add is not a host instruction
+UCONTEXT_PC = 168  # byte offset of the program counter in ucontext_t
+SIGACTION = (0, 8, 136, 152)  # byte offsets in libc's struct sigaction: handler, mask, flags; its size

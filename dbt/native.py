@@ -1,0 +1,204 @@
+"""The few functions of host code that are not translations: the way in, the way out, the fault handler.
+
+    enter(state, code)   C calling convention: loads the budget, pinned registers and the floating-point
+                         environment from the CPU state, calls translated code, and on return merges the
+                         host's floating-point flags and restores the host's environment
+    leave                where translated code goes to return to the run loop
+    handler              the process's SIGSEGV and SIGBUS action: a fault of a guest access resumes at its
+                         landing; any other fault is given back to whoever handled the signal before
+
+Owns: these functions and the signal action. Must not know: guests, blocks, what exits mean.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import signal
+from collections.abc import Callable
+
+from dbt.arena import Arena
+from dbt.codegen import Compiler
+from dbt.hosts import x86_64
+from dbt.state import BUDGET, EXIT, MEMORY
+from ir.llvm import Target, flag_lines, rounding_code
+
+_libc = ctypes.CDLL(None, use_errno=True)
+ARENAS = 64  # arenas alive at once in a process
+
+
+class _Text:
+    """Collects LLVM instructions with fresh names."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def put(self, line: str) -> None:
+        self.lines.append(" " + line)
+
+    def let(self, expression: str, hint: str = "v") -> str:
+        name = f"%{hint}{len(self.lines)}"
+        self.put(f"{name} = {expression}")
+        return name
+
+    def field(self, offset: int) -> str:
+        return self.let(f"getelementptr i8, ptr %s, i64 {offset}", "a")
+
+    def load(self, offset: int, kind: str = "i64") -> str:
+        return self.let(f"load {kind}, ptr {self.field(offset)}")
+
+    def store(self, value: str, offset: int) -> None:
+        self.put(f"store i64 {value}, ptr {self.field(offset)}")
+
+
+def runtime_text(target: Target, flags: int) -> str:
+    """The module of `enter` and `leave`. `flags` is the byte offset of the guest's accrued flags."""
+    host = target.host
+    pinned = [f"%p{i}" for i in range(len(target.pinned))]
+    t = _Text()
+    t.put("%saved = alloca i32")
+    t.put("%now = alloca i32")
+    t.put(f"call void @{host.read_control}(ptr %saved)")
+    code = rounding_code(host, t.load(target.rounding_slot), t.let)
+    t.put(f"store i32 {t.let(f'or i32 {code}, {host.control}')}, ptr %now")
+    t.put(f"call void @{host.write_control}(ptr %now)")
+    values = [f"i64 {t.load(target.slot(slot))}" for slot in target.pinned]
+    arguments = ", ".join(["ptr %s", f"ptr {t.load(8 * MEMORY, 'ptr')}", f"i64 {t.load(8 * BUDGET)}", "i64 0", *values])
+    t.put(f"call preserve_nonecc void %code({arguments})")
+    t.put(f"call void @{host.read_control}(ptr %now)")
+    control = t.let(f"zext i32 {t.let('load i32, ptr %now')} to i64")
+    total = t.let(f"or i64 {t.load(flags)}, {t.load(target.soft_flags)}")
+    for part in flag_lines(host, control, t.let):
+        total = t.let(f"or i64 {total}, {part}")
+    t.store(total, flags)
+    t.store("0", target.soft_flags)
+    t.put(f"call void @{host.write_control}(ptr %saved)")
+    t.put("ret void")
+    leave = _Text()
+    leave.store("%t", 8 * BUDGET)
+    leave.store("%via", 8 * EXIT)
+    for slot, name in zip(target.pinned, pinned):
+        leave.store(name, target.slot(slot))
+    leave.put("ret void")
+    parameters = "".join(f", i64 {p}" for p in pinned)
+    return "\n".join([
+        f'target triple = "{host.triple}"',
+        f"declare void @{host.read_control}(ptr)", f"declare void @{host.write_control}(ptr)",
+        "define void @enter(ptr %s, ptr %code) nounwind {", *t.lines, "}",
+        f"define preserve_nonecc void @leave(ptr %s, ptr %m, i64 %t, i64 %via{parameters}) nounwind {{",
+        *leave.lines, "}", "",
+    ])  # fmt: skip
+
+
+class Runtime:
+    """`enter` and `leave` placed in an arena."""
+
+    def __init__(self, compiler: Compiler, arena: Arena, target: Target, flags: int) -> None:
+        code = compiler.compile(runtime_text(target, flags))
+        at = arena.place(code, _no_symbols)
+        arena.keep()
+        self.leave = at + code.functions["leave"][0]
+        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+        self.enter: Callable[[int, int], None] = prototype(at + code.functions["enter"][0])
+
+
+def _no_symbols(name: str) -> int:
+    raise KeyError(name)
+
+
+class FaultHandler:
+    """The process-wide signal action. It is one a process because signal actions are."""
+
+    _one: FaultHandler | None = None
+
+    @classmethod
+    def get(cls, compiler: Compiler) -> FaultHandler:
+        """The process's handler, made at the first call."""
+        if cls._one is None:
+            cls._one = cls(compiler)
+        return cls._one
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._data = mmap.mmap(-1, 8192)
+        self._words = memoryview(self._data).cast("Q")
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
+        self._previous = self._address + ARENAS * 24 + 64  # struct sigaction of SIGSEGV, then of SIGBUS
+        self._arena = Arena(1 << 16)
+        code = compiler.compile(self._text(compiler.machine.triple))
+        self._handler = self._arena.place(code, _no_symbols) + code.functions["handler"][0]
+
+    def _text(self, triple: str) -> str:
+        restore = ctypes.cast(_libc.sigaction, ctypes.c_void_p).value
+        size = x86_64.SIGACTION[3]
+        return f"""target triple = "{triple}"
+define void @handler(i32 %signal, ptr %info, ptr %context) nounwind {{
+entry:
+  %at = getelementptr i8, ptr %context, i64 {x86_64.UCONTEXT_PC}
+  %pc = load i64, ptr %at
+  br label %loop
+loop:
+  %i = phi i64 [0, %entry], [%next, %again]
+  %end = icmp eq i64 %i, {ARENAS * 24}
+  br i1 %end, label %other, label %look
+look:
+  %row = add i64 %i, {self._address}
+  %p0 = inttoptr i64 %row to ptr
+  %base = load i64, ptr %p0
+  %p1 = getelementptr i8, ptr %p0, i64 8
+  %size = load i64, ptr %p1
+  %offset = sub i64 %pc, %base
+  %inside = icmp ult i64 %offset, %size
+  br i1 %inside, label %known, label %again
+again:
+  %next = add i64 %i, 24
+  br label %loop
+known:
+  %p2 = getelementptr i8, ptr %p0, i64 16
+  %table = load ptr, ptr %p2
+  %index = lshr i64 %offset, 1
+  %entryp = getelementptr i32, ptr %table, i64 %index
+  %landing = load i32, ptr %entryp
+  %none = icmp eq i32 %landing, 0
+  br i1 %none, label %other, label %resume
+resume:
+  %wide = zext i32 %landing to i64
+  %to = add i64 %base, %wide
+  store i64 %to, ptr %at
+  ret void
+other:
+  %bus = icmp eq i32 %signal, {signal.SIGBUS}
+  %skip = select i1 %bus, i64 {size}, i64 0
+  %old = add i64 %skip, {self._previous}
+  %oldp = inttoptr i64 %old to ptr
+  %f = inttoptr i64 {restore} to ptr
+  %r = call i32 %f(i32 %signal, ptr %oldp, ptr null)
+  ret void
+}}
+"""
+
+    def add(self, arena: Arena) -> int:
+        """Serve an arena; returns the row to `remove` when it goes."""
+        for row in range(ARENAS):
+            if not self._words[3 * row + 1]:
+                self._words[3 * row] = arena.base
+                self._words[3 * row + 2] = arena.table
+                self._words[3 * row + 1] = arena.size
+                return row
+        raise RuntimeError(f"more than {ARENAS} translators are alive in this process")
+
+    def remove(self, row: int) -> None:
+        self._words[3 * row + 1] = 0
+
+    def install(self) -> None:
+        """Make sure that the signals are ours; whoever had them is asked for the faults that are not."""
+        handler, mask, flags, size = x86_64.SIGACTION
+        for number, previous in ((signal.SIGSEGV, self._previous), (signal.SIGBUS, self._previous + size)):
+            current = ctypes.create_string_buffer(size)
+            _libc.sigaction(number, None, current)
+            if int.from_bytes(current.raw[handler : handler + 8], "little") == self._handler:
+                continue
+            ctypes.memmove(previous, current, size)
+            ours = bytearray(size)
+            ours[handler : handler + 8] = self._handler.to_bytes(8, "little")
+            ours[flags : flags + 4] = (0x4 | 0x08000000 | 0x40000000).to_bytes(4, "little")  # SIGINFO, ONSTACK, NODEFER
+            _libc.sigaction(number, bytes(ours), None)

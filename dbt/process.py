@@ -1,0 +1,284 @@
+"""A guest process: address space, CPU state, kernel personality and an engine, put together.
+
+What an engine stops for is handled here: system calls go to the kernel, other traps become signals. Every
+engine therefore meets the same world. Owns: this assembly, limits, interruption (Ctrl-C) of a run.
+Must not know: how any engine works, any system call, any instruction.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import guests
+from dbt import elf
+from dbt.linux.kernel import ExitGroup, Kernel, Killed
+from dbt.memory import AddressSpace
+from dbt.reference import Reference, Stop
+from dbt.state import State
+from dbt.translate import Options
+from guests.spec import Treat
+
+ENGINES = ("translated", "reference")
+NO_LIMIT = 1 << 62
+
+
+class LimitReached(Exception):
+    """The instruction limit ended the run; the process can go on with a higher one."""
+
+
+@dataclass
+class Settings:
+    """How to run a process; every field has the command line's meaning."""
+
+    engine: str = "translated"
+    isa: str | None = None
+    sysroot: str | Path | None = None
+    env: Mapping[str, str] | None = None  # None: the caller's own environment
+    argv0: str | None = None
+    seed: int | None = None  # not None: deterministic
+    strace: Callable[[str], None] | None = None
+    stdin: int = 0
+    stdout: int = 1
+    stderr: int = 2
+    options: Options = field(default_factory=Options)
+
+
+class Process:
+    """One guest program, loaded and ready to run.
+
+    `registers` reads and `set_register` writes by name (psABI or architectural); `read` and `write` access
+    guest memory; `step` executes single instructions; `run` goes on to the end or to a limit.
+    Raises FileNotFoundError, `dbt.elf.NotRunnable`, `guests.riscv.isa.UnknownIsa`.
+    """
+
+    def __init__(self, path: str | Path, args: Sequence[str] = (), settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        if self.settings.engine not in ENGINES:
+            raise ValueError(f"no engine {self.settings.engine!r} (there are: {', '.join(ENGINES)})")
+        self.path = Path(path)
+        self.guest = guests.load("riscv64", self.settings.isa)
+        self.image = elf.open_image(self.path, self.guest.linux)
+        self.space = AddressSpace()
+        self.state = State(self.guest)
+        env = os.environ if self.settings.env is None else self.settings.env
+        argv = [os.fsencode(self.settings.argv0 or str(path)), *map(os.fsencode, args)]
+        self.kernel = Kernel(
+            self.space, self.guest.linux, argv=argv,
+            env=[os.fsencode(f"{k}={v}") for k, v in env.items()],
+            executable=self.path, sysroot=self.settings.sysroot, stdin=self.settings.stdin,
+            stdout=self.settings.stdout, stderr=self.settings.stderr, deterministic_seed=self.settings.seed,
+            clock=lambda: self.state.count, strace=self.settings.strace,
+        )  # fmt: skip
+        abi = self.guest.linux
+        self._number = self.state.slot(abi.CALL_NUMBER)
+        self._arguments = [self.state.slot(name) for name in abi.CALL_ARGUMENTS]
+        self._result = self.state.slot(abi.CALL_RESULT)
+        self.status: int | None = None  # exit status, once it has exited
+        self.signal: int | None = None  # the signal that killed it, if one did
+        self.trap: Stop | None = None  # the trap behind that signal
+        self.syscalls = 0
+        self._interrupted = False
+        self._waiting = False  # in a system call, where Ctrl-C must raise at once
+        entry, pointer = self.kernel.start(self.image)
+        self.state.pc = entry
+        self.state.slots[self.guest.stack_slot] = pointer
+        self.engine = self._engine()
+        self.kernel.on_flush_icache = lambda start, end: self._flush()
+
+    def _engine(self) -> Any:
+        if self.settings.engine == "reference":
+            return Reference(self.state, self.space, self.wall_clock)
+        from dbt.engine import Translated
+
+        engine = Translated(self.state, self.space, self.wall_clock, self.settings.options)
+        engine.poll = self._poll
+        return engine
+
+    def _flush(self) -> None:
+        if hasattr(self.engine, "flush"):
+            self.engine.flush()
+
+    def wall_clock(self) -> int:
+        """What the guest's clock register reads: 10 MHz, of virtual time if the run is deterministic."""
+        if self.settings.seed is not None:
+            return self.state.count // self.guest.ticks
+        return time.monotonic_ns() // 100
+
+    # --- state, for debuggers and tests -------------------------------------------------------------
+
+    @property
+    def registers(self) -> dict[str, int]:
+        """All registers by architectural name, unsigned, and pc."""
+        return self.state.registers()
+
+    def set_register(self, name: str, value: int) -> None:
+        """Write a register by any of its names, or pc."""
+        if name == "pc":
+            self.state.pc = value
+            self.state.mid_block = False
+        elif self.state.slot(name) != self.guest.zero_slot:
+            self.state.slots[self.state.slot(name)] = value & (1 << 64) - 1
+
+    @property
+    def pc(self) -> int:
+        return self.state.pc
+
+    @property
+    def instructions(self) -> int:
+        """Instructions retired: virtual time."""
+        return self.state.count
+
+    @property
+    def ended(self) -> bool:
+        return self.status is not None or self.signal is not None
+
+    def read(self, address: int, length: int) -> bytes:
+        """Guest memory, whatever its protection; raises MemoryFault where nothing is mapped."""
+        return self.space.peek(address, length)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write guest memory, whatever its protection; translations made from it are dropped."""
+        self.space.poke(address, data)
+
+    # --- running ------------------------------------------------------------------------------------
+
+    def step(self, count: int = 1) -> int:
+        """Execute up to `count` instructions (a system call is one step); returns how many were taken."""
+        taken = 0
+        while taken < count and not self.ended:
+            self.handle(self.engine.step())
+            taken += 1
+        return taken
+
+    def run(self, max_instructions: int | None = None) -> int | None:
+        """Run to the end and return the exit status (None if a signal killed the guest: see `signal`).
+
+        Raises LimitReached at the first block boundary at or after `max_instructions` in all, and
+        KeyboardInterrupt on Ctrl-C, with the state exact; both can be followed by another `run`.
+        """
+        until = NO_LIMIT if max_instructions is None else max_instructions
+        if hasattr(self.engine, "prepare"):
+            self.engine.prepare()
+        with self._interruptible():
+            while not self.ended:
+                stop = self.engine.run(min(until, self._slice_end()))
+                if stop.trap:
+                    self.handle(stop)
+                elif self.state.count >= until:
+                    raise LimitReached
+                if self._interrupted:
+                    self._interrupted = False
+                    raise KeyboardInterrupt
+        return self.status
+
+    def _slice_end(self) -> int:
+        """The reference interpreter is entered for short whiles, so that Ctrl-C is seen between them."""
+        return self.state.count + 100_000 if self.settings.engine == "reference" else NO_LIMIT
+
+    def handle(self, stop: Stop) -> None:
+        """Do what a trap asks for: a system call, or the signal that Linux would send."""
+        if not stop.trap:
+            return
+        guest, state = self.guest, self.state
+        for slot in guest.reset_on_trap:
+            state.slots[slot] = 0
+        state.mid_block = False
+        if stop.cause != guest.syscall_cause:
+            self.trap = stop
+            self.signal = guest.signals[stop.cause]
+            return
+        self.syscalls += 1
+        slots = state.slots
+        try:
+            with self._wait():
+                result = self.kernel.call(slots[self._number], tuple(slots[a] for a in self._arguments))
+        except ExitGroup as leaving:
+            self.status = leaving.status
+            return
+        except Killed as leaving:
+            self.signal = leaving.signal
+            return
+        slots[self._result] = result
+        state.pc = state.pc + guest.syscall_length & (1 << 64) - 1
+
+    def close(self) -> None:
+        """Give back memory and descriptors."""
+        if hasattr(self.engine, "close"):
+            self.engine.close()
+        self.kernel.close()
+        self.space.close()
+
+    # --- Ctrl-C -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C waits for a slice's end, where the state is exact; a blocking system call it ends at once.
+
+        Only where Python's own handler is in place: a program with its own keeps it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self._waiting:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    @contextmanager
+    def _wait(self) -> Iterator[None]:
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+
+    def _poll(self) -> bool:
+        """Called by the engine between slices: whether to return to `run`."""
+        return self._interrupted
+
+    # --- what happened ------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of the run so far, as plain data."""
+        classes: dict[Treat, int] = self.engine.classes
+        result: dict[str, Any] = {
+            "engine": self.engine.name,
+            "instructions": self.state.count,
+            "blocks": self.state.blocks,
+            **{treat.value: classes[treat] for treat in Treat},
+            "syscalls": self.syscalls,
+        }
+        if self.engine.name == "translated":
+            engine = self.engine
+            s = engine.translator.stats
+            result |= {
+                "translations": s.translations,
+                "translated instructions": s.instructions,
+                "code bytes": s.code_bytes,
+                "batches": s.batches,
+                "invalidations": engine.cache.invalidations,
+                "python entries": engine.entries,
+                "monitor steps": engine.stepped,
+                "exits": dict(engine.exits),
+                "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
+            }
+        return result

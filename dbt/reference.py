@@ -1,0 +1,254 @@
+"""The reference interpreter: instruction bodies run over Python integers, one instruction at a time.
+
+It is the specification in motion: no LLVM, no cache of translations, no tricks. Decoding is remembered by
+instruction word, never by address, so code that changes is seen at once. It also executes what translated
+code leaves to the monitor. Owns: the integer domain and the step. Must not know: how code is translated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dbt.memory import AddressSpace, MemoryFault
+from dbt.state import State
+from guests.spec import Decoded, IllegalInstruction, Trap, Treat
+from ir import fp
+from ir.ops import AMO, OPS, sext
+
+MASK = (1 << 64) - 1
+
+
+class Stop(NamedTuple):
+    """Why an engine returned: the limit was reached at a boundary, or a trap (cause, value) was taken."""
+
+    trap: bool
+    cause: int = 0
+    value: int = 0
+
+
+LIMIT = Stop(False)
+
+
+class Integers:
+    """The domain in which values are Python ints: the vocabulary of bodies, executed."""
+
+    def __init__(self, state: State, space: AddressSpace, wall_clock: Callable[[], int]) -> None:
+        guest = state.guest
+        self._state = state
+        self._slots = state.slots
+        self._flags = guest.flags_slot
+        self._rounding = guest.rounding_slot
+        self._align = guest.align
+        self._misaligned = guest.fetch_misaligned_cause
+        self._load = space.load
+        self._store = space.store
+        self._space = space
+        self.wall_clock = wall_clock
+        self.code_fences: list[Callable[[], None]] = []
+        self.at = 0  # address of the instruction being executed
+        self.next = 0  # address of the next one
+        self.count = 0  # instructions retired before it
+        guest.link(self)
+
+    def files(self) -> Callable[..., memoryview]:
+        """A maker of register files: views of the state. Slot 0 stays 0 since its writes go to the sink."""
+        return lambda first, count, zero=None, sink=None: self._slots[first : first + count]
+
+    # --- control flow and traps -------------------------------------------------------------------
+
+    def pc(self) -> int:
+        return self.at
+
+    def next_pc(self) -> int:
+        return self.next_sequential
+
+    def goto(self, displacement: int) -> None:
+        self.jump(self.at + displacement & MASK)
+
+    def branch(self, condition: bool, displacement: int) -> None:
+        if condition:
+            self.jump(self.at + displacement & MASK)
+
+    def jump(self, target: int) -> None:
+        if target % self._align:
+            raise Trap(self._misaligned, target)
+        self.next = target
+
+    def trap(self, cause: int, value: int = 0) -> None:
+        raise Trap(cause, value)
+
+    def trap_if(self, condition: bool, cause: int, value: int = 0) -> None:
+        if condition:
+            raise Trap(cause, value)
+
+    def illegal(self) -> None:
+        raise IllegalInstruction
+
+    def fence_code(self) -> None:
+        for fence in self.code_fences:
+            fence()
+
+    def instret(self) -> int:
+        return self.count
+
+    # --- memory -----------------------------------------------------------------------------------
+
+    def load(self, address: int, offset: int, size: int, signed: bool) -> int:
+        value = self._load(address + offset & MASK, size)
+        return sext(value, size * 8) if signed else value
+
+    def store(self, address: int, value: int, offset: int, size: int) -> None:
+        self._store(address + offset & MASK, size, value & (1 << size * 8) - 1)
+
+    def amo(self, address: int, operand: int, kind: str, size: int) -> int:
+        """Old value, sign-extended; min and max compare as their kind says."""
+        self._space.check(address, size, 2)
+        old = self._load(address, size)
+        wide = old if kind.endswith("u") else sext(old, size * 8) if size < 8 else old
+        self._store(address, size, AMO[kind](wide, operand) & (1 << size * 8) - 1)
+        return sext(old, size * 8) if size < 8 else old
+
+    # --- floating point: exact integers, flags accrued at once -----------------------------------------
+
+    def rounding(self, mode: int, dynamic: int) -> int:
+        if mode == dynamic:
+            mode = self._slots[self._rounding]
+            if mode > fp.RMM:
+                raise IllegalInstruction
+        return mode
+
+    def _accrue(self, result: tuple[int, int]) -> int:
+        if result[1]:
+            self._slots[self._flags] |= result[1]
+        return result[0]
+
+    def fadd(self, a: int, b: int, width: int, mode: int) -> int:
+        return self._accrue(fp.add(fp.FORMATS[width], a, b, mode))
+
+    def fsub(self, a: int, b: int, width: int, mode: int) -> int:
+        return self._accrue(fp.sub(fp.FORMATS[width], a, b, mode))
+
+    def fmul(self, a: int, b: int, width: int, mode: int) -> int:
+        return self._accrue(fp.mul(fp.FORMATS[width], a, b, mode))
+
+    def fdiv(self, a: int, b: int, width: int, mode: int) -> int:
+        return self._accrue(fp.div(fp.FORMATS[width], a, b, mode))
+
+    def fsqrt(self, a: int, width: int, mode: int) -> int:
+        return self._accrue(fp.sqrt(fp.FORMATS[width], a, mode))
+
+    def fma(self, a: int, b: int, c: int, width: int, mode: int) -> int:
+        return self._accrue(fp.fma(fp.FORMATS[width], a, b, c, mode))
+
+    def fconvert(self, a: int, width: int, to: int, mode: int) -> int:
+        return self._accrue(fp.convert(fp.FORMATS[width], fp.FORMATS[to], a, mode))
+
+    def from_int(self, a: int, width: int, mode: int, signed: bool, bits: int) -> int:
+        value = a - (1 << 64) if signed and a >> 63 else a
+        return self._accrue(fp.from_int(fp.FORMATS[width], value, mode))
+
+    def to_int(self, a: int, width: int, mode: int, signed: bool, bits: int) -> int:
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        value = self._accrue(fp.to_int(fp.FORMATS[width], a, mode, low, high))
+        return sext(value & MASK, 32) if bits == 32 else value & MASK
+
+    def feq(self, a: int, b: int, width: int) -> bool:
+        return bool(self._accrue(fp.eq(fp.FORMATS[width], a, b)))
+
+    def flt(self, a: int, b: int, width: int) -> bool:
+        return bool(self._accrue(fp.lt(fp.FORMATS[width], a, b)))
+
+    def fle(self, a: int, b: int, width: int) -> bool:
+        return bool(self._accrue(fp.le(fp.FORMATS[width], a, b)))
+
+    def host_flags(self) -> int:
+        return 0
+
+    def clear_host_flags(self) -> None:
+        """Nothing accrues on the host here."""
+
+    def set_host_rounding(self, mode: int) -> None:
+        """The mode is read from its slot at every use."""
+
+
+for _op in OPS.values():
+    if _op.meaning is not None:
+        setattr(Integers, _op.identifier, staticmethod(_op.meaning))
+
+
+class Reference:
+    """The engine. `watch`, when set, is called with (pc, decoded) after every instruction."""
+
+    name = "reference"
+
+    def __init__(self, state: State, space: AddressSpace, wall_clock: Callable[[], int]) -> None:
+        self.state = state
+        self.space = space
+        self.domain = Integers(state, space, wall_clock)
+        self.watch: Callable[[int, Decoded], None] | None = None
+        self.classes = dict.fromkeys(Treat, 0)  # instructions executed by class
+        self._decode = state.guest.decode
+
+    def run(self, until: int) -> Stop:
+        """Run to the first boundary at which the count is at least `until`, or to a trap.
+
+        At a trap the state is that before the instruction that took it.
+        """
+        state = self.state
+        if not state.mid_block and state.count >= until:
+            return LIMIT
+        return self._go(until, once=False)
+
+    def step(self) -> Stop:
+        """Execute exactly one instruction, or take its trap."""
+        return self._go(0, once=True)
+
+    def _go(self, until: int, once: bool) -> Stop:
+        state, m, decode, fetch, watch = self.state, self.domain, self._decode, self.space.fetch, self.watch
+        pc, count, blocks = state.pc, state.count, state.blocks
+        inline = callout = 0
+        start = count
+        boundary = not state.mid_block
+        try:
+            while True:
+                word = fetch(pc)
+                decoded = decode(word)
+                if decoded is None:
+                    raise IllegalInstruction
+                row, operands, length, _, treat, ends = decoded
+                m.at = pc
+                m.next = m.next_sequential = pc + length & MASK
+                m.count = count
+                row.body(m, operands)  # type: ignore[misc]
+                count += 1
+                if treat is not _IDENT:
+                    if treat is _INLINE:
+                        inline += 1
+                    else:
+                        callout += 1
+                if watch is not None:
+                    watch(pc, decoded)
+                following = m.next
+                boundary = ends or following >> 12 != pc >> 12
+                pc = following
+                if boundary:
+                    blocks += 1
+                    if count >= until:
+                        return LIMIT
+                if once:
+                    return LIMIT
+        except IllegalInstruction:
+            return Stop(True, state.guest.illegal_cause, word)
+        except Trap as trap:
+            return Stop(True, trap.cause, trap.value)
+        except MemoryFault as fault:
+            return Stop(True, state.guest.fault_causes[fault.access], fault.address)
+        finally:
+            state.pc, state.count, state.blocks, state.mid_block = pc, count, blocks, not boundary
+            self.classes[_INLINE] += inline
+            self.classes[_CALLOUT] += callout
+            self.classes[_IDENT] += count - start - inline - callout
+
+
+_IDENT, _INLINE, _CALLOUT = Treat.IDENT, Treat.INLINE, Treat.CALLOUT

@@ -1,0 +1,14 @@
+"""Text of host code and of instruction traces: the only module of `dbt` that imports capstone.
+
+Owns: how things look. Must not know: how they came about.
+"""
+
+from __future__ import annotations
+
+
+def host_text(code: bytes, address: int) -> str:
+    """Host machine code as assembly, a line an instruction."""
+    import capstone
+
+    md = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return "\n".join(f"{at:16x}  {name} {operands}".rstrip() for at, _, name, operands in md.disasm_lite(code, address))

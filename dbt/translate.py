@@ -1,0 +1,248 @@
+"""The translator, on one page: guest bytes to host code.
+
+    decode -> lift (bodies run against the builder) -> verify -> passes -> LLVM IR text -> code bytes -> arena
+
+`Translator.translate(key)` takes a batch through that: the block asked for, and blocks it leads to, since
+LLVM's cost of a module is shared by all of them. Every stage can be shown (`dump`) and is timed.
+Owns: the pipeline. Must not know: when code is needed, what links it, what any instruction means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dbt.arena import Arena
+from dbt.block import Key, Translation
+from dbt.codegen import Compiler
+from dbt.hosts import x86_64
+from dbt.memory import AddressSpace, MemoryFault
+from dbt.state import (
+    BUDGET_SHIFT, INLINE, JUMP_BITS, JUMP_CACHE, LEAVE, LIMIT, NAN32, NAN64, PC, SCRATCH, SOFT_FLAGS,
+)  # fmt: skip
+from guests.spec import Decoded, Guest, Treat
+from ir import llvm, passes
+from ir.block import Block, Branch, Callout, Continue, Exit, GuestInsn, Indirect, Jump
+from ir.builder import Builder, NeedsCallout
+from ir.text import show
+from ir.verify import verify
+
+PAGE_SHIFT = 12
+STAGES = ("decode", "ir", "opt", "llvm", "asm")
+
+
+class Site(NamedTuple):
+    """One guest instruction where it stands."""
+
+    pc: int
+    decoded: Decoded
+
+
+@dataclass
+class Options:
+    """What shapes a translation. Every one is part of what the translator assumed."""
+
+    max_instructions: int = 64  # in a block; the guest's own boundaries do not move
+    batch: int = 12  # blocks compiled together at most
+    optimisation: int = 1  # LLVM's code-generation level
+    pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
+    checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
+    dump: frozenset[str] = frozenset()
+    write: Callable[[str], None] = field(default=print)
+
+
+@dataclass
+class TranslationStats:
+    """Work done, and CPU seconds by stage."""
+
+    translations: int = 0
+    instructions: int = 0
+    code_bytes: int = 0
+    batches: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("lift", "passes", "lower", "llvm", "place"), 0.0))
+
+
+def target_of(guest: Guest, options: Options, fused: bool) -> llvm.Target:
+    """Where everything is, for the lowering."""
+    from dataclasses import replace
+
+    from dbt.hosts.select import host
+
+    chosen = replace(host(), fused=fused)
+    count = chosen.pinned if options.pinned is None else options.pinned
+    return llvm.Target(
+        host=chosen,
+        slot=_slot_offset,
+        pc=8 * PC, inline=8 * INLINE, limit=8 * LIMIT, scratch=8 * SCRATCH, soft_flags=8 * SOFT_FLAGS,
+        leave=8 * LEAVE, nan={32: 8 * NAN32, 64: 8 * NAN64}, jump_cache=JUMP_CACHE, jump_bits=JUMP_BITS,
+        rounding_slot=8 * guest.rounding_slot, budget_shift=BUDGET_SHIFT, space_bits=38,
+        pinned=tuple(guest.hot_slots[:count]), checks=options.checks,
+    )  # fmt: skip
+
+
+def _slot_offset(slot: int) -> int:
+    return 8 * slot
+
+
+class Translator:
+    """Makes translations for one address space."""
+
+    def __init__(self, guest: Guest, space: AddressSpace, compiler: Compiler, arena: Arena, options: Options) -> None:
+        self.guest = guest
+        self.space = space
+        self.compiler = compiler
+        self.arena = arena
+        self.options = options
+        self.target = target_of(guest, options, compiler.has(x86_64.FEATURE_FUSED))
+        self.stats = TranslationStats()
+
+    def translate(self, key: Key, known: Callable[[Key], bool], allocate: Callable[[], int]) -> list[Translation]:
+        """Translate `key` and what it leads to, unless `known`. `allocate` gives exit slots.
+
+        Raises ArenaFull. The first translation returned is the one asked for.
+        """
+        clock = time.process_time
+        t0 = clock()
+        blocks = self._batch(key, known)
+        t1 = clock()
+        optimised = [passes.optimise(block) for block in blocks]
+        t2 = clock()
+        lowered = [llvm.lower(b, f"b{b.pc:x}{'' if b.boundary else 'm'}", self.target) for b in optimised]
+        text = llvm.module(lowered, self.target)
+        t3 = clock()
+        code = self.compiler.compile(text, check=bool(self.options.dump))
+        t4 = clock()
+        slots = {symbol: allocate() for function in lowered for symbol in function.exits}
+        at = self.arena.place(code, slots.__getitem__)
+        made = []
+        for block, function in zip(optimised, lowered):
+            offset, size = code.functions[function.name]
+            exits = {slots[symbol]: leads for symbol, leads in function.exits.items()}
+            made.append(Translation((block.pc, block.boundary), self._end(block), at + offset, size, len(block.guest), exits))
+        for stage, spent in zip(self.stats.seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3, clock() - t4)):
+            self.stats.seconds[stage] += spent
+        self.stats.batches += 1
+        self.stats.translations += len(made)
+        self.stats.instructions += sum(t.instructions for t in made)
+        self.stats.code_bytes += len(code.text)
+        if self.options.dump:
+            self._dump(blocks, optimised, lowered, made)
+        return made
+
+    # --- decode and lift ----------------------------------------------------------------------------
+
+    def _batch(self, key: Key, known: Callable[[Key], bool]) -> list[Block]:
+        """The block asked for, then those that it leads to, breadth first."""
+        queue, seen, blocks = [key], {key}, []
+        while queue and len(blocks) < self.options.batch:
+            blocks.append(self.lift(*queue.pop(0)))
+            for follower in _followers(blocks[-1]):
+                if follower not in seen and not known(follower) and self._executable(follower[0]):
+                    seen.add(follower)
+                    queue.append(follower)
+        return blocks
+
+    def _executable(self, pc: int) -> bool:
+        try:
+            return self.guest.decode(self.space.fetch(pc)) is not None
+        except MemoryFault:
+            return False
+
+    def decode(self, pc: int) -> tuple[list[Site], Exit | None]:
+        """The instructions from `pc` to the end of the block; the exit where it is not the last one's."""
+        sites: list[Site] = []
+        while len(sites) < self.options.max_instructions:
+            try:
+                decoded = self.guest.decode(self.space.fetch(pc))
+            except MemoryFault:
+                decoded = None
+            if decoded is None or decoded.treat is Treat.CALLOUT:
+                return sites, Callout(pc)
+            sites.append(Site(pc, decoded))
+            following = pc + decoded.length & (1 << 64) - 1
+            if decoded.ends_block:
+                return sites, None
+            if following >> PAGE_SHIFT != pc >> PAGE_SHIFT:
+                return sites, Jump(following)
+            pc = following
+        return sites, Continue(pc)
+
+    def lift(self, pc: int, boundary: bool) -> Block:
+        """The IR of the block at `pc`, verified, before any pass."""
+        sites, exit = self.decode(pc)
+        builder = Builder(pc, boundary, self.guest.align, self.guest.rounding_slot)
+        self.guest.link(builder)
+        for site in sites:
+            decoded = site.decoded
+            text = self.guest.disassemble(decoded, site.pc)
+            builder.begin(GuestInsn(site.pc, decoded.length, text, decoded.treat.value))
+            try:
+                assert decoded.row.body is not None
+                decoded.row.body(builder, decoded.operands)
+            except NeedsCallout:
+                builder.drop()
+                exit = Callout(site.pc)
+                break
+        else:
+            exit = exit or builder.taken or Jump(builder.next_pc())
+        return verify(builder.finish(exit))
+
+    @staticmethod
+    def _end(block: Block) -> int:
+        """A callout's bytes belong to the block too: it was decided by looking at them."""
+        return block.exit.pc + 4 if isinstance(block.exit, Callout) else block.end
+
+    # --- dumps --------------------------------------------------------------------------------------
+
+    def _dump(self, lifted: list[Block], optimised: list[Block], lowered: list[llvm.Lowered], made: list[Translation]) -> None:
+        from dbt.trace import host_text
+
+        write, wanted = self.options.write, self.options.dump
+        for block, better, function, translation in zip(lifted, optimised, lowered, made):
+            if "decode" in wanted:
+                write(f"--- decode {block.pc:#x}")
+                for g in block.guest:
+                    word = self.space.peek(g.pc, g.length)[::-1].hex()
+                    write(f"{g.pc:12x}  {word:>8}  {g.treat:7}  {g.text}")
+                write(f"{'':12}  {_exit_text(block.exit)}")
+            if "ir" in wanted:
+                write(f"--- ir {block.pc:#x}\n{show(block)}")
+            if "opt" in wanted:
+                write(f"--- opt {block.pc:#x}\n{show(better)}")
+            if "llvm" in wanted:
+                write(f"--- llvm {block.pc:#x}\n{function.text}")
+            if "asm" in wanted:
+                write(f"--- asm {block.pc:#x} ({translation.size} bytes)")
+                code = self.arena.bytes_at(translation.entry, translation.size)
+                write(host_text(code, translation.entry))
+
+
+def _exit_text(exit: Exit | None) -> str:
+    match exit:
+        case Callout(pc):
+            return f"callout: the monitor executes {pc:#x}"
+        case Continue(pc):
+            return f"cut: goes on at {pc:#x}"
+        case Indirect():
+            return "indirect jump"
+        case Jump(pc):
+            return f"to {pc:#x}"
+        case Branch(_, taken, otherwise):
+            return f"to {taken:#x} or {otherwise:#x}"
+    return ""
+
+
+def _followers(block: Block) -> Iterable[Key]:
+    """Keys that the block's exit leads to, and the return address of a call."""
+    match block.exit:
+        case Jump(target):
+            return ((target, True),) if not block.guest or target == block.end else ((target, True), (block.end, True))
+        case Branch(_, taken, otherwise):
+            return ((otherwise, True), (taken, True))
+        case Continue(target):
+            return ((target, False),)
+        case Indirect():
+            return ((block.end, True),)
+    return ()
