@@ -1,0 +1,103 @@
+"""System calls on extended attributes.
+
+Must not know: anything else about files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbt.linux.host import AT_FDCWD, failure, int32
+
+if TYPE_CHECKING:
+    from dbt.linux.kernel import Kernel
+
+_File = bytes | int
+
+
+def _named(kernel: Kernel, path: int) -> bytes:
+    return kernel.at(AT_FDCWD, kernel.path(path))[1]
+
+
+def _deliver(kernel: Kernel, data: bytes, address: int, size: int) -> int:
+    if size:
+        if size < len(data):
+            raise failure(errno.ERANGE)
+        kernel.space.write(address, data)
+    return len(data)
+
+
+def _get(kernel: Kernel, file: _File, name: int, value: int, size: int, follow: bool = True) -> int:
+    found = os.getxattr(file, kernel.space.read_cstring(name, 256), follow_symlinks=follow)
+    return _deliver(kernel, found, value, size)
+
+
+def _set(kernel: Kernel, file: _File, name: int, value: int, size: int, flags: int, follow: bool = True) -> None:
+    if size > 65536:
+        raise failure(errno.E2BIG)
+    data = kernel.space.read(value, size)
+    os.setxattr(file, kernel.space.read_cstring(name, 256), data, int32(flags), follow_symlinks=follow)
+
+
+def _list(kernel: Kernel, file: _File, value: int, size: int, follow: bool = True) -> int:
+    names = os.listxattr(os.fsdecode(file) if isinstance(file, bytes) else file, follow_symlinks=follow)
+    return _deliver(kernel, b"".join(os.fsencode(name) + b"\0" for name in names), value, size)
+
+
+def getxattr(kernel: Kernel, path: int, name: int, value: int, size: int) -> int:
+    return _get(kernel, _named(kernel, path), name, value, size)
+
+
+def lgetxattr(kernel: Kernel, path: int, name: int, value: int, size: int) -> int:
+    return _get(kernel, _named(kernel, path), name, value, size, False)
+
+
+def fgetxattr(kernel: Kernel, fd: int, name: int, value: int, size: int) -> int:
+    return _get(kernel, kernel.fd(fd), name, value, size)
+
+
+def setxattr(kernel: Kernel, path: int, name: int, value: int, size: int, flags: int) -> None:
+    _set(kernel, _named(kernel, path), name, value, size, flags)
+
+
+def lsetxattr(kernel: Kernel, path: int, name: int, value: int, size: int, flags: int) -> None:
+    _set(kernel, _named(kernel, path), name, value, size, flags, False)
+
+
+def fsetxattr(kernel: Kernel, fd: int, name: int, value: int, size: int, flags: int) -> None:
+    _set(kernel, kernel.fd(fd), name, value, size, flags)
+
+
+def listxattr(kernel: Kernel, path: int, value: int, size: int) -> int:
+    return _list(kernel, _named(kernel, path), value, size)
+
+
+def llistxattr(kernel: Kernel, path: int, value: int, size: int) -> int:
+    return _list(kernel, _named(kernel, path), value, size, False)
+
+
+def flistxattr(kernel: Kernel, fd: int, value: int, size: int) -> int:
+    return _list(kernel, kernel.fd(fd), value, size)
+
+
+def removexattr(kernel: Kernel, path: int, name: int) -> None:
+    os.removexattr(_named(kernel, path), kernel.space.read_cstring(name, 256))
+
+
+def lremovexattr(kernel: Kernel, path: int, name: int) -> None:
+    os.removexattr(_named(kernel, path), kernel.space.read_cstring(name, 256), follow_symlinks=False)
+
+
+def fremovexattr(kernel: Kernel, fd: int, name: int) -> None:
+    os.removexattr(kernel.fd(fd), kernel.space.read_cstring(name, 256))
+
+
+CALLS: dict[str, Callable[..., int | None]] = {
+    "getxattr": getxattr, "lgetxattr": lgetxattr, "fgetxattr": fgetxattr, "setxattr": setxattr,
+    "lsetxattr": lsetxattr, "fsetxattr": fsetxattr, "listxattr": listxattr, "llistxattr": llistxattr,
+    "flistxattr": flistxattr, "removexattr": removexattr, "lremovexattr": lremovexattr,
+    "fremovexattr": fremovexattr,
+}

@@ -1,0 +1,91 @@
+"""The host's C library, for calls that `os` lacks or does not pass through exactly.
+
+Owns: prototypes and the errno convention. Must not know: the guest, its memory or its descriptors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Any
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = 0x100, 0x200, 0x400, 0x1000
+
+_int, _uint, _path, _size, _long, _pointer = (ctypes.c_int, ctypes.c_uint, ctypes.c_char_p, ctypes.c_size_t,
+                                              ctypes.c_int64, ctypes.c_void_p)
+_PROTOTYPES: dict[str, tuple[Any, ...]] = {
+    "faccessat": (_int, _path, _int, _int),
+    "fallocate": (_int, _int, _long, _long),
+    "fchmodat": (_int, _path, _uint, _int),
+    "fchownat": (_int, _path, _uint, _uint, _int),
+    "fstatfs": (_int, _pointer),
+    "getdents64": (_int, _pointer, _size),
+    "getrusage": (_int, _pointer),
+    "linkat": (_int, _path, _int, _path, _int),
+    "mkdirat": (_int, _path, _uint),
+    "mknodat": (_int, _path, _uint, ctypes.c_uint64),
+    "ppoll": (_pointer, ctypes.c_ulong, _pointer, _pointer),
+    "readlinkat": (_int, _path, _pointer, _size),
+    "renameat2": (_int, _path, _int, _path, _uint),
+    "statfs": (_path, _pointer),
+    "statx": (_int, _path, _int, _uint, _pointer),
+    "symlinkat": (_path, _int, _path),
+    "syncfs": (_int,),
+    "sysinfo": (_pointer,),
+    "unlinkat": (_int, _path, _int),
+    "utimensat": (_int, _path, _pointer, _int),
+}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prototype(name: str, arguments: tuple[Any, ...]) -> Any:
+    function = getattr(_libc, name)
+    function.argtypes = arguments
+    function.restype = ctypes.c_ssize_t if name in ("getdents64", "readlinkat") else ctypes.c_int
+    return function
+
+
+_FUNCTIONS = {name: _prototype(name, arguments) for name, arguments in _PROTOTYPES.items()}
+
+
+def call(name: str, *arguments: Any) -> int:
+    """Call a C function; OSError when it says -1. Interrupted calls are made again once signals are handled."""
+    function = _FUNCTIONS[name]
+    while True:
+        result = int(function(*arguments))
+        if result != -1:
+            return result
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+
+
+def call_once(name: str, *arguments: Any) -> int:
+    """As `call`, but InterruptedError is the caller's to handle (it has a timeout to keep)."""
+    result = int(_FUNCTIONS[name](*arguments))
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def int32(value: int) -> int:
+    """The C int in the low half of an argument register."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def identity(value: int) -> int:
+    """A user or group number; all ones is -1, "leave it"."""
+    value &= 0xFFFFFFFF
+    return -1 if value == 0xFFFFFFFF else value
+
+
+def int64(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def failure(code: int) -> OSError:
+    return OSError(code, os.strerror(code))

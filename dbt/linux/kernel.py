@@ -1,0 +1,283 @@
+"""The kernel personality: one guest process, and the way from a call number to its handler.
+
+Owns: `Kernel` (what a process has: descriptors, break, signal dispositions, limits, clock, randomness), dispatch,
+error convention, strace lines, and the list of what is not done. Must not know: any architecture, or the CPU:
+an engine calls `Kernel.call` with plain numbers and puts the result where its ABI wants it.
+
+Every effect on guest memory goes through the address space's write, map, unmap, protect, remap and discard, so
+that lockstep can record a call once and replay it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random as random_module
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from dbt.elf import Image, Loaded, load
+from dbt.linux import (
+    extended,
+    files,
+    memory_calls,
+    paths,
+    polling,
+    process,
+    random,
+    signals,
+    stack,
+    terminal,
+    time,
+)
+from dbt.linux.abi import Abi, Layout, layout
+from dbt.linux.descriptors import Descriptors
+from dbt.linux.exits import ExitGroup, Killed
+from dbt.linux.host import failure, int32
+from dbt.linux.limits import Limits
+from dbt.memory import READ, WRITE, AddressSpace, MemoryFault, page_up
+
+__all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
+
+_MASK = (1 << 64) - 1
+Handler = Callable[..., int | None]
+
+_FAMILIES: tuple[dict[str, Handler], ...] = (
+    files.CALLS, extended.CALLS, polling.CALLS, terminal.CALLS, memory_calls.CALLS, process.CALLS, signals.CALLS,
+    time.CALLS, random.CALLS)
+
+
+def _merge() -> MappingProxyType[str, Handler]:
+    merged: dict[str, Handler] = {}
+    for family in _FAMILIES:
+        for name, handler in family.items():
+            if name in merged:
+                raise ValueError(f"two handlers for the system call {name}")
+            merged[name] = handler
+    return MappingProxyType(merged)
+
+
+HANDLERS = _merge()
+
+# Answered with ENOSYS on purpose and without a word: programs ask for them and do well without.
+REFUSED = {
+    "rseq": "restartable sequences are an optimisation; C libraries go on without",
+    "clone3": "C libraries fall back to clone",
+    "io_uring_setup": "programs fall back to plain calls",
+    "userfaultfd": "programs fall back",
+}
+
+
+class CoverageRow(NamedTuple):
+    name: str
+    number: int
+    status: str  # "done", "refused" (ENOSYS on purpose) or "todo"
+    note: str
+
+
+class Kernel:
+    """One guest process as its system calls see it."""
+
+    def __init__(self, space: AddressSpace, abi: Abi, *, argv: list[bytes], env: list[bytes],
+                 executable: str | Path, sysroot: str | Path | None = None, stdin: int = 0, stdout: int = 1,
+                 stderr: int = 2, deterministic_seed: int | None = None, clock: Callable[[], int] = lambda: 0,
+                 strace: Callable[[str], None] | None = None, warn: Callable[[str], None] | None = None) -> None:
+        self.space = space
+        self.abi = abi
+        self.argv = argv
+        self.env = env
+        self.executable = Path(os.path.abspath(executable))
+        self.sysroot = None if sysroot is None else os.fsencode(os.path.abspath(sysroot))
+        self.strace = strace
+        self.warn = warn or _warn
+        self.seed = deterministic_seed
+        self.random = None if deterministic_seed is None else random_module.Random(deterministic_seed)
+        self.pid = os.getpid() if self.random is None else self.random.randrange(1000, 30000)
+        self.clock = clock
+        self.slept = 0  # nanoseconds of virtual time that passed in sleeps
+        self.limits = Limits()
+        self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())
+        self.signals = signals.Signals()
+        self.break_start = 0
+        self.break_end = 0
+        self.thread_name = os.fsencode(self.executable.name)[:15]
+        self.clear_child_tid = 0
+        self.robust_list = (0, 0)
+        self.no_new_privileges = 0
+        self.auxiliary = b""
+        self.loaded: Loaded | None = None
+        self.on_flush_icache: Callable[[int, int], None] | None = None
+        self._told: set[str] = set()
+        self._bound: dict[int, tuple[str, Handler, int]] = {}
+        for number, name in abi.CALLS.items():
+            handler = HANDLERS.get(name)
+            if handler is not None:
+                self._bound[number] = name, handler, handler.__code__.co_argcount - 1
+
+    # Calls ------------------------------------------------------------------------------------------------
+
+    def call(self, number: int, arguments: tuple[int, ...]) -> int:
+        """Carry out a system call. The result is an unsigned 64-bit word, a negative errno when it failed."""
+        bound = self._bound.get(number)
+        if bound is None:
+            result = self._unknown(number)
+            if self.strace is not None:
+                self.strace(f"{self.name(number)}(...) = {_shown(result)}")
+            return result & _MASK
+        name, handler, count = bound
+        arguments = arguments[:count]
+        try:
+            result = handler(self, *arguments) or 0
+        except MemoryFault:
+            result = -errno.EFAULT
+        except OSError as error:
+            result = -(error.errno or errno.EIO)
+        except ExitGroup as leaving:
+            self._trace(name, handler, arguments, f"exit {leaving.status}")
+            raise
+        except Killed as leaving:
+            self._trace(name, handler, arguments, f"killed by signal {leaving.signal}")
+            raise
+        if self.strace is not None:
+            self._trace(name, handler, arguments, _shown(result))
+        return result & _MASK
+
+    def name(self, number: int) -> str:
+        return self.abi.CALLS.get(number, f"#{number}")
+
+    def coverage(self) -> list[CoverageRow]:
+        """Every call of the architecture and whether it is done."""
+        rows = []
+        for number, name in sorted(self.abi.CALLS.items()):
+            if name in HANDLERS:
+                rows.append(CoverageRow(name, number, "done", ""))
+            elif name in REFUSED:
+                rows.append(CoverageRow(name, number, "refused", REFUSED[name]))
+            else:
+                rows.append(CoverageRow(name, number, "todo", ""))
+        return rows
+
+    def tell_once(self, text: str) -> None:
+        """One line for the user, the first time only."""
+        if text not in self._told:
+            self._told.add(text)
+            self.warn(text)
+
+    def _unknown(self, number: int) -> int:
+        name = self.abi.CALLS.get(number)
+        if name not in REFUSED:
+            what = f"{name} (number {number})" if name else f"number {number}"
+            self.tell_once(f"system call {what} is not implemented; the guest gets ENOSYS")
+        return -errno.ENOSYS
+
+    def _trace(self, name: str, handler: Handler, arguments: tuple[int, ...], result: str) -> None:
+        if self.strace is None:
+            return
+        shown = []
+        for parameter, value in zip(handler.__code__.co_varnames[1:], arguments, strict=False):
+            if parameter.endswith("path"):
+                try:
+                    shown.append(repr(self.space.read_cstring(value, 4096))[1:])
+                    continue
+                except (MemoryFault, OSError):
+                    pass  # shown as the bad pointer it is
+            if parameter.endswith(("fd", "descriptor")):
+                value = int32(value)
+            shown.append("AT_FDCWD" if value == -100 else str(value) if abs(value) < 4096 else f"{value:#x}")
+        self.strace(f"{name}({', '.join(shown)}) = {result}")
+
+    # Program start ----------------------------------------------------------------------------------------
+
+    def start(self, image: Image) -> tuple[int, int]:
+        """Load a program and build its stack: (entry, stack pointer)."""
+        bias = self.abi.PIE_BASE if image.position_independent else 0
+        loaded = load(self.space, image, bias)
+        self.loaded = loaded
+        self.break_start = self.break_end = page_up(loaded.brk_start)
+        pointer, self.auxiliary = stack.build(
+            self.space, self.abi, loaded, argv=self.argv, env=self.env, executable=os.fsencode(self.executable),
+            random=self.random_bytes(16), size=self.limits.stack())
+        return loaded.entry, pointer
+
+    def close(self) -> None:
+        """Close the guest's descriptors (not those handed in)."""
+        self.descriptors.close_all()
+
+    # What handlers share ----------------------------------------------------------------------------------
+
+    def fd(self, guest: int) -> int:
+        """The host's descriptor for a C int argument; EBADF."""
+        return self.descriptors.host(int32(guest))
+
+    def path(self, address: int) -> bytes:
+        """A path argument; ENAMETOOLONG, EFAULT."""
+        return self.space.read_cstring(address, 4096)
+
+    def at(self, directory: int, path: bytes, *, empty: bool = False) -> tuple[int, bytes]:
+        """(host directory descriptor, host path) for an *at call's pair; ENOENT for "" unless it is allowed."""
+        if path.startswith(b"/"):
+            return -100, paths.host_path(self, path)
+        if not path and not empty:
+            raise failure(errno.ENOENT)
+        directory = int32(directory)
+        return (-100 if directory == -100 else self.descriptors.host(directory)), path
+
+    def readable(self, address: int, length: int) -> int:
+        """How much of a buffer the guest could read; EFAULT if nothing."""
+        return self._reach(address, length, READ)
+
+    def writable(self, address: int, length: int) -> int:
+        return self._reach(address, length, WRITE)
+
+    def _reach(self, address: int, length: int, protection: int) -> int:
+        try:
+            self.space.check(address, length, protection)
+        except MemoryFault as fault:
+            if fault.address == address:
+                raise
+            return fault.address - address
+        return length
+
+    def layout(self, name: str) -> Layout:
+        return layout(self.abi, name)
+
+    def put(self, address: int, structure: str, **values: object) -> None:
+        """Write a structure to the guest."""
+        self.space.write(address, self.layout(structure).pack(values))
+
+    def take(self, address: int, structure: str) -> dict[str, int]:
+        """Read a structure of the guest's."""
+        form = self.layout(structure)
+        return form.unpack(self.space.read(address, form.size))
+
+    def take_time(self, address: int) -> int:
+        """A timespec as nanoseconds; EINVAL."""
+        value = self.take(address, "timespec")
+        if value["tv_sec"] < 0 or not 0 <= value["tv_nsec"] < 1_000_000_000:
+            raise failure(errno.EINVAL)
+        return value["tv_sec"] * 1_000_000_000 + value["tv_nsec"]
+
+    def random_bytes(self, count: int) -> bytes:
+        return os.urandom(count) if self.random is None else self.random.randbytes(count)
+
+    @property
+    def deterministic(self) -> bool:
+        return self.seed is not None
+
+    def virtual_time(self) -> int:
+        """Nanoseconds since the start: one a retired instruction, and what was slept."""
+        return self.clock() + self.slept
+
+
+def _shown(result: int) -> str:
+    if -4096 < result < 0:
+        return f"-{errno.errorcode.get(-result, -result)}"
+    return str(result) if result < 4096 else f"{result:#x}"
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"dragoman: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,116 @@
+"""Waiting for descriptors: ppoll and pselect6, both by the host's ppoll.
+
+Must not know: what the descriptors are. The signal masks of these calls are checked and otherwise ignored until
+signals are delivered to handlers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbt.linux import host
+from dbt.linux.host import failure, int32
+
+if TYPE_CHECKING:
+    from dbt.linux.kernel import Kernel
+
+_IN, _PRI, _OUT, _ERR, _HUP, _NVAL = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_RDNORM, _RDBAND, _WRNORM, _WRBAND = 0x40, 0x80, 0x100, 0x200
+_READ_SET = _IN | _RDNORM | _RDBAND | _HUP | _ERR
+_WRITE_SET = _OUT | _WRNORM | _WRBAND | _ERR
+_EXCEPT_SET = _PRI
+
+
+def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None) -> tuple[list[int], int | None]:
+    """Poll (host descriptor, events) pairs: the events found, and what is left of the timeout."""
+    array = ctypes.create_string_buffer(b"".join(struct.pack("<ihh", fd, events, 0) for fd, events in wanted),
+                                        8 * len(wanted) + 1)
+    virtual = kernel.deterministic and timeout is not None
+    deadline = None if timeout is None else time.monotonic_ns() + (0 if virtual else timeout)
+    while True:
+        left = None if deadline is None else max(0, deadline - time.monotonic_ns())
+        limit = None if left is None else struct.pack("<qq", *divmod(left, 1_000_000_000))
+        try:
+            ready = host.call_once("ppoll", array, len(wanted), limit, None)
+            break
+        except InterruptedError:
+            continue  # Python has run its handlers by now; the guest's own are not delivered yet
+    if virtual and timeout is not None:
+        left = timeout if ready else 0
+        kernel.slept += 0 if ready else timeout
+    elif deadline is not None:
+        left = max(0, deadline - time.monotonic_ns())
+    found = [struct.unpack_from("<H", array, 8 * index + 6)[0] for index in range(len(wanted))]
+    return found, left
+
+
+def _timeout(kernel: Kernel, address: int) -> int | None:
+    return kernel.take_time(address) if address else None
+
+
+def _put_left(kernel: Kernel, address: int, left: int | None) -> None:
+    if address and left is not None:
+        seconds, nanoseconds = divmod(left, 1_000_000_000)
+        kernel.put(address, "timespec", tv_sec=seconds, tv_nsec=nanoseconds)
+
+
+def ppoll(kernel: Kernel, polled: int, count: int, timeout: int, mask: int, mask_size: int) -> int:
+    count &= 0xFFFFFFFF
+    if count > kernel.descriptors.limit:
+        raise failure(errno.EINVAL)
+    if mask:
+        kernel.space.check(mask, 8, 1)
+    rows = list(struct.iter_unpack("<ihh", kernel.space.read(polled, 8 * count)))
+    limit = _timeout(kernel, timeout)
+    wanted: list[tuple[int, int]] = []
+    invalid = set()
+    for index, (fd, events, _revents) in enumerate(rows):
+        try:
+            wanted.append((kernel.descriptors.host(fd) if fd >= 0 else -1, events))
+        except OSError:
+            invalid.add(index)
+            wanted.append((-1, 0))
+    found, left = _wait(kernel, wanted, 0 if invalid else limit)
+    for index in invalid:
+        found[index] = _NVAL
+    data = b"".join(struct.pack("<ihH", fd, events, seen)
+                    for (fd, events, _revents), seen in zip(rows, found, strict=True))
+    if data:
+        kernel.space.write(polled, data)
+    _put_left(kernel, timeout, left)
+    return sum(1 for seen in found if seen)
+
+
+def pselect6(kernel: Kernel, count: int, reading: int, writing: int, exceptional: int, timeout: int,
+             mask: int) -> int:
+    count = int32(count)
+    if count < 0:
+        raise failure(errno.EINVAL)
+    count = min(count, kernel.descriptors.limit)
+    size = (count + 63) // 64 * 8
+    sets = [(address, meaning, int.from_bytes(kernel.space.read(address, size), "little") if address else 0)
+            for address, meaning in ((reading, _READ_SET), (writing, _WRITE_SET), (exceptional, _EXCEPT_SET))]
+    limit = _timeout(kernel, timeout)
+    numbers, wanted = [], []
+    for fd in range(count):
+        events = sum(meaning & ~(_HUP | _ERR) for _address, meaning, bits in sets if bits >> fd & 1)
+        if events:
+            numbers.append(fd)
+            wanted.append((kernel.descriptors.host(fd), events))
+    found, left = _wait(kernel, wanted, limit)
+    total = 0
+    for address, meaning, bits in sets:
+        answer = sum(1 << fd for fd, seen in zip(numbers, found, strict=True) if bits >> fd & 1 and seen & meaning)
+        total += answer.bit_count()
+        if address:
+            kernel.space.write(address, answer.to_bytes(size, "little"))
+    _put_left(kernel, timeout, left)
+    return total
+
+
+CALLS: dict[str, Callable[..., int | None]] = {"ppoll": ppoll, "pselect6": pselect6}

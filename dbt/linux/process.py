@@ -1,0 +1,404 @@
+"""System calls on the process itself: exit, identity, limits, scheduling facts, futexes of a single thread.
+
+Must not know: files, memory mapping, signals' actions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbt.linux import host
+from dbt.linux import time as guest_time
+from dbt.linux.exits import ExitGroup
+from dbt.linux.host import failure, identity, int32
+
+if TYPE_CHECKING:
+    from dbt.linux.kernel import Kernel
+
+_RELEASE, _VERSION = "6.1.0", "#1 SMP"  # of deterministic runs
+_ROBUST_HEAD_SIZE = 24
+
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
+_PR_SET_NAME, _PR_GET_NAME, _PR_CAPBSET_READ, _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 15, 16, 23, 29, 30
+_PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
+
+_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE, _FUTEX_WAKE_OP = 0, 1, 3, 4, 5
+_FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET, _FUTEX_COMMAND, _FUTEX_CLOCK_REALTIME = 9, 10, 0x7F, 0x100
+
+
+# The end ----------------------------------------------------------------------------------------------------
+
+
+def exit_group(kernel: Kernel, status: int) -> None:
+    raise ExitGroup(status & 0xFF)
+
+
+# Identity ---------------------------------------------------------------------------------------------------
+
+
+def getpid(kernel: Kernel) -> int:
+    return kernel.pid
+
+
+def getppid(kernel: Kernel) -> int:
+    return 1 if kernel.deterministic else os.getppid()
+
+
+def getuid(kernel: Kernel) -> int:
+    return os.getuid()
+
+
+def geteuid(kernel: Kernel) -> int:
+    return os.geteuid()
+
+
+def getgid(kernel: Kernel) -> int:
+    return os.getgid()
+
+
+def getegid(kernel: Kernel) -> int:
+    return os.getegid()
+
+
+def setuid(kernel: Kernel, user: int) -> None:
+    os.setuid(user & 0xFFFFFFFF)
+
+
+def setgid(kernel: Kernel, group: int) -> None:
+    os.setgid(group & 0xFFFFFFFF)
+
+
+def setreuid(kernel: Kernel, real: int, effective: int) -> None:
+    os.setreuid(identity(real), identity(effective))
+
+
+def setregid(kernel: Kernel, real: int, effective: int) -> None:
+    os.setregid(identity(real), identity(effective))
+
+
+def setresuid(kernel: Kernel, real: int, effective: int, saved: int) -> None:
+    os.setresuid(identity(real), identity(effective), identity(saved))
+
+
+def setresgid(kernel: Kernel, real: int, effective: int, saved: int) -> None:
+    os.setresgid(identity(real), identity(effective), identity(saved))
+
+
+def _put_three(kernel: Kernel, addresses: tuple[int, int, int], values: tuple[int, int, int]) -> None:
+    for address, value in zip(addresses, values, strict=True):
+        kernel.space.write(address, value.to_bytes(4, "little"))
+
+
+def getresuid(kernel: Kernel, real: int, effective: int, saved: int) -> None:
+    _put_three(kernel, (real, effective, saved), os.getresuid())
+
+
+def getresgid(kernel: Kernel, real: int, effective: int, saved: int) -> None:
+    _put_three(kernel, (real, effective, saved), os.getresgid())
+
+
+def setfsuid(kernel: Kernel, user: int) -> int:
+    return os.geteuid()  # the answer is the old one, changed or not; ours follows the effective id
+
+
+def setfsgid(kernel: Kernel, group: int) -> int:
+    return os.getegid()
+
+
+def getgroups(kernel: Kernel, size: int, result: int) -> int:
+    groups = os.getgroups()
+    size = int32(size)
+    if size < 0 or 0 < size < len(groups):
+        raise failure(errno.EINVAL)
+    if size:
+        kernel.space.write(result, struct.pack(f"<{len(groups)}I", *groups))
+    return len(groups)
+
+
+def setgroups(kernel: Kernel, size: int, groups: int) -> None:
+    if not 0 <= int32(size) <= 65536:
+        raise failure(errno.EINVAL)
+    os.setgroups(struct.unpack(f"<{size}I", kernel.space.read(groups, 4 * size)))
+
+
+def _process(kernel: Kernel, pid: int) -> int:
+    """A pid argument as the host's: the guest's own may be made up."""
+    number = int32(pid)
+    return 0 if number == kernel.pid else number
+
+
+def getpgid(kernel: Kernel, pid: int) -> int:
+    return os.getpgid(_process(kernel, pid))
+
+
+def setpgid(kernel: Kernel, pid: int, group: int) -> None:
+    os.setpgid(_process(kernel, pid), _process(kernel, group))
+
+
+def getsid(kernel: Kernel, pid: int) -> int:
+    return os.getsid(_process(kernel, pid))
+
+
+def setsid(kernel: Kernel) -> int:
+    os.setsid()
+    return kernel.pid
+
+
+def uname(kernel: Kernel, result: int) -> None:
+    names = os.uname()
+    fixed = kernel.deterministic
+    texts = {"sysname": "Linux", "nodename": "dragoman" if fixed else names.nodename,
+             "release": _RELEASE if fixed else names.release, "version": _VERSION if fixed else names.version,
+             "machine": kernel.abi.MACHINE, "domainname": "(none)"}
+    kernel.put(result, "utsname", **{name: os.fsencode(text)[:64] for name, text in texts.items()})
+
+
+# Limits and usage ---------------------------------------------------------------------------------------------
+
+
+def getrlimit(kernel: Kernel, resource: int, result: int) -> None:
+    current, maximum = kernel.limits.get(int32(resource))
+    kernel.put(result, "rlimit", current=current, maximum=maximum)
+
+
+def setrlimit(kernel: Kernel, resource: int, limit: int) -> None:
+    wanted = kernel.take(limit, "rlimit")
+    kernel.limits.set(int32(resource), wanted["current"], wanted["maximum"])
+    kernel.descriptors.limit = kernel.limits.descriptors()
+
+
+def prlimit64(kernel: Kernel, pid: int, resource: int, new: int, old: int) -> None:
+    if int32(pid) not in (0, kernel.pid):
+        raise failure(errno.EPERM)
+    before = kernel.limits.get(int32(resource))
+    if new:
+        setrlimit(kernel, resource, new)
+    if old:
+        kernel.put(old, "rlimit", current=before[0], maximum=before[1])
+
+
+def getrusage(kernel: Kernel, who: int, result: int) -> None:
+    size = kernel.layout("rusage").size
+    if int32(who) not in (-1, 0, 1):
+        raise failure(errno.EINVAL)
+    if kernel.deterministic:
+        seconds, rest = divmod(kernel.clock() if int32(who) != -1 else 0, 1_000_000_000)
+        kernel.put(result, "rusage", ru_utime_sec=seconds, ru_utime_usec=rest // 1000)
+        return
+    found = ctypes.create_string_buffer(size)
+    host.call("getrusage", int32(who), found)
+    kernel.space.write(result, found.raw)
+
+
+def sysinfo(kernel: Kernel, result: int) -> None:
+    form = kernel.layout("sysinfo")
+    if kernel.deterministic:
+        kernel.put(result, "sysinfo", uptime=kernel.virtual_time() // 1_000_000_000, totalram=1 << 30,
+                   freeram=1 << 29, procs=1, mem_unit=1)
+        return
+    found = ctypes.create_string_buffer(form.size + 64)
+    host.call("sysinfo", found)
+    kernel.space.write(result, found.raw[:form.size])
+
+
+# Scheduling -----------------------------------------------------------------------------------------------------
+
+
+def sched_yield(kernel: Kernel) -> None:
+    """One thread has nobody to yield to."""
+
+
+def _processors(kernel: Kernel) -> set[int]:
+    return {0} if kernel.deterministic else os.sched_getaffinity(0)
+
+
+def sched_getaffinity(kernel: Kernel, pid: int, size: int, result: int) -> int:
+    if int32(pid) not in (0, kernel.pid):
+        raise failure(errno.ESRCH)
+    bits = sum(1 << processor for processor in _processors(kernel))
+    needed = (bits.bit_length() + 63) // 64 * 8
+    if size < needed or size % 8:
+        raise failure(errno.EINVAL)
+    kernel.space.write(result, bits.to_bytes(needed, "little"))
+    return needed
+
+
+def sched_setaffinity(kernel: Kernel, pid: int, size: int, mask: int) -> None:
+    if int32(pid) not in (0, kernel.pid):
+        raise failure(errno.ESRCH)
+    wanted = int.from_bytes(kernel.space.read(mask, min(size, 1024)), "little")
+    if not any(wanted >> processor & 1 for processor in _processors(kernel)):
+        raise failure(errno.EINVAL)
+
+
+def sched_getscheduler(kernel: Kernel, pid: int) -> int:
+    return 0  # SCHED_OTHER
+
+
+def sched_getparam(kernel: Kernel, pid: int, result: int) -> None:
+    kernel.space.write(result, bytes(4))
+
+
+def sched_get_priority_max(kernel: Kernel, policy: int) -> int:
+    return os.sched_get_priority_max(int32(policy))
+
+
+def sched_get_priority_min(kernel: Kernel, policy: int) -> int:
+    return os.sched_get_priority_min(int32(policy))
+
+
+def getcpu(kernel: Kernel, processor: int, node: int, cache: int) -> None:
+    for address in (processor, node):
+        if address:
+            kernel.space.write(address, bytes(4))
+
+
+def getpriority(kernel: Kernel, which: int, who: int) -> int:
+    return 20 - os.getpriority(int32(which), _process(kernel, who))
+
+
+def setpriority(kernel: Kernel, which: int, who: int, priority: int) -> None:
+    os.setpriority(int32(which), _process(kernel, who), int32(priority))
+
+
+# Threads, of which there is one -------------------------------------------------------------------------------------
+
+
+def set_tid_address(kernel: Kernel, address: int) -> int:
+    kernel.clear_child_tid = address
+    return kernel.pid
+
+
+def set_robust_list(kernel: Kernel, head: int, size: int) -> None:
+    if size != _ROBUST_HEAD_SIZE:
+        raise failure(errno.EINVAL)
+    kernel.robust_list = head, size
+
+
+def get_robust_list(kernel: Kernel, pid: int, head: int, size: int) -> None:
+    if int32(pid) not in (0, kernel.pid):
+        raise failure(errno.ESRCH)
+    kernel.space.write(head, kernel.robust_list[0].to_bytes(8, "little"))
+    kernel.space.write(size, kernel.robust_list[1].to_bytes(8, "little"))
+
+
+def futex(kernel: Kernel, word: int, operation: int, value: int, timeout: int, second: int, third: int) -> int:
+    command = operation & _FUTEX_COMMAND
+    if word % 4:
+        raise failure(errno.EINVAL)
+    if command in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
+        return _futex_wait(kernel, word, operation, value, timeout)
+    if command in (_FUTEX_WAKE, _FUTEX_WAKE_BITSET, _FUTEX_REQUEUE):
+        kernel.space.check(word, 4, 1)
+        return 0  # nobody else can be waiting
+    if command == _FUTEX_CMP_REQUEUE:
+        if int.from_bytes(kernel.space.read(word, 4), "little") != third & 0xFFFFFFFF:
+            raise failure(errno.EAGAIN)
+        return 0
+    if command == _FUTEX_WAKE_OP:
+        _futex_operate(kernel, second, third)
+        return 0
+    raise failure(errno.ENOSYS)
+
+
+def _futex_wait(kernel: Kernel, word: int, operation: int, value: int, timeout: int) -> int:
+    limit = kernel.take_time(timeout) if timeout else None
+    if int.from_bytes(kernel.space.read(word, 4), "little") != value & 0xFFFFFFFF:
+        raise failure(errno.EAGAIN)
+    if limit is None:
+        kernel.tell_once("the guest's only thread waits for a futex that nobody can wake")
+        while True:
+            time.sleep(3600)
+    if operation & _FUTEX_COMMAND == _FUTEX_WAIT_BITSET:  # an absolute time
+        limit -= guest_time.now(kernel, 0 if operation & _FUTEX_CLOCK_REALTIME else 1)
+    guest_time.sleep(kernel, limit)
+    raise failure(errno.ETIMEDOUT)
+
+
+def _futex_operate(kernel: Kernel, word: int, encoded: int) -> None:
+    kind, operand = encoded >> 28 & 15, encoded >> 12 & 0xFFF
+    if kind & 8:
+        operand = 1 << (operand & 31)
+    old = int.from_bytes(kernel.space.read(word, 4), "little")
+    results = {0: operand, 1: old + operand, 2: old | operand, 3: old & ~operand, 4: old ^ operand}
+    if kind & 7 not in results:
+        raise failure(errno.ENOSYS)
+    kernel.space.write(word, (results[kind & 7] & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+# Odds and ends ----------------------------------------------------------------------------------------------------
+
+
+def prctl(kernel: Kernel, option: int, second: int, third: int, fourth: int, fifth: int) -> int:
+    option = int32(option)
+    if option == _PR_SET_NAME:
+        kernel.thread_name = kernel.space.read(second, kernel.readable(second, 16)).split(b"\0")[0][:15]
+    elif option == _PR_GET_NAME:
+        kernel.space.write(second, kernel.thread_name.ljust(16, b"\0"))
+    elif option == _PR_SET_NO_NEW_PRIVS:
+        if second != 1 or third or fourth or fifth:
+            raise failure(errno.EINVAL)
+        kernel.no_new_privileges = 1
+    elif option == _PR_GET_NO_NEW_PRIVS:
+        return kernel.no_new_privileges
+    elif option in (_PR_GET_DUMPABLE, _PR_CAPBSET_READ):
+        return 1
+    elif option == _PR_GET_TIMERSLACK:
+        return 50_000
+    elif option == _PR_GET_PDEATHSIG:
+        kernel.space.write(second, bytes(4))
+    elif option not in (_PR_SET_DUMPABLE, _PR_SET_TIMERSLACK):
+        raise failure(errno.EINVAL)
+    return 0
+
+
+def personality(kernel: Kernel, persona: int) -> int:
+    if persona & 0xFFFFFFFF not in (0xFFFFFFFF, 0):
+        raise failure(errno.EINVAL)
+    return 0
+
+
+def capget(kernel: Kernel, header: int, data: int) -> None:
+    version = int.from_bytes(kernel.space.read(header, 4), "little")
+    if version != 0x20080522:
+        kernel.space.write(header, (0x20080522).to_bytes(4, "little"))
+        raise failure(errno.EINVAL)
+    if data:
+        kernel.space.write(data, bytes(24))  # none: what a program may do is the host's to say
+
+
+def riscv_hwprobe(kernel: Kernel, pairs: int, count: int, cpu_size: int, cpus: int, flags: int) -> None:
+    if flags or count > 4096:
+        raise failure(errno.EINVAL)
+    form = kernel.layout("hwprobe")
+    kernel.space.check(pairs, form.size * count, 2)
+    answers = []
+    for index in range(count):
+        key = form.unpack(kernel.space.read(pairs + index * form.size, form.size))["key"]
+        known = key in kernel.abi.HWPROBE
+        answers.append(form.pack({"key": key if known else -1, "value": kernel.abi.HWPROBE.get(key, 0)}))
+    kernel.space.write(pairs, b"".join(answers))
+
+
+CALLS: dict[str, Callable[..., int | None]] = {
+    "exit": exit_group, "exit_group": exit_group,
+    "getpid": getpid, "gettid": getpid, "getppid": getppid, "getuid": getuid, "geteuid": geteuid,
+    "getgid": getgid, "getegid": getegid, "setuid": setuid, "setgid": setgid, "setreuid": setreuid,
+    "setregid": setregid, "setresuid": setresuid, "setresgid": setresgid, "getresuid": getresuid,
+    "getresgid": getresgid, "setfsuid": setfsuid, "setfsgid": setfsgid, "getgroups": getgroups,
+    "setgroups": setgroups, "getpgid": getpgid, "setpgid": setpgid, "getsid": getsid, "setsid": setsid,
+    "uname": uname, "getrlimit": getrlimit, "setrlimit": setrlimit, "prlimit64": prlimit64,
+    "getrusage": getrusage, "sysinfo": sysinfo, "sched_yield": sched_yield,
+    "sched_getaffinity": sched_getaffinity, "sched_setaffinity": sched_setaffinity,
+    "sched_getscheduler": sched_getscheduler, "sched_getparam": sched_getparam,
+    "sched_get_priority_max": sched_get_priority_max, "sched_get_priority_min": sched_get_priority_min,
+    "getcpu": getcpu, "getpriority": getpriority, "setpriority": setpriority,
+    "set_tid_address": set_tid_address, "set_robust_list": set_robust_list, "get_robust_list": get_robust_list,
+    "futex": futex, "prctl": prctl, "personality": personality, "capget": capget, "riscv_hwprobe": riscv_hwprobe,
+}

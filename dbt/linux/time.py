@@ -1,0 +1,113 @@
+"""Clocks and sleeping: the host's, or virtual time when the run is deterministic.
+
+Owns: the mapping from clock numbers to time. Under a deterministic seed one retired instruction is one
+nanosecond, the calendar starts at a fixed date, and a sleep moves the clock instead of waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dbt.linux.host import failure, int32
+
+if TYPE_CHECKING:
+    from dbt.linux.kernel import Kernel
+
+EPOCH = 1_700_000_000 * 1_000_000_000  # 2023-11-14: when every deterministic run begins
+_CALENDAR = frozenset((0, 5, 8, 11))  # REALTIME, REALTIME_COARSE, REALTIME_ALARM, TAI
+_CPU = frozenset((2, 3))
+_KNOWN = frozenset(range(12)) - {10}
+_SLEEPABLE = frozenset((0, 1, 2, 7, 8, 9, 11))
+_ABSOLUTE = 1
+
+
+def now(kernel: Kernel, clock: int) -> int:
+    """Nanoseconds of a clock; EINVAL for one that is not there."""
+    if kernel.deterministic:
+        if clock not in _KNOWN:
+            raise failure(errno.EINVAL)
+        if clock in _CPU:
+            return kernel.clock()
+        return kernel.virtual_time() + (EPOCH if clock in _CALENDAR else 0)
+    return time.clock_gettime_ns(clock)
+
+
+def sleep(kernel: Kernel, duration: int) -> None:
+    """Let nanoseconds pass. Ctrl-C ends it, as Python's handlers run in between."""
+    if duration <= 0:
+        return
+    if kernel.deterministic:
+        kernel.slept += duration
+    else:
+        deadline = time.monotonic_ns() + duration
+        while (left := deadline - time.monotonic_ns()) > 0:
+            time.sleep(min(left / 1e9, 1e6))
+
+
+def _put(kernel: Kernel, address: int, nanoseconds: int) -> None:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    kernel.put(address, "timespec", tv_sec=seconds, tv_nsec=rest)
+
+
+def clock_gettime(kernel: Kernel, clock: int, result: int) -> None:
+    _put(kernel, result, now(kernel, int32(clock)))
+
+
+def clock_getres(kernel: Kernel, clock: int, result: int) -> None:
+    number = int32(clock)
+    if kernel.deterministic:
+        now(kernel, number)
+        resolution = 1
+    else:
+        resolution = max(1, round(time.clock_getres(number) * 1e9))
+    if result:
+        _put(kernel, result, resolution)
+
+
+def gettimeofday(kernel: Kernel, result: int, zone: int) -> None:
+    if result:
+        seconds, rest = divmod(now(kernel, 0), 1_000_000_000)
+        kernel.put(result, "timeval", tv_sec=seconds, tv_usec=rest // 1000)
+    if zone:
+        kernel.space.write(zone, bytes(8))
+
+
+def nanosleep(kernel: Kernel, request: int, remaining: int) -> None:
+    sleep(kernel, kernel.take_time(request))
+
+
+def clock_nanosleep(kernel: Kernel, clock: int, flags: int, request: int, remaining: int) -> None:
+    number = int32(clock)
+    if number not in _SLEEPABLE or flags & ~_ABSOLUTE:
+        raise failure(errno.EINVAL)
+    duration = kernel.take_time(request)
+    sleep(kernel, duration - now(kernel, number) if flags & _ABSOLUTE else duration)
+
+
+def times(kernel: Kernel, result: int) -> int:
+    if kernel.deterministic:
+        ticks, used = kernel.virtual_time() // 10_000_000, [kernel.clock() // 10_000_000, 0, 0, 0]
+    else:
+        found = os.times()
+        ticks = time.monotonic_ns() // 10_000_000
+        used = [int(part * 100) for part in found[:4]]
+    if result:
+        kernel.put(result, "tms", **dict(zip(("tms_utime", "tms_stime", "tms_cutime", "tms_cstime"), used,
+                                             strict=True)))
+    return ticks
+
+
+def _not_permitted(kernel: Kernel) -> None:
+    """A guest does not set the host's clock."""
+    raise failure(errno.EPERM)
+
+
+CALLS: dict[str, Callable[..., int | None]] = {
+    "clock_gettime": clock_gettime, "clock_getres": clock_getres, "gettimeofday": gettimeofday,
+    "nanosleep": nanosleep, "clock_nanosleep": clock_nanosleep, "times": times,
+    "clock_settime": _not_permitted, "settimeofday": _not_permitted,
+}

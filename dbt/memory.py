@@ -1,0 +1,859 @@
+"""The guest's address space in user mode: one reserved region of host memory, guest address = offset.
+
+Owns: the reservation with its guard zones, the page map (one byte a page), the list of regions, host page
+protection, and the hooks by which others learn that memory changed (`watchers`, `dirty`, `record`).
+Must not know: any architecture, CPU engine, system call number or file format.
+
+The page map is the authority on what the guest may do; host protection follows it, with two differences:
+the guest's EXEC never becomes the host's (guest code is data to us), and a watched page (one that translated
+code was made from) is not writable on the host. Nothing here touches a page that the map does not allow, so
+no guest address, however wild, can fault inside Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+PAGE_SIZE = 4096
+PAGE_SHIFT = 12
+READ, WRITE, EXEC = 1, 2, 4  # the same values as PROT_READ, PROT_WRITE, PROT_EXEC
+MAPPED = 8  # the page belongs to a region, whatever its protection
+WATCHED = 16  # translated code was made from this page: a write must tell the watchers
+FILE = 32  # backed by a file, which may be cut short: an access may raise SIGBUS, so the kernel copies for us
+PROTECTION = READ | WRITE | EXEC
+
+GUARD = 1 << 16
+MMAP_GAP = 256 << 20  # room for the stack between the top of the address space and the mmap base
+LOWEST = 1 << 16  # mmap never chooses an address below this (vm.mmap_min_addr)
+PRIVATE_COPY_LIMIT = 4 << 20  # a private mapping of a file is copied up to this size: see `_host_map_file`
+
+_PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
+_MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
+_MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
+_MADV_DONTNEED = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_c_mmap = _libc.mmap
+_c_mmap.restype = ctypes.c_ssize_t
+_c_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_c_munmap = _libc.munmap
+_c_munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_c_mprotect = _libc.mprotect
+_c_mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_c_mremap = _libc.mremap
+_c_mremap.restype = ctypes.c_ssize_t
+_c_mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
+_c_madvise = _libc.madvise
+_c_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_c_msync = _libc.msync
+_c_msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+_vm_arguments: list[Any] = [ctypes.c_int, ctypes.POINTER(_IoVec), ctypes.c_ulong,
+                 ctypes.POINTER(_IoVec), ctypes.c_ulong, ctypes.c_ulong]
+_c_vm_readv = _libc.process_vm_readv
+_c_vm_writev = _libc.process_vm_writev
+for _function in (_c_vm_readv, _c_vm_writev):
+    _function.restype = ctypes.c_ssize_t
+    _function.argtypes = _vm_arguments
+
+
+class MemoryFault(Exception):
+    """An access the guest may not make. `address` is the first byte that it may not touch."""
+
+    def __init__(self, address: int, access: str, mapped: bool, bus: bool = False) -> None:
+        super().__init__(address, access, mapped, bus)
+        self.address = address
+        self.access = access  # "load", "store" or "fetch"
+        self.mapped = mapped  # False: SEGV_MAPERR, True: SEGV_ACCERR
+        self.bus = bus  # beyond the end of a mapped file: SIGBUS rather than SIGSEGV
+
+    def __str__(self) -> str:
+        why = "beyond the end of the mapped file" if self.bus else "not permitted" if self.mapped else "not mapped"
+        return f"{self.access} at {self.address:#x}: {why}"
+
+
+class OutOfMemory(OSError):
+    """No room for a mapping."""
+
+    def __init__(self, text: str = "no room in the guest's address space") -> None:
+        super().__init__(errno.ENOMEM, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A run of pages mapped alike, as one line of /proc/self/maps."""
+
+    start: int
+    end: int
+    protection: int
+    name: str = ""
+    shared: bool = False
+    file: bool = False
+    offset: int = 0  # of `start` in the file
+
+
+Effect = tuple[Any, ...]
+Watcher = Callable[[int, int], None]
+
+
+def page_down(address: int) -> int:
+    return address & -PAGE_SIZE
+
+
+def page_up(address: int) -> int:
+    return (address + PAGE_SIZE - 1) & -PAGE_SIZE
+
+
+def _normal(protection: int) -> int:
+    """What the page tables hold for PROT_* bits: no architecture we know has pages writable but not readable."""
+    return protection & PROTECTION | (READ if protection & WRITE else 0)
+
+
+def _host_protection(entry: int) -> int:
+    """The host's protection for a page-map byte."""
+    if not entry & READ:
+        return _PROT_NONE
+    return _PROT_READ | (_PROT_WRITE if entry & (WRITE | WATCHED) == WRITE else 0)
+
+
+def _lacks(bits: int) -> bytes:
+    """A translate table: 1 for the page-map bytes without all of `bits`, else 0."""
+    return bytes(int(entry & bits != bits) for entry in range(256))
+
+
+def _keeps(protection: int) -> bytes:
+    """A translate table: page-map bytes with their protection replaced, no longer watched."""
+    return bytes(entry & ~(PROTECTION | WATCHED) & 0xFF | protection for entry in range(256))
+
+
+_LACKS = {bits: _lacks(bits) for bits in (READ, WRITE, EXEC, MAPPED)}
+_HAS_FILE = bytes(int(bool(entry & FILE)) for entry in range(256))
+_KEEPS = [_keeps(protection) for protection in range(8)]
+_ACCESS = {READ: "load", WRITE: "store", EXEC: "fetch", MAPPED: "load"}
+
+
+def _failed() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))
+
+
+def _host_mmap(address: int, length: int, protection: int, flags: int, fd: int = -1, offset: int = 0) -> int:
+    got = int(_c_mmap(address, length, protection, flags, fd, offset))
+    if got == -1:
+        raise _failed()
+    return got
+
+
+def _release(mappings: tuple[tuple[int, int], ...]) -> None:
+    for address, length in mappings:
+        _c_munmap(address, length)
+
+
+class AddressSpace:
+    """See the module's docstring. Addresses and values are unsigned Python ints; memory is little endian."""
+
+    def __init__(self, size: int = 1 << 38) -> None:
+        if size <= 0 or size % PAGE_SIZE:
+            raise ValueError(f"size {size:#x} is not a number of pages")
+        reserve = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
+        pages = size >> PAGE_SHIFT
+        start = _host_mmap(0, size + 2 * GUARD, _PROT_NONE, reserve)
+        try:
+            map_address = _host_mmap(0, pages, _PROT_READ | _PROT_WRITE, reserve)
+        except OSError:
+            _c_munmap(start, size + 2 * GUARD)
+            raise
+        self._finalizer = weakref.finalize(self, _release, ((start, size + 2 * GUARD), (map_address, pages)))
+        self.size = size
+        self.base = start + GUARD
+        self.map_address = map_address  # host address of the page map, for native code
+        self.mmap_base = size - min(MMAP_GAP, page_down(size // 4))
+        self.watchers: list[Watcher] = []
+        self.dirty: set[int] | None = None
+        self._effects: list[Effect] | None = None
+        self._map = memoryview((ctypes.c_ubyte * pages).from_address(map_address)).cast("B")
+        self._bytes = memoryview((ctypes.c_ubyte * size).from_address(self.base)).cast("B")
+        # Indexed by access size. Typed views are twice as fast as int.from_bytes of a slice.
+        self._views: list[Any] = [None] * 9
+        self._views[1] = self._bytes
+        self._views[2] = self._bytes.cast("H")
+        self._views[4] = self._bytes.cast("I")
+        self._views[8] = self._bytes.cast("Q")
+        self._starts: list[int] = []
+        self._regions: list[Region] = []
+
+    def close(self) -> None:
+        """Give the host memory back. Every later access faults."""
+        self._map = memoryview(b"")
+        self._bytes = memoryview(b"")
+        self.size = 0
+        self._views = [None] * 9
+        self._starts, self._regions = [], []
+        self._finalizer()
+
+    # The CPU's side -----------------------------------------------------------------------------------------
+
+    def load(self, address: int, size: int) -> int:
+        """The unsigned value of 1, 2, 4 or 8 bytes at `address`."""
+        try:
+            if self._map[address >> 12] & 33 == 1 and not address % size:  # READ, not FILE, within one page
+                return self._views[size][address // size]
+        except IndexError:
+            pass  # beyond the end: `_need` raises the fault
+        if self._short(address, size) & 33 == 1:
+            return int.from_bytes(self._bytes[address:address + size], "little")
+        self._need(address, size, READ)
+        return int.from_bytes(self._copy_out(address, size, "load"), "little")
+
+    def store(self, address: int, size: int, value: int) -> None:
+        """Write `value` as 1, 2, 4 or 8 bytes, or nothing at all when any byte is out of bounds."""
+        try:
+            if (self._map[address >> 12] & 50 == 2  # WRITE, neither WATCHED nor FILE
+                    and not address % size and self.dirty is None):
+                self._views[size][address // size] = value
+                return
+        except IndexError:
+            pass
+        if self._short(address, size) & 50 == 2:
+            self._bytes[address:address + size] = value.to_bytes(size, "little")
+        else:
+            self._need(address, size, WRITE)
+            self._copy_in(address, value.to_bytes(size, "little"))
+        self._written(address, size, WATCHED)
+
+    def fetch(self, address: int) -> int:
+        """The 32-bit word at `address` if its low two bits are set, else the 16-bit parcel."""
+        try:
+            if self._map[address >> 12] & 37 == 5:  # READ and EXEC, not FILE
+                if not address & 3:
+                    word = self._views[4][address >> 2]
+                    return word if word & 3 == 3 else word & 0xFFFF
+                view = self._views[2]
+                index = address >> 1
+                parcel = view[index]
+                if parcel & 3 != 3:
+                    return parcel
+                if address & 0xFFE != 0xFFE:
+                    return parcel | view[index + 1] << 16
+        except IndexError:
+            pass
+        self._need(address, 2, EXEC)
+        low = int.from_bytes(self._peek(address, 2, "fetch"), "little")
+        if low & 3 != 3:
+            return low
+        self._need(address + 2, 2, EXEC)
+        return low | int.from_bytes(self._peek(address + 2, 2, "fetch"), "little") << 16
+
+    # The kernel's and the API's side --------------------------------------------------------------------------
+
+    def check(self, address: int, length: int, protection: int) -> None:
+        """Raise MemoryFault unless every byte of the range has each of READ, WRITE, EXEC asked for."""
+        for bit in (READ, WRITE, EXEC):
+            if protection & bit:
+                self._need(address, length, bit)
+
+    def read(self, address: int, length: int) -> bytes:
+        """Bytes, as the guest could load them."""
+        if self._short(address, length) & 33 == 1:
+            return bytes(self._bytes[address:address + length])
+        self._need(address, length, READ)
+        return self._copy_out(address, length, "load")
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Write bytes, as the guest could store them; nothing is written unless all of it can be."""
+        if self._short(address, len(data)) & 50 == 2:
+            self._bytes[address:address + len(data)] = data
+        else:
+            self._need(address, len(data), WRITE)
+            self._copy_in(address, data)
+        if self._effects is not None:
+            self._effects.append(("write", address, bytes(data)))
+        self._written(address, len(data), EXEC | WATCHED)
+
+    def peek(self, address: int, length: int) -> bytes:
+        """Bytes whatever the protection: for debuggers and dumps. The range must be mapped."""
+        return self._peek(address, length, "load")
+
+    def poke(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Write bytes whatever the protection: for loaders and debuggers. The range must be mapped."""
+        self._need(address, len(data), MAPPED, "store")
+        if not data:
+            return
+        first, last = address >> PAGE_SHIFT, (address + len(data) - 1) >> PAGE_SHIFT
+        with self._opened(first, last, _PROT_READ | _PROT_WRITE, "store", address):
+            self._copy_in(address, data)
+        if self._effects is not None:
+            self._effects.append(("poke", address, bytes(data)))
+        self._written(address, len(data), EXEC | WATCHED)
+
+    def read_cstring(self, address: int, limit: int = 1 << 20) -> bytes:
+        """The bytes up to a NUL; OSError ENAMETOOLONG if there is none among the first `limit`."""
+        parts: list[bytes] = []
+        while limit > 0:
+            part = self.read(address, min(PAGE_SIZE - address % PAGE_SIZE, limit))
+            end = part.find(0)
+            if end >= 0:
+                parts.append(part[:end])
+                return b"".join(parts)
+            parts.append(part)
+            address += len(part)
+            limit -= len(part)
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+    def protection(self, address: int) -> int | None:
+        """READ | WRITE | EXEC of the page, or None where nothing is mapped."""
+        page = address >> PAGE_SHIFT
+        entry = self._map[page] if page < len(self._map) else 0
+        return entry & PROTECTION if entry & MAPPED else None
+
+    def regions(self) -> list[Region]:
+        return list(self._regions)
+
+    def region_at(self, address: int) -> Region | None:
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0 and address < self._regions[index].end:
+            return self._regions[index]
+        return None
+
+    def is_free(self, start: int, end: int) -> bool:
+        """Whether no page of the range is mapped."""
+        index = bisect_right(self._starts, start) - 1
+        if index >= 0 and self._regions[index].end > start:
+            return False
+        return index + 1 >= len(self._starts) or self._starts[index + 1] >= end
+
+    # Mapping ------------------------------------------------------------------------------------------------
+
+    def map(self, address: int, length: int, protection: int, *, fixed: bool = False, noreplace: bool = False,
+            fd: int = -1, offset: int = 0, shared: bool = False, reserve: bool = True, name: str = "") -> int:
+        """mmap: returns where. `fd` is a host descriptor, and -1 means anonymous memory."""
+        if length <= 0 or offset % PAGE_SIZE or offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        length = page_up(length)
+        start = self._place(address, length, fixed, noreplace)
+        protection = _normal(protection)
+        effect: Effect | None = None
+        if self._effects is not None:
+            contents = None if fd < 0 else _file_bytes(fd, offset, length)
+            effect = ("map", {"address": start, "length": length, "protection": protection, "shared": shared,
+                              "reserve": reserve, "name": name, "data": contents})
+        replaced_code = self._has_code(start, start + length)
+        if fd < 0:
+            self._host_map_anonymous(start, length, protection, shared, reserve)
+            copied = length
+        else:
+            copied = self._host_map_file(start, length, protection, shared, fd, offset)
+        self._fill(start, start + copied, MAPPED | protection)
+        self._fill(start + copied, start + length, MAPPED | FILE | protection)
+        self._carve(start, start + length)
+        self._insert(Region(start, start + length, protection, name, shared, fd >= 0, offset))
+        if effect is not None and self._effects is not None:
+            self._effects.append(effect)
+        if replaced_code:
+            self._tell(start, start + length)
+        return start
+
+    def unmap(self, address: int, length: int) -> None:
+        """munmap: holes are no error."""
+        start, end = self._range(address, length)
+        had_code = self._has_code(start, end)
+        self._reserve(start, end)
+        if self._effects is not None:
+            self._effects.append(("unmap", start, end - start))
+        if had_code:
+            self._tell(start, end)
+
+    def protect(self, address: int, length: int, protection: int) -> None:
+        """mprotect: ENOMEM at the first hole, after the pages before it were changed, as Linux does."""
+        if length == 0 and address % PAGE_SIZE == 0:
+            return
+        start, end = self._range(address, length, hole=errno.ENOMEM)
+        protection = _normal(protection)
+        had_code = self._has_code(start, end)
+        reached = start
+        try:
+            for region in self._overlapping(start, end):
+                if region.start > reached:
+                    break
+                stop = min(region.end, end)
+                self._host_protect(reached, stop, _host_protection(protection))
+                pages = slice(reached >> PAGE_SHIFT, stop >> PAGE_SHIFT)
+                self._map[pages] = bytes(self._map[pages]).translate(_KEEPS[protection])
+                part = _cut(region, reached, stop)
+                self._carve(reached, stop)
+                self._insert(replace(part, protection=protection))
+                reached = stop
+        finally:
+            if reached > start and self._effects is not None:
+                self._effects.append(("protect", start, reached - start, protection))
+            if reached > start and had_code:
+                self._tell(start, reached)
+        if reached < end:
+            raise OutOfMemory("the range to protect has a hole")
+
+    def remap(self, old: int, old_length: int, new_length: int, *, may_move: bool = False,
+              to: int | None = None) -> int:
+        """mremap: returns where the mapping now is. `to` is the address that MREMAP_FIXED asks for."""
+        old_length, new_length = page_up(old_length), page_up(new_length)
+        if old % PAGE_SIZE or new_length == 0 or old_length == 0 or (to is not None and to % PAGE_SIZE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if to is not None and (not may_move or max(old, to) < min(old + old_length, to + new_length)):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        region = self.region_at(old)
+        if region is None or region.end < old + old_length:
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        if to is None and new_length <= old_length:
+            if new_length < old_length:
+                self.unmap(old + new_length, old_length - new_length)
+            return old
+        tail = old + old_length
+        anonymous = not region.file and not region.shared
+        if (to is None and anonymous and old + new_length <= self.size
+                and self.is_free(tail, old + new_length)):
+            return self._grow(region, tail, old, new_length)
+        if to is None and not may_move:
+            raise OutOfMemory("the mapping cannot grow where it is")
+        if to is not None:
+            self._place(to, new_length, True, False)
+            self.unmap(to, new_length)
+        new = self._find(new_length) if to is None else to
+        if new_length < old_length:
+            self.unmap(old + new_length, old_length - new_length)
+            old_length = new_length
+        self._move(region, old, old_length, new, new_length)
+        return new
+
+    def discard(self, address: int, length: int) -> None:
+        """madvise(MADV_DONTNEED): private anonymous pages read as zero afterwards."""
+        start, end = self._range(address, length, hole=errno.ENOMEM)
+        reached = start
+        for region in self._overlapping(start, end):
+            if region.start > reached:
+                break
+            reached = min(region.end, end)
+            if not region.file and not region.shared:
+                low = max(region.start, start)
+                if _c_madvise(self.base + low, reached - low, _MADV_DONTNEED):
+                    raise _failed()
+                if self._effects is not None:
+                    self._effects.append(("discard", low, reached - low))
+                self._written(low, reached - low, EXEC | WATCHED)
+        if reached < end:
+            raise OutOfMemory("the range has a hole")
+
+    def sync(self, address: int, length: int, flags: int) -> None:
+        """msync: holes are ENOMEM, after the rest was written back."""
+        start, end = self._range(address, length, hole=errno.ENOMEM)
+        reached, hole = start, False
+        for region in self._overlapping(start, end):
+            hole = hole or region.start > reached
+            reached = min(region.end, end)
+            low = max(region.start, start)
+            if region.shared and region.file and _c_msync(self.base + low, reached - low, flags):
+                raise _failed()
+        if hole or reached < end:
+            raise OutOfMemory("the range has a hole")
+
+    # Hooks --------------------------------------------------------------------------------------------------
+
+    def watch(self, start: int, end: int) -> None:
+        """Translated code was made from these pages: make them read-only on the host until they are written."""
+        self._set_watched(start, end, True)
+
+    def unwatch(self, start: int, end: int) -> None:
+        """Undo `watch`; for whoever handles a host fault on such a page. Does not call the watchers."""
+        self._set_watched(start, end, False)
+
+    @contextmanager
+    def record(self) -> Iterator[list[Effect]]:
+        """Collect the effects of write, poke, map, unmap, protect, remap and discard, in order.
+
+        Each is a tuple: ("write", address, bytes), ("poke", address, bytes), ("map", keywords),
+        ("unmap", address, length), ("protect", address, length, protection),
+        ("remap", old, old_length, new, new_length) or ("discard", address, length).
+        """
+        if self._effects is not None:
+            raise RuntimeError("record() is already active on this address space")
+        effects: list[Effect] = []
+        self._effects = effects
+        try:
+            yield effects
+        finally:
+            self._effects = None
+
+    def replay(self, effects: Iterable[Effect]) -> None:
+        """Apply what `record` collected elsewhere. A mapping of a file becomes a private copy of its bytes."""
+        for kind, *operands in effects:
+            if kind == "write":
+                self.write(*operands)
+            elif kind == "poke":
+                self.poke(*operands)
+            elif kind == "map":
+                self._replay_map(**operands[0])
+            elif kind == "unmap":
+                self.unmap(*operands)
+            elif kind == "protect":
+                self.protect(*operands)
+            elif kind == "remap":
+                old, old_length, new, new_length = operands
+                self.remap(old, old_length, new_length, may_move=True, to=None if new == old else new)
+            elif kind == "discard":
+                self.discard(*operands)
+            else:
+                raise ValueError(f"unknown effect {kind!r}")
+
+    def _replay_map(self, address: int, length: int, protection: int, shared: bool, reserve: bool, name: str,
+                    data: bytes | None) -> None:
+        shared = shared and data is None
+        self.map(address, length, protection, fixed=True, shared=shared, reserve=reserve, name=name)
+        if data:
+            self.poke(address, data)
+
+    # Checks and copies ----------------------------------------------------------------------------------------
+
+    def _short(self, address: int, length: int) -> int:
+        """The page-map byte when one page holds the whole range, else 0: the short way for most accesses."""
+        if address % PAGE_SIZE + length <= PAGE_SIZE and address < self.size:
+            return self._map[address >> PAGE_SHIFT]
+        return 0
+
+    def _need(self, address: int, length: int, bit: int, access: str = "") -> None:
+        """Raise the fault unless each page of the range has `bit`."""
+        if length <= 0:
+            return
+        first = address >> PAGE_SHIFT
+        last = (address + length - 1) >> PAGE_SHIFT
+        entries = bytes(self._map[first:last + 1]).translate(_LACKS[bit])
+        page = entries.find(1)
+        if page < 0:
+            if len(entries) == last - first + 1:
+                return
+            page = len(entries)
+        bad = max(address, (first + page) << PAGE_SHIFT)
+        mapped = self.protection(bad) is not None
+        raise MemoryFault(bad, access or _ACCESS[bit], mapped)
+
+    def _has_code(self, start: int, end: int) -> bool:
+        return any(region.protection & EXEC for region in self._overlapping(start, end))
+
+    def _has_file(self, start: int, end: int) -> bool:
+        pages = self._map[start >> PAGE_SHIFT:page_up(end) >> PAGE_SHIFT]
+        return 1 in bytes(pages).translate(_HAS_FILE)
+
+    def _copy_out(self, address: int, length: int, access: str) -> bytes:
+        if length > 0 and self._has_file(address, address + length):
+            buffer = ctypes.create_string_buffer(length)
+            self._host_copy(_c_vm_readv, address, buffer, length, access)
+            return buffer.raw
+        return bytes(self._bytes[address:address + length])
+
+    def _copy_in(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        length = len(data)
+        if length == 0:
+            return
+        watched = self._unwatch_range(address, length)
+        if self._has_file(address, address + length):
+            buffer = ctypes.create_string_buffer(bytes(data), length)
+            self._host_copy(_c_vm_writev, address, buffer, length, "store")
+        else:
+            self._bytes[address:address + length] = data
+        if watched and self.watchers:
+            self._tell(address, address + length)
+
+    def _host_copy(self, function: Any, address: int, buffer: Any, length: int, access: str) -> None:
+        """Let the host's kernel copy: where a mapped file has been cut short it stops instead of killing us."""
+        done = 0
+        while done < length:
+            local = _IoVec(ctypes.addressof(buffer) + done, length - done)
+            remote = _IoVec(self.base + address + done, length - done)
+            got = function(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+            if got < 0:
+                if ctypes.get_errno() != errno.EFAULT:
+                    raise _failed()
+                raise MemoryFault(address + done, access, True, bus=True)
+            done += got
+
+    def _peek(self, address: int, length: int, access: str) -> bytes:
+        self._need(address, length, MAPPED, access)
+        if length <= 0:
+            return b""
+        first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
+        with self._opened(first, last, _PROT_READ, access, address):
+            return self._copy_out(address, length, access)
+
+    @contextmanager
+    def _opened(self, first: int, last: int, protection: int, access: str, address: int) -> Iterator[None]:
+        """Give ourselves host access to the pages for a moment, if they lack it."""
+        entries = bytes(self._map[first:last + 1])
+        if all(_host_protection(entry) & protection == protection for entry in set(entries)):
+            yield
+            return
+        start, end = first << PAGE_SHIFT, (last + 1) << PAGE_SHIFT
+        try:
+            self._host_protect(start, end, protection)
+        except OSError as error:  # a shared mapping of a file that was opened for reading only
+            self._host_restore(first, last)
+            raise MemoryFault(address, access, True) from error
+        try:
+            yield
+        finally:
+            self._host_restore(first, last)
+
+    def _host_restore(self, first: int, last: int) -> None:
+        """Make the host's protection agree with the page map again."""
+        page = first
+        for entry, run in groupby(bytes(self._map[first:last + 1])):
+            count = len(list(run))
+            self._host_protect(page << PAGE_SHIFT, (page + count) << PAGE_SHIFT, _host_protection(entry))
+            page += count
+
+    def _written(self, address: int, length: int, telling: int) -> None:
+        """After a write: note the pages, and tell the watchers where a page has one of the bits `telling`."""
+        if length <= 0:
+            return
+        first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
+        if self.dirty is not None:
+            self.dirty.update(range(first, last + 1))
+        if self.watchers and any(entry & telling for entry in set(bytes(self._map[first:last + 1]))):
+            self._tell(address, address + length)
+
+    def _unwatch_range(self, address: int, length: int) -> bool:
+        first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
+        if not any(entry & WATCHED for entry in set(bytes(self._map[first:last + 1]))):
+            return False
+        self._set_watched(address, address + length, False)
+        return True
+
+    def _set_watched(self, start: int, end: int, on: bool) -> None:
+        if end <= start:
+            return
+        first, last = start >> PAGE_SHIFT, (end - 1) >> PAGE_SHIFT
+        for page in range(first, last + 1):
+            entry = self._map[page]
+            if not entry & MAPPED:
+                continue
+            changed = entry | WATCHED if on else entry & ~WATCHED
+            if changed != entry:
+                self._map[page] = changed
+                if entry & WRITE:
+                    address = page << PAGE_SHIFT
+                    self._host_protect(address, address + PAGE_SIZE, _host_protection(changed))
+
+    def _tell(self, start: int, end: int) -> None:
+        for watcher in self.watchers:
+            watcher(start, end)
+
+    # Placement and host mappings -------------------------------------------------------------------------------
+
+    def _range(self, address: int, length: int, hole: int = errno.EINVAL) -> tuple[int, int]:
+        if address % PAGE_SIZE or length <= 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        end = address + page_up(length)
+        if end > self.size:
+            raise OSError(hole, os.strerror(hole))
+        return address, end
+
+    def _place(self, address: int, length: int, fixed: bool, noreplace: bool) -> int:
+        if length > self.size:
+            raise OutOfMemory()
+        if fixed or noreplace:
+            if address % PAGE_SIZE:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            if address + length > self.size:
+                raise OutOfMemory("the fixed address is beyond the guest's address space")
+            if noreplace and not self.is_free(address, address + length):
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+            return address
+        hint = max(page_up(address), LOWEST) if address else 0
+        if hint and hint + length <= self.size and self.is_free(hint, hint + length):
+            return hint
+        return self._find(length)
+
+    def _find(self, length: int) -> int:
+        """The highest free range below the mmap base; above it only when there is none."""
+        for low, high in ((LOWEST, self.mmap_base), (self.mmap_base, self.size)):
+            top = high
+            for region in reversed(self._regions):
+                if region.start >= top:
+                    continue
+                if top - region.end >= length and region.end >= low:
+                    break
+                top = min(top, region.start)
+            if top - length >= low:
+                return top - length
+        raise OutOfMemory()
+
+    def _install(self, start: int, length: int, source: int) -> None:
+        """Put a host mapping made elsewhere in place: what was there stays whole if making it had failed."""
+        got = _c_mremap(source, length, length, _MREMAP_MAYMOVE | _MREMAP_FIXED, self.base + start)
+        if got == -1:
+            error = _failed()
+            _c_munmap(source, length)
+            raise error
+
+    def _host_map_anonymous(self, start: int, length: int, protection: int, shared: bool, reserve: bool) -> None:
+        flags = _MAP_ANONYMOUS | (_MAP_SHARED if shared else _MAP_PRIVATE) | (0 if reserve else _MAP_NORESERVE)
+        self._install(start, length, _host_mmap(0, length, _host_protection(protection), flags))
+
+    def _host_map_file(self, start: int, length: int, protection: int, shared: bool, fd: int,
+                       offset: int) -> int:
+        """Map a file and return how much of it is memory of our own.
+
+        A small private mapping is read into anonymous memory, so that the hot accessors may touch it: nothing
+        that later happens to the file can then raise SIGBUS there. Pages beyond the file's end stay the file's.
+        """
+        flags = _MAP_SHARED if shared else _MAP_PRIVATE
+        source = _host_mmap(0, length, _host_protection(protection), flags, fd, offset)
+        self._install(start, length, source)
+        if shared or length > PRIVATE_COPY_LIMIT:
+            return 0
+        contents = _file_bytes(fd, offset, length)
+        copied = page_up(len(contents))
+        if copied:
+            writable = _PROT_READ | _PROT_WRITE
+            self._install(start, copied, _host_mmap(0, copied, writable, _MAP_ANONYMOUS | _MAP_PRIVATE))
+            self._bytes[start:start + len(contents)] = contents
+            self._host_protect(start, start + copied, _host_protection(protection))
+        return copied
+
+    def _host_protect(self, start: int, end: int, protection: int) -> None:
+        if _c_mprotect(self.base + start, end - start, protection):
+            raise _failed()
+
+    def _reserve(self, start: int, end: int) -> None:
+        """Make a range unmapped: for the guest, and for the host's own allocations too."""
+        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
+        _host_mmap(self.base + start, end - start, _PROT_NONE, flags)
+        for region in self._overlapping(start, end):
+            self._fill(max(region.start, start), min(region.end, end), 0)
+        self._carve(start, end)
+
+    def _fill(self, start: int, end: int, entry: int) -> None:
+        ctypes.memset(self.map_address + (start >> PAGE_SHIFT), entry, (end - start) >> PAGE_SHIFT)
+
+    def _grow(self, region: Region, tail: int, old: int, new_length: int) -> int:
+        self._host_map_anonymous(tail, old + new_length - tail, region.protection, False, True)
+        self._fill(tail, old + new_length, MAPPED | region.protection)
+        self._insert(replace(region, start=tail, end=old + new_length))
+        if self._effects is not None:
+            self._effects.append(("remap", old, tail - old, old, new_length))
+        return old
+
+    def _move(self, region: Region, old: int, old_length: int, new: int, new_length: int) -> None:
+        moved = _cut(region, old, old + old_length)
+        had_code = self._has_code(old, old + old_length)
+        entries = bytes(self._map[old >> PAGE_SHIFT:(old + old_length) >> PAGE_SHIFT])
+        self.unwatch(old, old + old_length)
+        if region.file or region.shared:
+            self._host_move(old, old_length, new, new_length, 0)
+            entries += bytes([MAPPED | FILE | moved.protection]) * ((new_length - old_length) >> PAGE_SHIFT)
+        else:
+            # Left mapped, the old range cannot be taken by another host thread before we reserve it again.
+            self._host_move(old, old_length, new, old_length, _MREMAP_DONTUNMAP)
+            if new_length > old_length:
+                self._host_map_anonymous(new + old_length, new_length - old_length, moved.protection, False, True)
+            entries += bytes([MAPPED | moved.protection]) * ((new_length - old_length) >> PAGE_SHIFT)
+        self._reserve(old, old + old_length)
+        clean = entries.translate(_KEEPS[moved.protection])
+        self._map[new >> PAGE_SHIFT:(new + new_length) >> PAGE_SHIFT] = clean
+        self._carve(new, new + new_length)
+        self._insert(replace(moved, start=new, end=new + new_length))
+        if self._effects is not None:
+            self._effects.append(("remap", old, old_length, new, new_length))
+        if had_code:
+            self._tell(old, old + old_length)
+
+    def _host_move(self, old: int, old_length: int, new: int, new_length: int, flags: int) -> None:
+        flags |= _MREMAP_MAYMOVE | _MREMAP_FIXED
+        if _c_mremap(self.base + old, old_length, new_length, flags, self.base + new) != -1:
+            return
+        error = _failed()
+        if not flags & _MREMAP_DONTUNMAP:
+            raise error
+        # The host may hold as several mappings what is one region here, which it does not move at once: copy.
+        region = self.region_at(old)
+        protection = region.protection if region else 0
+        self._host_map_anonymous(new, new_length, READ | WRITE, False, True)
+        self._bytes[new:new + old_length] = self.peek(old, old_length)
+        self._host_protect(new, new + new_length, _host_protection(protection))
+
+    # The list of regions ---------------------------------------------------------------------------------------
+
+    def _overlapping(self, start: int, end: int) -> list[Region]:
+        first = max(bisect_right(self._starts, start) - 1, 0)
+        found = []
+        for region in self._regions[first:]:
+            if region.start >= end:
+                break
+            if region.end > start:
+                found.append(region)
+        return found
+
+    def _carve(self, start: int, end: int) -> None:
+        """Take a range out of the list, splitting what reaches beyond it."""
+        if end <= start:
+            return
+        found = self._overlapping(start, end)
+        if not found:
+            return
+        low = bisect_right(self._starts, found[0].start) - 1
+        rest = [_cut(region, *bounds) for region in found
+                for bounds in ((region.start, start), (end, region.end)) if bounds[0] < bounds[1]]
+        self._regions[low:low + len(found)] = rest
+        self._starts[low:low + len(found)] = [region.start for region in rest]
+
+    def _insert(self, region: Region) -> None:
+        """Add a region where none is, joining it with neighbours that are alike."""
+        low = high = bisect_right(self._starts, region.start)
+        if low and _alike(self._regions[low - 1], region):
+            low -= 1
+            before = self._regions[low]
+            region = replace(region, start=before.start, offset=before.offset)
+        if high < len(self._regions) and _alike(region, self._regions[high]):
+            region = replace(region, end=self._regions[high].end)
+            high += 1
+        self._regions[low:high] = [region]
+        self._starts[low:high] = [region.start]
+
+
+def _cut(region: Region, start: int, end: int) -> Region:
+    """The part of a region between two addresses; `start` below the region's own means its own."""
+    start, end = max(start, region.start), min(end, region.end)
+    offset = region.offset + (start - region.start) if region.file else 0
+    return replace(region, start=start, end=end, offset=offset)
+
+
+def _alike(low: Region, high: Region) -> bool:
+    return (low.end == high.start and low.protection == high.protection and low.name == high.name
+            and low.shared == high.shared and not low.shared and low.file == high.file
+            and (not low.file or low.offset + (low.end - low.start) == high.offset))
+
+
+def _file_bytes(fd: int, offset: int, length: int) -> bytes:
+    """Up to `length` bytes of a file; devices that map but cannot be read give none."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return b""
+    parts = []
+    while length > 0:
+        part = os.pread(fd, min(length, 1 << 24), offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        length -= len(part)
+    return b"".join(parts)
