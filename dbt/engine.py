@@ -50,7 +50,9 @@ class Translated:
         self.poll: Callable[[], bool] | None = None
         self.entries = 0  # times Python entered translated code
         self.exits = dict.fromkeys(("late", "unlinked", "miss", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
-        self.stepped = 0  # instructions that the monitor executed, callouts and slow paths together
+        self.stepped = 0  # callouts and slow paths, one instruction each
+        self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
+        self.interpreted = 0  # instructions of cold blocks
         state.words[MEMORY] = space.base
         state.words[LEAVE] = self.runtime.leave
         space.watchers.append(self._changed)
@@ -83,6 +85,11 @@ class Translated:
         address, exits = state.address, self.exits
         while state.mid_block or state.count < until:
             translation = self._find((state.pc, not state.mid_block))
+            if translation is None:
+                stop = self._interpret()
+                if stop.trap:
+                    return stop
+                continue
             while True:  # from one indirect jump to the next, without the checks above
                 left = max(min(until - state.count, SLICE), -1)
                 words[LIMIT] = state.count + left
@@ -100,9 +107,15 @@ class Translated:
                 exits["miss"] += 1
                 state.mid_block = False
                 pc = words[PC]
-                translation = self._find((pc, True))
+                found = self._find((pc, True))
+                if found is None:
+                    state.pc = pc
+                    break
+                translation = found
                 self.cache.remember_jump(pc, translation.entry)
             kind = via & 7 if via < 256 else 0
+            if kind == MISS:
+                continue  # to a block that is not hot yet
             if kind == LATE:
                 exits["late"] += 1
                 state.mid_block = False
@@ -131,21 +144,39 @@ class Translated:
 
     # --- translations -------------------------------------------------------------------------------
 
-    def _find(self, key: Key) -> Translation:
-        """The translation of `key`, made now if need be."""
+    def _find(self, key: Key) -> Translation | None:
+        """The translation of `key`, made now if the block is hot; None if it is not."""
         found = self.cache.get(key)
-        return found or self._translate(key)
+        if found is not None:
+            return found
+        times = self.heat.get(key, 0) + 1
+        if times <= self.options.hot:
+            self.heat[key] = times
+            return None
+        return self._translate(key)
+
+    def _wanted(self, key: Key) -> bool:
+        """Whether a batch should take this block along: it is warm, and not there yet."""
+        return key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
+
+    def _interpret(self) -> Stop:
+        """Let the monitor execute a cold block, to its boundary."""
+        before = self.state.count
+        stop = self.monitor.run(before + 1)
+        self.interpreted += self.state.count - before
+        return stop
 
     def _translate(self, key: Key) -> Translation:
         for _ in range(2):
             try:
-                made = self.translator.translate(key, self.cache.__contains__, self.cache.allocate)
+                made = self.translator.translate(key, self._wanted, self.cache.allocate)
                 break
             except (ArenaFull, SlotsExhausted):
                 self.flush()
         else:
             raise ArenaFull(f"the block at {key[0]:#x} does not fit an empty arena")
         for translation in made:
+            self.heat.pop(translation.key, None)
             self.cache.insert(translation)
             self.space.watch(page_down(translation.key[0]), translation.end)
         return made[0]

@@ -277,6 +277,7 @@ class Process:
                 "batches": s.batches,
                 "invalidations": engine.cache.invalidations,
                 "python entries": engine.entries,
+                "interpreted cold": engine.interpreted,
                 "monitor steps": engine.stepped,
                 "exits": dict(engine.exits),
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},

@@ -44,6 +44,7 @@ class Site(NamedTuple):
 class Options:
     """What shapes a translation. Every one is part of what the translator assumed."""
 
+    hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
     max_instructions: int = 64  # in a block; the guest's own boundaries do not move
     batch: int = 12  # blocks compiled together at most
     optimisation: int = 1  # LLVM's code-generation level
@@ -98,14 +99,14 @@ class Translator:
         self.target = target_of(guest, options, compiler.has(x86_64.FEATURE_FUSED))
         self.stats = TranslationStats()
 
-    def translate(self, key: Key, known: Callable[[Key], bool], allocate: Callable[[], int]) -> list[Translation]:
-        """Translate `key` and what it leads to, unless `known`. `allocate` gives exit slots.
+    def translate(self, key: Key, wanted: Callable[[Key], bool], allocate: Callable[[], int]) -> list[Translation]:
+        """Translate `key`, and what it leads to where that is `wanted`. `allocate` gives exit slots.
 
         Raises ArenaFull. The first translation returned is the one asked for.
         """
         clock = time.process_time
         t0 = clock()
-        blocks = self._batch(key, known)
+        blocks = self._batch(key, wanted)
         t1 = clock()
         optimised = [passes.optimise(block) for block in blocks]
         t2 = clock()
@@ -133,13 +134,13 @@ class Translator:
 
     # --- decode and lift ----------------------------------------------------------------------------
 
-    def _batch(self, key: Key, known: Callable[[Key], bool]) -> list[Block]:
+    def _batch(self, key: Key, wanted: Callable[[Key], bool]) -> list[Block]:
         """The block asked for, then those that it leads to, breadth first."""
         queue, seen, blocks = [key], {key}, []
         while queue and len(blocks) < self.options.batch:
             blocks.append(self.lift(*queue.pop(0)))
             for follower in _followers(blocks[-1]):
-                if follower not in seen and not known(follower) and self._executable(follower[0]):
+                if follower not in seen and wanted(follower) and self._executable(follower[0]):
                     seen.add(follower)
                     queue.append(follower)
         return blocks
