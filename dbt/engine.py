@@ -8,6 +8,7 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from dbt.arena import Arena, ArenaFull
@@ -15,7 +16,7 @@ from dbt.block import Key, Translation
 from dbt.cache import SlotsExhausted, TranslationCache
 from dbt.codegen import Compiler
 from dbt.hosts.select import host
-from dbt.memory import AddressSpace, page_down, page_up
+from dbt.memory import PAGE_SIZE, AddressSpace, page_down, page_up
 from dbt.native import FaultHandler, Runtime
 from dbt.reference import LIMIT as AT_LIMIT
 from dbt.reference import Reference, Stop
@@ -50,6 +51,7 @@ class Translated:
         self.poll: Callable[[], bool] | None = None
         self.entries = 0  # times Python entered translated code
         self.exits = dict.fromkeys(("late", "unlinked", "miss", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
+        self._chaos = None if self.options.chaos is None else random.Random(self.options.chaos)
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
@@ -82,8 +84,10 @@ class Translated:
     def run(self, until: int) -> Stop:
         """Run to the first boundary at which the count is at least `until`, or to a trap."""
         state, words, enter = self.state, self.state.words, self.runtime.enter
-        address, exits = state.address, self.exits
+        address, exits, chaos = state.address, self.exits, self._chaos
         while state.mid_block or state.count < until:
+            if chaos is not None:
+                self._disturb(chaos)
             translation = self._find((state.pc, not state.mid_block))
             if translation is None:
                 stop = self._interpret()
@@ -92,6 +96,8 @@ class Translated:
                 continue
             while True:  # from one indirect jump to the next, without the checks above
                 left = max(min(until - state.count, SLICE), -1)
+                if chaos is not None:
+                    left = min(left, chaos.randrange(1, 300))
                 words[LIMIT] = state.count + left
                 words[BUDGET] = left << BUDGET_SHIFT & MASK
                 self.entries += 1
@@ -158,6 +164,20 @@ class Translated:
     def _wanted(self, key: Key) -> bool:
         """Whether a batch should take this block along: it is warm, and not there yet."""
         return key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
+
+    def _disturb(self, chaos: random.Random) -> None:
+        """Do one of the things that may happen at any time and must change nothing that a guest sees."""
+        match chaos.randrange(64):
+            case 0:
+                self.flush()
+            case 1 | 2 | 3:
+                self.cache.invalidate(page_down(self.state.pc), page_down(self.state.pc) + PAGE_SIZE)
+            case 4 | 5 | 6 | 7:  # the next store into that page leaves and is done by the monitor
+                region = chaos.choice(self.space.regions())
+                page = page_down(chaos.randrange(region.start, region.end))
+                self.space.watch(page, page + PAGE_SIZE)
+            case 8:
+                self.heat.clear()
 
     def _interpret(self) -> Stop:
         """Let the monitor execute a cold block, to its boundary."""

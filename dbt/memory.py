@@ -184,7 +184,8 @@ class AddressSpace:
         self.map_address = map_address  # host address of the page map, for native code
         self.mmap_base = size - min(MMAP_GAP, page_down(size // 4))
         self.watchers: list[Watcher] = []
-        self.dirty: set[int] | None = None
+        self.dirty: set[int] | None = None  # when a set: the numbers of pages written are added
+        self.undo: list[tuple[int, bytes]] | None = None  # when a list: CPU stores add what they overwrite
         self._effects: list[Effect] | None = None
         self._map = memoryview((ctypes.c_ubyte * pages).from_address(map_address)).cast("B")
         self._bytes = memoryview((ctypes.c_ubyte * size).from_address(self.base)).cast("B")
@@ -229,6 +230,9 @@ class AddressSpace:
                 return
         except IndexError:
             pass
+        if self.undo is not None:
+            self._need(address, size, WRITE)
+            self.undo.append((address, self.peek(address, size)))
         if self._short(address, size) & 50 == 2:
             self._bytes[address:address + size] = value.to_bytes(size, "little")
         else:

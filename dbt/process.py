@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import guests
 from dbt import elf
@@ -24,15 +24,22 @@ from dbt.linux.kernel import ExitGroup, Kernel, Killed
 from dbt.memory import AddressSpace
 from dbt.reference import Reference, Stop
 from dbt.state import State
-from dbt.translate import Options
 from guests.spec import Treat
+
+if TYPE_CHECKING:  # the reference engine runs without LLVM being imported
+    from dbt.translate import Options
 
 ENGINES = ("translated", "reference")
 NO_LIMIT = 1 << 62
 
 
 class LimitReached(Exception):
-    """The instruction limit ended the run; the process can go on with a higher one."""
+    """The instruction limit ended the run after `count` instructions; the process can go on with a higher one."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"stopped after {count:,} instructions: the limit was reached")
+        self.count = count
+        self.result: Any = None  # what `dragoman.run` has collected until then
 
 
 @dataclass
@@ -49,7 +56,7 @@ class Settings:
     stdin: int = 0
     stdout: int = 1
     stderr: int = 2
-    options: Options = field(default_factory=Options)
+    options: Options | None = None  # how the translator translates; None: its defaults
 
 
 class Process:
@@ -70,7 +77,8 @@ class Process:
         self.space = AddressSpace()
         self.state = State(self.guest)
         env = os.environ if self.settings.env is None else self.settings.env
-        argv = [os.fsencode(self.settings.argv0 or str(path)), *map(os.fsencode, args)]
+        argv0 = str(path) if self.settings.argv0 is None else self.settings.argv0
+        argv = [os.fsencode(argv0), *map(os.fsencode, args)]
         self.kernel = Kernel(
             self.space, self.guest.linux, argv=argv,
             env=[os.fsencode(f"{k}={v}") for k, v in env.items()],
@@ -174,7 +182,7 @@ class Process:
                 if stop.trap:
                     self.handle(stop)
                 elif self.state.count >= until:
-                    raise LimitReached
+                    raise LimitReached(self.state.count)
                 if self._interrupted:
                     self._interrupted = False
                     raise KeyboardInterrupt
@@ -216,6 +224,12 @@ class Process:
             self.engine.close()
         self.kernel.close()
         self.space.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     # --- Ctrl-C -------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
     slots            the guest's registers, 8 bytes each, by slot number
     engine fields    pc, exit, budget, counters (below)
+    store log        host addresses of stores, for differential testing
     jump cache       JUMP_ENTRIES pairs (guest pc, host entry), filled on a miss
     exit slots       one host pointer for every exit of translated code: where it goes
 
@@ -29,12 +30,15 @@ LEAVE = FIELDS + 7  # host address of the code that returns to the run loop
 SOFT_FLAGS = FIELDS + 8  # floating-point flags that translated code raised and the host did not
 NAN32 = FIELDS + 9  # canonical NaNs, to be loaded
 NAN64 = FIELDS + 10
+LOG_END = FIELDS + 11  # entries in the store log, where translations keep one (differential testing)
 
 BUDGET_SHIFT = 24  # the budget register: instructions left above, blocks executed in the low 24 bits
 BUDGET_UNIT = 1 << BUDGET_SHIFT
 SLICE = BUDGET_UNIT - (1 << 13)  # most instructions in one entry, so that the block count cannot overflow
 
-JUMP_CACHE = 4096  # byte offset
+LOG = 4096  # byte offset: host addresses of guest stores
+LOG_ENTRIES = 8192
+JUMP_CACHE = LOG + 8 * LOG_ENTRIES  # byte offset
 JUMP_BITS = 16
 JUMP_ENTRIES = 1 << JUMP_BITS
 JUMP_EMPTY = 1  # an odd pc is never looked up
@@ -71,6 +75,14 @@ class State:
     @pc.setter
     def pc(self, value: int) -> None:
         self.words[PC] = value
+
+    def snapshot(self, size: int | None = None) -> bytes:
+        """The register slots as bytes."""
+        return self._memory[: size or 8 * self.guest.slots]
+
+    def restore(self, registers: bytes) -> None:
+        """Put back what `snapshot` gave."""
+        self._memory[: len(registers)] = registers
 
     def registers(self) -> dict[str, int]:
         """Every register by name, and pc."""

@@ -20,7 +20,7 @@ from dbt.codegen import Compiler
 from dbt.hosts import x86_64
 from dbt.memory import AddressSpace, MemoryFault
 from dbt.state import (
-    BUDGET_SHIFT, INLINE, JUMP_BITS, JUMP_CACHE, LEAVE, LIMIT, NAN32, NAN64, PC, SCRATCH, SOFT_FLAGS,
+    BUDGET_SHIFT, INLINE, JUMP_BITS, JUMP_CACHE, LEAVE, LIMIT, LOG, LOG_END, NAN32, NAN64, PC, SCRATCH, SOFT_FLAGS,
 )  # fmt: skip
 from guests.spec import Decoded, Guest, Treat
 from ir import llvm, passes
@@ -49,6 +49,8 @@ class Options:
     batch: int = 12  # blocks compiled together at most
     optimisation: int = 1  # LLVM's code-generation level
     pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
+    log_stores: bool = False  # every store notes its address, for lockstep
+    chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
     checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
     dump: frozenset[str] = frozenset()
     write: Callable[[str], None] = field(default=print)
@@ -80,6 +82,7 @@ def target_of(guest: Guest, options: Options, fused: bool) -> llvm.Target:
         leave=8 * LEAVE, nan={32: 8 * NAN32, 64: 8 * NAN64}, jump_cache=JUMP_CACHE, jump_bits=JUMP_BITS,
         rounding_slot=8 * guest.rounding_slot, budget_shift=BUDGET_SHIFT, space_bits=38,
         pinned=tuple(guest.hot_slots[:count]), checks=options.checks,
+        log=(8 * LOG_END, LOG) if options.log_stores else None,
     )  # fmt: skip
 
 
@@ -169,6 +172,10 @@ class Translator:
                 return sites, Jump(following)
             pc = following
         return sites, Continue(pc)
+
+    def optimised(self, pc: int, boundary: bool) -> Block:
+        """The IR of the block at `pc` after the passes."""
+        return passes.optimise(self.lift(pc, boundary))
 
     def lift(self, pc: int, boundary: bool) -> Block:
         """The IR of the block at `pc`, verified, before any pass."""

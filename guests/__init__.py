@@ -16,4 +16,8 @@ def load(name: str, isa: str | None = None) -> Guest:
         from guests.riscv import isa as riscv
 
         return riscv.guest(isa or riscv.DEFAULT)
-    raise KeyError(f"no guest architecture {name!r} (there is: riscv64)")
+    if name == "toy":
+        from guests.toy.isa import GUEST
+
+        return GUEST
+    raise KeyError(f"no guest architecture {name!r} (there are: riscv64, toy)")

@@ -75,6 +75,7 @@ class Target:
     budget_shift: int
     space_bits: int
     pinned: tuple[int, ...] = ()
+    log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
     checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
 
 
@@ -382,6 +383,16 @@ class _Lowering:
             f"(ptr elementtype(i{size * 8}) {pointer}, i64 {value}) to label {on} [label {self.side(at, 'memory')}]"
         )
         self.label(on)
+        if self.target.log is not None:
+            self.log_store(pointer, *self.target.log)
+
+    def log_store(self, pointer: str, length: int, log: int) -> None:
+        """Note the very pointer that was stored through."""
+        place = self.field(length)
+        index = self.let(f"load i64, ptr {place}")
+        entry = self.let(f"getelementptr i64, ptr {self.field(log)}, i64 {index}", "a")
+        self.put(f"store ptr {pointer}, ptr {entry}")
+        self.put(f"store i64 {self.let(f'add i64 {index}, 1')}, ptr {place}")
 
     def do_load(self, inst: Inst) -> None:
         offset, size, signed = inst.attrs

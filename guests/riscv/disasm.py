@@ -13,6 +13,7 @@ from guests.spec import Decoded
 
 ROUNDING = ("rne", "rtz", "rdn", "rup", "rmm", "?", "?", "dyn")
 ORDERING = ("", ".rl", ".aq", ".aqrl")
+EXACT = ("fcvt.d.w", "fcvt.d.wu", "fcvt.d.s")  # cannot round: where assemblers see no mode, they write rne
 _WORD = re.compile(r"[a-z][a-z0-9]*")
 
 
@@ -42,5 +43,7 @@ def text(decoded: Decoded, pc: int) -> str:
         return m[0]
 
     name = row.name + (ORDERING[o.aq << 1 | o.rl] if hasattr(o, "aq") else "")
-    operands = _WORD.sub(operand, row.syntax).removesuffix(", dyn")
+    operands = _WORD.sub(operand, row.syntax).removesuffix(", rne" if name in EXACT else ", dyn")
+    if name == "fence" and (o.fm, o.pred, o.succ) == (8, 3, 3):
+        return "fence.tso"
     return f"{name} {operands}".strip()

@@ -1,0 +1,110 @@
+"""Lockstep finds what differs, says where, and leaves a file that reproduces it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dbt.lockstep import ReproducerError, lockstep, reproduce, save
+from dbt.process import Process, Settings
+from guests import programs
+from ir import llvm
+
+
+@pytest.fixture
+def quiet(tmp_path):
+    """Settings that send the guest's output to a file."""
+    with open(tmp_path / "out", "wb") as out:
+        yield Settings(stdout=out.fileno())
+
+
+def half_stores(translator) -> None:
+    """A defect that corrupts only memory: 8-byte stores write 4 bytes."""
+    target = translator.target
+    stores = {**target.host.stores, 8: target.host.stores[4]}
+    translator.target = replace(target, host=replace(target.host, stores=stores))
+
+
+@pytest.mark.parametrize("name", ["hello", "json", "nbody", "atomic", "ray"])
+def test_bundled_programs_agree(name, quiet):
+    report = lockstep(programs.path(name), (), quiet)
+    print(f"{name}: {report.instructions} instructions, {report.boundaries} boundaries, {report.pages} pages compared")
+    assert report.difference is None
+    assert report.status == 0
+    assert report.instructions > 500
+    assert report.pages > 0
+
+
+def test_a_defect_that_corrupts_only_memory_is_found_and_reproduced(quiet, tmp_path):
+    report = lockstep(programs.path("json"), (), quiet, mutate=lambda p: half_stores(p.engine.translator))
+    difference = report.difference
+    assert difference is not None
+    assert all(line.strip().startswith("memory") for line in difference.what)
+    assert any("sd" in line for line in difference.block)
+    assert "store" in difference.ir
+    assert "reference" in difference.text()
+    file = tmp_path / "repro.json"
+    save(difference, file)
+    assert reproduce(file, lambda engine: half_stores(engine.translator)) != []
+    assert reproduce(file) == []  # without the defect the engines agree on that very block
+
+
+def test_a_wrong_address_is_found(quiet, monkeypatch):
+    """The store goes to another page than the reference's: only the log of pointers can tell."""
+    original = llvm._Lowering.address
+
+    def astray(self, base, offset, at):
+        pointer = original(self, base, offset, at)
+        if self.block.guest[at].text.startswith(("sb", "c.sb")):
+            return self.let(f"getelementptr i8, ptr {pointer}, i64 -64", "a")
+        return pointer
+
+    monkeypatch.setattr(llvm._Lowering, "address", astray)
+    report = lockstep(programs.path("json"), (), quiet)
+    assert report.difference is not None
+    assert any("memory" in line for line in report.difference.what)
+
+
+def test_a_register_defect_names_the_register(quiet, monkeypatch):
+    monkeypatch.setattr(llvm._Lowering, "do_sub", lambda self, inst: self.binary(inst, "add"))
+    report = lockstep(programs.path("collatz"), (), quiet)
+    assert report.difference is not None
+    assert any(line.strip().startswith("x") for line in report.difference.what)
+
+
+def test_the_limit_ends_the_comparison(quiet):
+    report = lockstep(programs.path("json"), (), quiet, max_instructions=10_000)
+    assert report.limited
+    assert 10_000 <= report.instructions < 10_100
+
+
+def test_the_caller_sees_progress(quiet):
+    seen = []
+    lockstep(programs.path("json"), (), quiet, max_instructions=60_000, progress=lambda r: seen.append(r.instructions))
+    assert seen == sorted(seen)
+    assert len(seen) > 3
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"dragoman": "x"}', "\xff", "[1]", '{"dragoman": "lockstep reproducer 1"}'])
+def test_bad_reproducers_are_refused_in_one_sentence(text, tmp_path):
+    file = tmp_path / "bad.json"
+    file.write_text(text)
+    with pytest.raises(ReproducerError, match="is not a lockstep reproducer"):
+        reproduce(file)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_chaos_changes_nothing(seed, tmp_path):
+    """Leaving, flushing, interpreting and write-protecting at random: same output, counts and blocks."""
+    from dbt.translate import Options
+
+    results = []
+    for options in (Options(), Options(chaos=seed, hot=seed % 3)):
+        with open(tmp_path / "out", "wb") as out:
+            process = Process(programs.path("json"), ["1"], Settings(stdout=out.fileno(), seed=1, options=options))
+            process.run(120_000_000)
+            results.append((process.status, process.instructions, process.state.blocks, process.registers, process.engine.classes))
+            process.close()
+        results[-1] += ((tmp_path / "out").read_bytes(),)
+    assert results[0] == results[1]
