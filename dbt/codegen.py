@@ -71,7 +71,7 @@ class Compiler:
 
 def read_object(data: bytes) -> Code:
     """Take an ELF relocatable object apart; raises CodegenError for what we cannot place."""
-    sections_at, = struct.unpack_from("<Q", data, 40)
+    (sections_at,) = struct.unpack_from("<Q", data, 40)
     count, names_index = struct.unpack_from("<HH", data, 60)
     sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + 64 * i) for i in range(count)]
     strings = sections[names_index]
@@ -91,9 +91,7 @@ def read_object(data: bytes) -> Code:
     for name, (_, section) in named.items():
         if name.startswith((".rodata", ".data", ".bss", ".ltext", ".lrodata", ".text.")) and section[5]:
             raise CodegenError(f"the object has a section {name}, which cannot be placed")
-    functions = {
-        string(symbol_names, s[0]): (s[4], s[5]) for s in symbols if s[1] & 15 == 2 and s[3] == text_index
-    }
+    functions = {string(symbol_names, s[0]): (s[4], s[5]) for s in symbols if s[1] & 15 == 2 and s[3] == text_index}
     relocations = []
     for offset, info, addend in _relocations(data, named.get(".rela.text")):
         kind, symbol = info & 0xFFFFFFFF, symbols[info >> 32]

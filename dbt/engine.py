@@ -20,12 +20,13 @@ from dbt.memory import PAGE_SIZE, AddressSpace, page_down, page_up
 from dbt.native import FaultHandler, Runtime
 from dbt.reference import LIMIT as AT_LIMIT
 from dbt.reference import Reference, Stop
-from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, INLINE, LEAVE, LIMIT, MEMORY, PC, SLICE, State
+from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LEAVE, LIMIT, MEMORY, SLICE, State
 from dbt.translate import Options, Translator
 from guests.spec import Treat
 from ir.llvm import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
 
 MASK = (1 << 64) - 1
+TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
 class Translated:
@@ -49,6 +50,7 @@ class Translated:
         self._row = self.faults.add(self.arena)
         self.cache = TranslationCache(state, self.runtime.leave)
         self.poll: Callable[[], bool] | None = None
+        self._turns = 0
         self.entries = 0  # times Python entered translated code
         self.exits = dict.fromkeys(("late", "unlinked", "miss", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
         self._chaos = None if self.options.chaos is None else random.Random(self.options.chaos)
@@ -85,54 +87,46 @@ class Translated:
         """Run to the first boundary at which the count is at least `until`, or to a trap."""
         state, words, enter = self.state, self.state.words, self.runtime.enter
         address, exits, chaos = state.address, self.exits, self._chaos
+        via = 0
         while state.mid_block or state.count < until:
+            if self._turns >= TURNS and not state.mid_block:
+                self._turns = 0
+                if self.poll is not None and self.poll():
+                    break
+            self._turns += 1
             if chaos is not None:
                 self._disturb(chaos)
             translation = self._find((state.pc, not state.mid_block))
             if translation is None:
+                via = 0
                 stop = self._interpret()
                 if stop.trap:
                     return stop
                 continue
-            while True:  # from one indirect jump to the next, without the checks above
-                left = max(min(until - state.count, SLICE), -1)
-                if chaos is not None:
-                    left = min(left, chaos.randrange(1, 300))
-                words[LIMIT] = state.count + left
-                words[BUDGET] = left << BUDGET_SHIFT & MASK
-                self.entries += 1
-                enter(address, translation.entry)
-                budget = words[BUDGET]
-                budget -= (budget >> 63) << 64
-                left = budget >> BUDGET_SHIFT
-                state.blocks += budget & BUDGET_UNIT - 1
-                state.count = words[LIMIT] - left
-                via = words[EXIT]
-                if via != MISS:
-                    break
+            if via == MISS:
+                self.cache.remember_jump(state.pc, translation.entry)
+            left = max(min(until - state.count, SLICE), -1)
+            if chaos is not None:
+                left = min(left, chaos.randrange(1, 300))
+            words[LIMIT] = state.count + left
+            words[BUDGET] = left << BUDGET_SHIFT & MASK
+            self.entries += 1
+            enter(address, translation.entry)
+            budget = words[BUDGET]
+            budget -= (budget >> 63) << 64
+            state.blocks += budget & BUDGET_UNIT - 1
+            state.count = words[LIMIT] - (budget >> BUDGET_SHIFT)
+            via = words[EXIT]
+            kind = via & 7 if via < EXITS else 0
+            if kind == MISS:
                 exits["miss"] += 1
                 state.mid_block = False
-                pc = words[PC]
-                found = self._find((pc, True))
-                if found is None:
-                    state.pc = pc
-                    break
-                translation = found
-                self.cache.remember_jump(pc, translation.entry)
-            kind = via & 7 if via < 256 else 0
-            if kind == MISS:
-                continue  # to a block that is not hot yet
-            if kind == LATE:
+            elif kind == LATE:
                 exits["late"] += 1
                 state.mid_block = False
-                if self.poll is not None and self.poll():
-                    state.pc = words[PC]
-                    return AT_LIMIT
-            elif kind == SIDE or kind == CALLOUT:
-                if kind == CALLOUT:
-                    exits["callout"] += 1
-                else:
-                    exits[f"side: {SIDE_REASONS[via >> 3]}"] += 1
+                self._turns = TURNS
+            elif kind in (SIDE, CALLOUT):
+                exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
                 state.mid_block = True
                 self.stepped += 1
                 stop = self.monitor.step()

@@ -303,7 +303,8 @@ def reproduce(path: str | Path, mutate: Callable[[Translated], None] | None = No
         guest = guests.load(data["guest"], data["isa"])
         registers = bytes.fromhex(data["registers"])
         pages = {
-            int(start, 16): (int(page["protection"]), bytes.fromhex(page["bytes"])) for start, page in data["pages"].items()
+            int(start, 16): (int(page["protection"]), bytes.fromhex(page["bytes"]))
+            for start, page in data["pages"].items()
         }
         start = (int(data["pc"]), int(data["count"]), bool(data["mid_block"]))
     except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
@@ -319,13 +320,17 @@ def reproduce(path: str | Path, mutate: Callable[[Translated], None] | None = No
                 if mutate is not None:
                     mutate(engine)
             stop = engine.run(state.count + 1)
-            ends.append((stop, state.registers(), state.count, state.blocks, {p: space.peek(p, PAGE_SIZE) for p in pages}))
+            ends.append(
+                (stop, state.registers(), state.count, state.blocks, {p: space.peek(p, PAGE_SIZE) for p in pages})
+            )
             if kind is Translated:
                 engine.close()
     return _describe(*ends)
 
 
-def _world(guest: Guest, registers: bytes, pages: dict[int, tuple[int, bytes]], start: tuple[int, int, bool]) -> tuple[AddressSpace, State]:
+def _world(
+    guest: Guest, registers: bytes, pages: dict[int, tuple[int, bytes]], start: tuple[int, int, bool]
+) -> tuple[AddressSpace, State]:
     space, state = AddressSpace(), State(guest)
     for address, (protection, content) in pages.items():
         space.map(address, PAGE_SIZE, READ | WRITE, fixed=True)

@@ -286,13 +286,13 @@ class Process:
             s = engine.translator.stats
             result |= {
                 "translations": s.translations,
-                "translated instructions": s.instructions,
-                "code bytes": s.code_bytes,
+                "translated_instructions": s.instructions,
+                "code_bytes": s.code_bytes,
                 "batches": s.batches,
                 "invalidations": engine.cache.invalidations,
-                "python entries": engine.entries,
-                "interpreted cold": engine.interpreted,
-                "monitor steps": engine.stepped,
+                "python_entries": engine.entries,
+                "interpreted_cold": engine.interpreted,
+                "monitor_steps": engine.stepped,
                 "exits": dict(engine.exits),
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
             }

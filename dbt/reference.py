@@ -8,7 +8,7 @@ code leaves to the monitor. Owns: the integer domain and the step. Must not know
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dbt.memory import AddressSpace, MemoryFault
 from dbt.state import State
@@ -47,7 +47,8 @@ class Integers:
         self.wall_clock = wall_clock
         self.code_fences: list[Callable[[], None]] = []
         self.at = 0  # address of the instruction being executed
-        self.next = 0  # address of the next one
+        self.next = 0  # address of the next one, as the body decides
+        self.next_sequential = 0  # address after it
         self.count = 0  # instructions retired before it
         guest.link(self)
 
@@ -199,6 +200,16 @@ class Reference:
         if not state.mid_block and state.count >= until:
             return LIMIT
         return self._go(until, once=False)
+
+    def observe_stores(self, seen: Callable[[int, int, int], None]) -> None:
+        """Call `seen(address, size, value)` before every guest store from now on."""
+        store = self.domain._store
+
+        def noted(address: int, size: int, value: int) -> None:
+            seen(address, size, value)
+            store(address, size, value)
+
+        self.domain._store = noted
 
     def step(self) -> Stop:
         """Execute exactly one instruction, or take its trap."""

@@ -20,7 +20,19 @@ from dbt.codegen import Compiler
 from dbt.hosts import x86_64
 from dbt.memory import AddressSpace, MemoryFault
 from dbt.state import (
-    BUDGET_SHIFT, INLINE, JUMP_BITS, JUMP_CACHE, LEAVE, LIMIT, LOG, LOG_END, NAN32, NAN64, PC, SCRATCH, SOFT_FLAGS,
+    BUDGET_SHIFT,
+    INLINE,
+    JUMP_BITS,
+    JUMP_CACHE,
+    LEAVE,
+    LIMIT,
+    LOG,
+    LOG_END,
+    NAN32,
+    NAN64,
+    PC,
+    SCRATCH,
+    SOFT_FLAGS,
 )  # fmt: skip
 from guests.spec import Decoded, Guest, Treat
 from ir import llvm, passes
@@ -64,7 +76,9 @@ class TranslationStats:
     instructions: int = 0
     code_bytes: int = 0
     batches: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("lift", "passes", "lower", "llvm", "place"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("lift", "passes", "lower", "llvm", "place"), 0.0)
+    )
 
 
 def target_of(guest: Guest, options: Options, fused: bool) -> llvm.Target:
@@ -124,7 +138,9 @@ class Translator:
         for block, function in zip(optimised, lowered):
             offset, size = code.functions[function.name]
             exits = {slots[symbol]: leads for symbol, leads in function.exits.items()}
-            made.append(Translation((block.pc, block.boundary), self._end(block), at + offset, size, len(block.guest), exits))
+            made.append(
+                Translation((block.pc, block.boundary), self._end(block), at + offset, size, len(block.guest), exits)
+            )
         for stage, spent in zip(self.stats.seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3, clock() - t4)):
             self.stats.seconds[stage] += spent
         self.stats.batches += 1
@@ -139,7 +155,8 @@ class Translator:
 
     def _batch(self, key: Key, wanted: Callable[[Key], bool]) -> list[Block]:
         """The block asked for, then those that it leads to, breadth first."""
-        queue, seen, blocks = [key], {key}, []
+        queue, seen = [key], {key}
+        blocks: list[Block] = []
         while queue and len(blocks) < self.options.batch:
             blocks.append(self.lift(*queue.pop(0)))
             for follower in _followers(blocks[-1]):
@@ -204,7 +221,9 @@ class Translator:
 
     # --- dumps --------------------------------------------------------------------------------------
 
-    def _dump(self, lifted: list[Block], optimised: list[Block], lowered: list[llvm.Lowered], made: list[Translation]) -> None:
+    def _dump(
+        self, lifted: list[Block], optimised: list[Block], lowered: list[llvm.Lowered], made: list[Translation]
+    ) -> None:
         from dbt.trace import host_text
 
         write, wanted = self.options.write, self.options.dump

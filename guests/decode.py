@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from guests.spec import Decoded, Operands, Row
@@ -29,7 +29,9 @@ WIDTHS = {
     "rd": 5, "rs1": 5, "rs2": 5, "rs3": 5, "rd'": 3, "rs1'": 3, "rs2'": 3, "rm": 3, "csr": 12,
     "aq": 1, "rl": 1, "pred": 4, "succ": 4, "fm": 4,
 }  # fmt: skip
-_TOKEN = re.compile(r"^(?:(?P<bits>[01]+)|(?P<name>[a-z][a-z0-9]*'?)(?:\[(?P<pieces>[0-9:|]+)\])?(?:!=(?P<not>[0-9,]+))?)$")
+_TOKEN = re.compile(
+    r"^(?:(?P<bits>[01]+)|(?P<name>[a-z][a-z0-9]*'?)(?:\[(?P<pieces>[0-9:|]+)\])?(?:!=(?P<not>[0-9,]+))?)$"
+)
 
 
 class PatternError(ValueError):
@@ -64,7 +66,7 @@ class Layout:
     fields: tuple[Field, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def layout(pattern: str) -> Layout:
     """Parse a pattern; raises PatternError with the offending token."""
     tokens = []
@@ -102,7 +104,7 @@ def layout(pattern: str) -> Layout:
         if m["not"]:
             forbidden[name] = tuple(int(n) for n in m["not"].split(","))
     fields = tuple(_field(name, tuple(ps), forbidden.get(name, ())) for name, ps in pieces.items())
-    if total == 32 and match & 3 != 3 or total == 16 and mask & 3 == 3 and match & 3 == 3:
+    if (total == 32 and match & 3 != 3) or (total == 16 and mask & 3 == 3 and match & 3 == 3):
         raise PatternError(f"pattern {pattern!r}: the low two bits contradict its length")
     return Layout(total // 8, mask, match, fields)
 
@@ -167,7 +169,7 @@ class Decoder:
             operands = self._operands(row, shape, word)
             if operands is None:
                 continue
-            if row.body is None or row.legal is not None and not row.legal(operands):
+            if row.body is None or (row.legal is not None and not row.legal(operands)):
                 return None
             treat = row.treat_of(operands) if row.treat_of else row.treat
             ends = row.ends_block_of(operands) if row.ends_block_of else row.ends_block
@@ -181,8 +183,8 @@ class Decoder:
             if value in field.forbidden:
                 return None
             setattr(operands, field.name, value)
-        for name, value in row.fixed:
-            setattr(operands, name, getattr(operands, value) if isinstance(value, str) else value)
+        for name, given in row.fixed:
+            setattr(operands, name, getattr(operands, given) if isinstance(given, str) else given)
         if row.writes == "x" and operands.rd == 0:
             operands.rd = self._sink
         return operands

@@ -48,7 +48,7 @@ class Operands:
     slot); immediates are 64-bit unsigned integers, sign-extended already. Absent fields are absent.
     """
 
-    __slots__ = ("rd", "rs1", "rs2", "rs3", "imm", "csr", "rm", "aq", "rl", "pred", "succ", "fm")
+    __slots__ = ("aq", "csr", "fm", "imm", "pred", "rd", "rl", "rm", "rs1", "rs2", "rs3", "succ")
     rd: int
     rs1: int
     rs2: int

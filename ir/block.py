@@ -15,7 +15,7 @@ from ir.ops import OPS, Op
 class Inst:
     """One IR instruction; it is also the value that it defines. `at` is the guest instruction's index."""
 
-    __slots__ = ("op", "args", "attrs", "at")
+    __slots__ = ("args", "at", "attrs", "op")
 
     def __init__(self, op: Op, args: tuple[Value, ...], attrs: tuple[object, ...], at: int) -> None:
         self.op = op

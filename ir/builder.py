@@ -163,12 +163,15 @@ def _emitter(op: Op) -> Callable[..., Any]:
 
 
 def _rounded(op: Op, exact: Callable[[tuple[Any, ...]], bool]) -> Callable[..., Any]:
-    """As `_emitter`, with the guard that the host's rounding mode is the instruction's."""
+    """As `_emitter`, with the guard that the host's rounding mode is the instruction's.
+
+    What is exact needs none, unless its mode is dynamic: a reserved dynamic mode is the monitor's to refuse.
+    """
     plain = _emitter(op)
     where = len(op.args) + op.attrs.index("rounding")
 
     def method(self: Builder, *operands: Any) -> Inst:
-        if not exact(operands):
+        if operands[where] == DYNAMIC or not exact(operands):
             self.need_rounding(operands[where])
         inst: Inst = plain(self, *operands)
         return inst

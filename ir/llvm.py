@@ -189,8 +189,13 @@ class _Lowering:
         if not isinstance(value, int) and key in self.floats:
             return self.floats[key]
         kind = _FP[width]
-        if (isinstance(value, Inst) and value.op.name == "getreg" and width == 64 and value not in self.names
-                and int(value.attrs[0]) not in self.arguments):  # type: ignore[call-overload]
+        if (
+            isinstance(value, Inst)
+            and value.op.name == "getreg"
+            and width == 64
+            and value not in self.names
+            and int(value.attrs[0]) not in self.arguments
+        ):  # type: ignore[call-overload]
             name = self.let(f"load double, ptr {self.field(self.target.slot(int(value.attrs[0])))}", "f")  # type: ignore[call-overload]
         else:
             bits = self.use(value)
@@ -254,29 +259,29 @@ class _Lowering:
         a, b = (self.use(v) for v in inst.args)
         self.names[inst] = self.let(f"{operation} i64 {a}, {b}")
 
-    do_add = lambda self, i: self.binary(i, "add")  # noqa: E731
-    do_sub = lambda self, i: self.binary(i, "sub")  # noqa: E731
-    do_mul = lambda self, i: self.binary(i, "mul")  # noqa: E731
-    do_divu = lambda self, i: self.binary(i, "udiv")  # noqa: E731
-    do_remu = lambda self, i: self.binary(i, "urem")  # noqa: E731
-    do_divs = lambda self, i: self.binary(i, "sdiv")  # noqa: E731
-    do_rems = lambda self, i: self.binary(i, "srem")  # noqa: E731
-    do_and = lambda self, i: self.binary(i, "and")  # noqa: E731
-    do_or = lambda self, i: self.binary(i, "or")  # noqa: E731
-    do_xor = lambda self, i: self.binary(i, "xor")  # noqa: E731
-    do_eq = lambda self, i: self.binary(i, "icmp eq")  # noqa: E731
-    do_ne = lambda self, i: self.binary(i, "icmp ne")  # noqa: E731
-    do_ltu = lambda self, i: self.binary(i, "icmp ult")  # noqa: E731
-    do_geu = lambda self, i: self.binary(i, "icmp uge")  # noqa: E731
-    do_lts = lambda self, i: self.binary(i, "icmp slt")  # noqa: E731
-    do_ges = lambda self, i: self.binary(i, "icmp sge")  # noqa: E731
-    do_shl = lambda self, i: self.shift(i, "shl")  # noqa: E731
-    do_shr = lambda self, i: self.shift(i, "lshr")  # noqa: E731
-    do_sar = lambda self, i: self.shift(i, "ashr")  # noqa: E731
-    do_mulhu = lambda self, i: self.high_product(i, "zext")  # noqa: E731
-    do_mulhs = lambda self, i: self.high_product(i, "sext")  # noqa: E731
-    do_sext = lambda self, i: self.extend(i, "sext")  # noqa: E731
-    do_zext = lambda self, i: self.extend(i, "zext")  # noqa: E731
+    do_add = lambda self, i: self.binary(i, "add")
+    do_sub = lambda self, i: self.binary(i, "sub")
+    do_mul = lambda self, i: self.binary(i, "mul")
+    do_divu = lambda self, i: self.binary(i, "udiv")
+    do_remu = lambda self, i: self.binary(i, "urem")
+    do_divs = lambda self, i: self.binary(i, "sdiv")
+    do_rems = lambda self, i: self.binary(i, "srem")
+    do_and = lambda self, i: self.binary(i, "and")
+    do_or = lambda self, i: self.binary(i, "or")
+    do_xor = lambda self, i: self.binary(i, "xor")
+    do_eq = lambda self, i: self.binary(i, "icmp eq")
+    do_ne = lambda self, i: self.binary(i, "icmp ne")
+    do_ltu = lambda self, i: self.binary(i, "icmp ult")
+    do_geu = lambda self, i: self.binary(i, "icmp uge")
+    do_lts = lambda self, i: self.binary(i, "icmp slt")
+    do_ges = lambda self, i: self.binary(i, "icmp sge")
+    do_shl = lambda self, i: self.shift(i, "shl")
+    do_shr = lambda self, i: self.shift(i, "lshr")
+    do_sar = lambda self, i: self.shift(i, "ashr")
+    do_mulhu = lambda self, i: self.high_product(i, "zext")
+    do_mulhs = lambda self, i: self.high_product(i, "sext")
+    do_sext = lambda self, i: self.extend(i, "sext")
+    do_zext = lambda self, i: self.extend(i, "zext")
 
     def shift(self, inst: Inst, operation: str) -> None:
         a, n = inst.args
@@ -296,8 +301,8 @@ class _Lowering:
         a, b = (self.use(v) for v in inst.args)
         self.names[inst] = self.let(f"{operation} i1 {a}, {b}")
 
-    do_both = lambda self, i: self.logic(i, "and")  # noqa: E731
-    do_either = lambda self, i: self.logic(i, "or")  # noqa: E731
+    do_both = lambda self, i: self.logic(i, "and")
+    do_either = lambda self, i: self.logic(i, "or")
 
     def do_not(self, inst: Inst) -> None:
         self.names[inst] = self.let(f"xor i1 {self.use(inst.args[0])}, true")
@@ -415,7 +420,7 @@ class _Lowering:
         assert isinstance(kind, str) and isinstance(size, int)
         pointer = self.address(inst.args[0], 0, inst.at)
         operand = self.use(inst.args[1])
-        old = self.access_load(pointer, size, True if size == 4 else False, inst.at)
+        old = self.access_load(pointer, size, size == 4, inst.at)
         compared = old
         if size == 4 and kind.endswith("u"):
             compared = self.let(f"and i64 {old}, 4294967295")
@@ -462,15 +467,17 @@ class _Lowering:
         operands = [self.as_float(v, width) for v in inst.args]
         arguments = ", ".join(f"{kind} {v}" for v in operands)
         value = self.let(
-            f"call {kind} @llvm.experimental.constrained.{operation}.f{width}({arguments}, {_ROUND}{_STRICT}) #0", "f")  # fmt: skip
+            f"call {kind} @llvm.experimental.constrained.{operation}.f{width}({arguments}, {_ROUND}{_STRICT}) #0",
+            "f",
+        )
         extra = (lambda: self.invalid_product(inst, width)) if operation == "fma" else None
         self.result_float(inst, value, width, extra)
 
-    do_fadd = lambda self, i: self.arithmetic(i, "fadd")  # noqa: E731
-    do_fsub = lambda self, i: self.arithmetic(i, "fsub")  # noqa: E731
-    do_fmul = lambda self, i: self.arithmetic(i, "fmul")  # noqa: E731
-    do_fdiv = lambda self, i: self.arithmetic(i, "fdiv")  # noqa: E731
-    do_fsqrt = lambda self, i: self.arithmetic(i, "sqrt")  # noqa: E731
+    do_fadd = lambda self, i: self.arithmetic(i, "fadd")
+    do_fsub = lambda self, i: self.arithmetic(i, "fsub")
+    do_fmul = lambda self, i: self.arithmetic(i, "fmul")
+    do_fdiv = lambda self, i: self.arithmetic(i, "fdiv")
+    do_fsqrt = lambda self, i: self.arithmetic(i, "sqrt")
 
     def do_fma(self, inst: Inst) -> None:
         if self.host.fused:
@@ -518,7 +525,9 @@ class _Lowering:
             half = self.let(f"or i64 {self.let(f'lshr i64 {a}, 1')}, {self.let(f'and i64 {a}, 1')}")
             a = self.let(f"select i1 {large}, i64 {half}, i64 {a}")
         value = self.let(
-            f"call {kind} @llvm.experimental.constrained.sitofp.f{width}.i64(i64 {a}, {_ROUND}{_STRICT}) #0", "f")  # fmt: skip
+            f"call {kind} @llvm.experimental.constrained.sitofp.f{width}.i64(i64 {a}, {_ROUND}{_STRICT}) #0",
+            "f",
+        )
         if large is not None:
             double = self.let(
                 f"call {kind} @llvm.experimental.constrained.fadd.f{width}({kind} {value}, {kind} {value}, "
@@ -543,10 +552,13 @@ class _Lowering:
         self.leave_when(outside, inst.at, "conversion")
         if rounding == 1:
             value = self.let(
-                f"call i64 @llvm.experimental.constrained.fptosi.i64.f{width}({_FP[width]} {a}, {_STRICT}) #0")  # fmt: skip
+                f"call i64 @llvm.experimental.constrained.fptosi.i64.f{width}({_FP[width]} {a}, {_STRICT}) #0"
+            )
         else:
             value = self.let(
-                f'call i64 asm sideeffect "{self.host.to_int[width]}", "{self.host.to_int_constraint}"({_FP[width]} {a})')  # fmt: skip
+                f'call i64 asm sideeffect "{self.host.to_int[width]}", '
+                f'"{self.host.to_int_constraint}"({_FP[width]} {a})'
+            )
         if bits == 32 and not signed:
             value = self.let(f"sext i32 {self.let(f'trunc i64 {value} to i32')} to i64")
         self.names[inst] = value
@@ -557,11 +569,13 @@ class _Lowering:
         self.strict = True
         a, b = (f"{_FP[width]} {self.as_float(v, width)}" for v in inst.args)
         self.names[inst] = self.let(
-            f'call i1 @llvm.experimental.constrained.{call}.f{width}({a}, {b}, metadata !"{predicate}", {_STRICT}) #0', "c")  # fmt: skip
+            f'call i1 @llvm.experimental.constrained.{call}.f{width}({a}, {b}, metadata !"{predicate}", {_STRICT}) #0',
+            "c",
+        )
 
-    do_feq = lambda self, i: self.compare(i, "fcmp", "oeq")  # noqa: E731
-    do_flt = lambda self, i: self.compare(i, "fcmps", "olt")  # noqa: E731
-    do_fle = lambda self, i: self.compare(i, "fcmps", "ole")  # noqa: E731
+    do_feq = lambda self, i: self.compare(i, "fcmp", "oeq")
+    do_flt = lambda self, i: self.compare(i, "fcmps", "olt")
+    do_fle = lambda self, i: self.compare(i, "fcmps", "ole")
 
     def read_control(self) -> str:
         place = self.field(self.target.scratch)
@@ -599,12 +613,15 @@ class _Lowering:
     def flush(self, pending: Mapping[int, Value]) -> list[str]:
         """Store what changed; pinned registers become arguments. Returns those arguments."""
         arguments = dict(self.arguments)
-        for slot, value in pending.items():
+        stores = []
+        for slot, value in pending.items():  # all are read before any is stored: one may be another's old content
             if slot in arguments:
                 arguments[slot] = self.use(value)
                 continue
             double = self.floats.get((id(value), 64))
             what = f"double {double}" if double and value not in self.names else f"i64 {self.use(value)}"
+            stores.append((what, slot))
+        for what, slot in stores:
             self.put(f"store {what}, ptr {self.field(self.target.slot(slot))}")
         return list(arguments.values())
 
@@ -640,7 +657,7 @@ class _Lowering:
             self.accumulate(self.field(self.target.inline), "add", str(inline))
 
     def exit(self) -> None:
-        block, target = self.block, self.target
+        block = self.block
         self.count_inline(len(block.guest))
         exit = block.exit
         count = len(block.guest)

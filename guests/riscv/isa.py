@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 from guests.decode import Decoder
 from guests.riscv import csrs, disasm, registers, traps
@@ -80,7 +80,7 @@ def _limited(row: Row, features: frozenset[str]) -> Row:
     return replace(row, legal=both)
 
 
-@lru_cache(maxsize=None)
+@cache
 def guest(isa: str = DEFAULT) -> Guest:
     """The RISC-V guest with the extensions of an ISA string; raises UnknownIsa."""
     from guests.riscv import linux

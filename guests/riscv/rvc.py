@@ -8,8 +8,29 @@ from __future__ import annotations
 
 from guests.riscv.rv64d import D
 from guests.riscv.rv64i import (
-    add, addi, addiw, addw, and_, andi, beq, bne, ebreak, jal, jalr, ld, lui, lw, or_, sd, slli, srai, srli, sub, subw,
-    sw, xor,
+    add,
+    addi,
+    addiw,
+    addw,
+    and_,
+    andi,
+    beq,
+    bne,
+    ebreak,
+    jal,
+    jalr,
+    ld,
+    lui,
+    lw,
+    or_,
+    sd,
+    slli,
+    srai,
+    srli,
+    sub,
+    subw,
+    sw,
+    xor,
 )  # fmt: skip
 from guests.riscv.table import Extension
 

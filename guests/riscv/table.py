@@ -55,7 +55,7 @@ class Extension:
 
     def todo(self, name: str, pattern: str, syntax: str = "") -> None:
         """A row that is known and not done: it decodes to illegal instruction and shows in the coverage."""
-        self.rows.append(Row(name, pattern, syntax, self.name, None, requires=frozenset({self.name}), manual=self.manual))
+        self.rows.append(Row(name, pattern, syntax, self.name, frozenset({self.name}), None, manual=self.manual))
 
     def row(self, name: str) -> Row:
         """The row of this name; KeyError if there is none."""

@@ -86,7 +86,9 @@ def test_the_caller_sees_progress(quiet):
     assert len(seen) > 3
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"dragoman": "x"}', "\xff", "[1]", '{"dragoman": "lockstep reproducer 1"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"dragoman": "x"}', "\xff", "[1]", '{"dragoman": "lockstep reproducer 1"}']
+)
 def test_bad_reproducers_are_refused_in_one_sentence(text, tmp_path):
     file = tmp_path / "bad.json"
     file.write_text(text)
@@ -104,7 +106,9 @@ def test_chaos_changes_nothing(seed, tmp_path):
         with open(tmp_path / "out", "wb") as out:
             process = Process(programs.path("json"), ["1"], Settings(stdout=out.fileno(), seed=1, options=options))
             process.run(120_000_000)
-            results.append((process.status, process.instructions, process.state.blocks, process.registers, process.engine.classes))
+            results.append(
+                (process.status, process.instructions, process.state.blocks, process.registers, process.engine.classes)
+            )
             process.close()
         results[-1] += ((tmp_path / "out").read_bytes(),)
     assert results[0] == results[1]

@@ -1,0 +1,116 @@
+"""The lab: what the lecture notes claim, shown by running it. `dragoman lab ROW|--list|--all`.
+
+A row does one experiment, prints what it measured, and holds or does not: the command ends with 0 only if all
+rows asked for hold. Owns: the table of rows and the command. Must not know: how engines work inside.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dbt.lab import (
+    b04_interpreter,
+    c04_toy_cpu,
+    c08_cache,
+    c12_classes,
+    e01_decoder,
+    e02_lowering,
+    e04_lockstep,
+    e06_command,
+)  # fmt: skip
+from dbt.lab.report import Report
+
+USAGE = """usage: dragoman lab ROW... | --all | --list
+
+Show by experiment what the lecture notes claim, or what the design promises. Ends with 0 if all of it holds.
+
+  ROW     one or more rows, by id; --list shows them
+  --all   every row
+"""
+
+
+class Row(NamedTuple):
+    """One row: `claim` is what the notes say, or what is promised; `run` does the experiment."""
+
+    id: str
+    title: str
+    source: str
+    claim: str
+    run: Callable[[Report], None]
+
+
+ROWS = (
+    Row("B04", "the interpreter", "notes 001",
+        "A CPU fetches, decodes and executes; the crudest virtual machine emulates every instruction.",
+        b04_interpreter.run),
+    Row("C04", "the notes' interpreter loop", "notes 002, method 1",
+        "Fetch, PC += 4, switch on the instruction; after each one an interrupt is taken if IRQ and IE.",
+        c04_toy_cpu.run),
+    Row("C08", "translate in batches, and keep it", "notes 002, method 2",
+        "Guest code is translated in batches before it is executed, and what is translated is cached.",
+        c08_cache.run),
+    Row("C12", "ident, inline, callout", "notes 002, method 2",
+        "Harmless instructions are translated as themselves (ident), simple sensitive ones to code in place (inline), "
+        "the rest to calls of the monitor (callout).",
+        c12_classes.run),
+    Row("E01", "the decoder against capstone", "design",
+        "Every word decodes to the same instruction as in an independent decoder, or there is a known reason.",
+        e01_decoder.run),
+    Row("E02", "lowering", "design",
+        "Every block verifies, in our IR and in LLVM's; the IR of each class is as written down.",
+        e02_lowering.run),
+    Row("E04", "lockstep", "design",
+        "The engines are compared at every block, registers and memory; the first difference is found and shown.",
+        e04_lockstep.run),
+    Row("E06", "the command line", "design",
+        "The commands exist; a bad image gets a message and a status.",
+        e06_command.run),
+)  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit status."""
+    words = list(argv)
+    if not words or words == ["--help"] or words == ["-h"]:
+        (sys.stdout if words else sys.stderr).write(USAGE)
+        return 0 if words else 2
+    if words == ["--list"]:
+        for row in ROWS:
+            print(f"{row.id:4} {row.title:36} {row.source}")
+        return 0
+    by_id = {row.id: row for row in ROWS}
+    if words == ["--all"]:
+        wanted = list(ROWS)
+    else:
+        unknown = [word for word in words if word.upper() not in by_id]
+        if unknown:
+            known = " ".join(by_id)
+            sys.stderr.write(f"dragoman: there is no lab row {unknown[0]!r} (rows: {known}; or --all, --list)\n")
+            return 2
+        wanted = [by_id[word.upper()] for word in words]
+    failed = [row.id for row in wanted if not perform(row)]
+    if len(wanted) > 1:
+        which = f"; not: {' '.join(failed)}" if failed else ""
+        print(f"{len(wanted) - len(failed)} of {len(wanted)} rows hold{which}")
+    return 1 if failed else 0
+
+
+def perform(row: Row, write: Callable[[str], None] = print) -> bool:
+    """Run one row's experiment; returns whether its claim holds."""
+    write(f"{row.id}: {row.title}")
+    write(f"  claim ({row.source}): {row.claim}")
+    report = Report(write)
+    start = time.perf_counter()
+    try:
+        row.run(report)
+    except Exception as error:  # an experiment that breaks off proves nothing
+        if os.environ.get("DRAGOMAN_DEBUG") == "1":
+            raise
+        report.check(False, f"the experiment ran to its end ({type(error).__name__}: {error})")
+    verdict = "holds" if report.holds else f"DOES NOT HOLD: {'; '.join(report.failures) or 'nothing was checked'}"
+    write(f"  {row.id} {verdict} ({report.checks} checks, {time.perf_counter() - start:.1f} s)\n")
+    return report.holds

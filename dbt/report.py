@@ -1,0 +1,338 @@
+"""What people read: how a guest ended, statistics, the instruction trace, facts of a program, what is implemented.
+
+Owns: the words and the layout of all of it, and finding a symbol for an address. Must not know: how an engine
+works, any architecture (names, disassembly and classes come from the guest), the command line.
+"""
+
+from __future__ import annotations
+
+import signal as host_signal
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import guests
+from dbt import elf
+from dbt.memory import EXEC, READ, WRITE, AddressSpace, MemoryFault
+from dbt.process import Process, Settings
+from dbt.reference import Stop
+from guests.spec import Decoded, Treat
+
+if TYPE_CHECKING:
+    from guests.programs import Program
+
+MASK = (1 << 64) - 1
+_LOOK_BACK = 256  # symbols before an address that are looked at: labels inside a function have no size
+
+
+class Symbols:
+    """From addresses to "function+0x12"."""
+
+    def __init__(self, image: elf.Image, bias: int = 0) -> None:
+        self.bias = bias
+        self.symbols = [s for s in image.symbols() if not s.name.startswith(".L")]
+        self._addresses = [s.address for s in self.symbols]
+        self._segments = image.segments
+
+    def at(self, address: int) -> str:
+        """The function or object around an address, or the label before it in its segment; "" if there is none."""
+        address -= self.bias
+        segment = next((s for s in self._segments if s.address <= address < s.end), None)
+        if segment is None:
+            return ""
+        after = bisect_right(self._addresses, address)
+        label = None
+        for symbol in reversed(self.symbols[max(after - _LOOK_BACK, 0) : after]):
+            if address < symbol.address + symbol.size:
+                return _offset(symbol.name, address - symbol.address)
+            if label is None and symbol.size == 0 and symbol.address >= segment.address:
+                label = symbol
+        return _offset(label.name, address - label.address) if label else ""
+
+
+def _offset(name: str, offset: int) -> str:
+    return f"{name}+{offset:#x}" if offset else name
+
+
+def symbols_of(process: Process) -> Symbols:
+    """The symbols of the program that a process runs."""
+    loaded = process.kernel.loaded
+    return Symbols(process.image, loaded.bias if loaded else 0)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return host_signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _disassembly(process: Process, pc: int) -> str:
+    """The instruction at an address, "" where there is none."""
+    try:
+        decoded = process.guest.decode(process.space.fetch(pc))
+    except MemoryFault:
+        return ""
+    return process.guest.disassemble(decoded, pc) if decoded else ""
+
+
+def place(process: Process, pc: int) -> str:
+    """An address of code as people want to see it: 0x10400 <main+0x8>: ld a0, 0(zero)."""
+    name, text = symbols_of(process).at(pc), _disassembly(process, pc)
+    return f"{pc:#x}" + (f" <{name}>" if name else "") + (f": {text}" if text else "")
+
+
+def fault(process: Process, trap: Stop) -> str:
+    """What a trap was: load page fault at 0x0."""
+    name = process.guest.trap_names.get(trap.cause, f"trap {trap.cause}")
+    if trap.cause == process.guest.illegal_cause:
+        return f"{name} {trap.value:#x}"
+    return name if trap.cause == process.guest.breakpoint_cause else f"{name} at {trap.value:#x}"
+
+
+def reason(process: Process) -> str:
+    """One line on the signal that killed a guest."""
+    assert process.signal is not None
+    line = f"guest killed by {signal_name(process.signal)}"
+    if process.trap is None:
+        return line
+    return f"{line}: {fault(process, process.trap)}, pc {place(process, process.pc)}"
+
+
+def registers_text(process: Process) -> str:
+    """The integer registers and pc, four a line."""
+    cells = [(r.aliases[0] if r.aliases else r.name, process.state.slots[r.slot])
+             for r in process.guest.registers if r.kind == "x" and r.slot != process.guest.zero_slot]  # fmt: skip
+    cells.append(("pc", process.pc))
+    shown = [f"{name:>4} {value:016x}" for name, value in cells]
+    return "\n".join(" ".join(shown[i : i + 4]) for i in range(0, len(shown), 4))
+
+
+# --- statistics -------------------------------------------------------------------------------------------------
+
+
+def statistics(process: Process, load: float, wall: float, cpu: float) -> dict[str, Any]:
+    """The counts of a run with its times in seconds: loading, running, processor time of running."""
+    counts = process.stats()
+    blocks = counts["blocks"]
+    more: dict[str, Any] = {}
+    if "python_entries" in counts:
+        more["python_entries_per_million_blocks"] = round(counts["python_entries"] / blocks * 1e6, 1) if blocks else 0.0
+    return counts | more | {
+        "load_seconds": round(load, 4),
+        "wall_seconds": round(wall, 4),
+        "cpu_seconds": round(cpu, 4),
+        "instructions_per_second": round(counts["instructions"] / wall) if wall else 0,
+    }
+
+
+def statistics_text(stats: Mapping[str, Any]) -> str:
+    """`statistics` as a table."""
+    total = stats["instructions"]
+    lines: list[tuple[str, str]] = [("engine", stats["engine"]), ("instructions", f"{total:>15,}")]
+    for treat in Treat:
+        count = stats[treat.value]
+        lines.append((f"  {treat.value}", f"{count:>15,}  {100 * count / total if total else 0:6.2f} %"))
+    each = f"  {total / stats['blocks']:6.2f} instructions each" if stats["blocks"] else ""
+    lines.append(("blocks", f"{stats['blocks']:>15,}{each}"))
+    lines.append(("system calls", f"{stats['syscalls']:>15,}"))
+    if "translations" in stats:
+        lines += [
+            ("translations", f"{stats['translations']:>15,}  in {stats['batches']:,} batches"),
+            ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
+            ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
+            ("  invalidations", f"{stats['invalidations']:>15,}"),
+            ("python_entries", f"{stats['python_entries']:>15,}  {stats['python_entries_per_million_blocks']:,.1f} "
+                               f"per million blocks"),
+            ("cold, interpreted", f"{stats['interpreted_cold']:>15,}  instructions of blocks that ran too seldom"),
+            ("monitor_steps", f"{stats['monitor_steps']:>15,}"),
+            ("exits of host code", f"{sum(stats['exits'].values()):>15,}"),
+            *((f"  {why}", f"{count:>15,}") for why, count in stats["exits"].items() if count),
+            ("translation", f"{sum(stats['seconds'].values()):>15.4f}  CPU seconds"),
+            *((f"  {stage}", f"{spent:>15.4f}") for stage, spent in stats["seconds"].items()),
+        ]  # fmt: skip
+    lines += [
+        ("loading", f"{stats['load_seconds']:>15.4f}  seconds"),
+        ("running", f"{stats['wall_seconds']:>15.4f}  seconds, {stats['cpu_seconds']:.4f} of CPU"),
+        ("speed", f"{stats['instructions_per_second'] / 1e6:>15.2f}  million instructions/s, translation included"),
+    ]
+    return "\n".join(f"{name:22}{value}".rstrip() for name, value in lines)
+
+
+# --- the instruction trace --------------------------------------------------------------------------------------
+
+
+class TracedProcess(Process):
+    """A process under the reference interpreter that tells every instruction and what it changed.
+
+    `write` is given one line for each: address, symbol, instruction, registers old->new, memory [address]size=value.
+    A system call is shown with what it returned, an instruction that traps with its trap.
+    """
+
+    def __init__(self, path: str | Path, args: Sequence[str], settings: Settings, write: Callable[[str], None]) -> None:
+        if settings.engine != "reference":
+            raise ValueError("only the reference engine can be traced")
+        super().__init__(path, args, settings)
+        self._write = write
+        self._symbols = symbols_of(self)
+        self._names = {r.slot: r.aliases[0] if r.aliases else r.name for r in self.guest.registers}
+        self._before = self.state.slots.tolist()
+        self._stores: list[str] = []
+        self.engine.watch = self._after
+        self.engine.observe_stores(self._stored)
+
+    def handle(self, stop: Stop) -> None:
+        pc = self.pc
+        if not stop.trap:
+            return
+        call = stop.cause == self.guest.syscall_cause
+        what = self.kernel.name(self.state.slots[self._number]) if call else fault(self, stop)
+        super().handle(stop)
+        end = f"exit {self.status}" if self.status is not None else signal_name(self.signal) if self.signal else ""
+        self._line(pc, _disassembly(self, pc), (f"({what})", *self._changes(), end))
+
+    def _after(self, pc: int, decoded: Decoded) -> None:
+        self._line(pc, self.guest.disassemble(decoded, pc), self._changes())
+
+    def _stored(self, address: int, size: int, value: int) -> None:
+        self._stores.append(f"[{address:#x}]{size}={value:#x}")
+
+    def _changes(self) -> list[str]:
+        """Registers and memory changed since the last call."""
+        now, before = self.state.slots.tolist(), self._before
+        changes = []
+        if now != before:
+            for slot, name in self._names.items():
+                if now[slot] != before[slot]:
+                    changes.append(f"{name} {before[slot]:#x}->{now[slot]:#x}")
+        self._before = now
+        changes += self._stores
+        self._stores.clear()
+        return changes
+
+    def _line(self, pc: int, text: str, changes: Iterable[str]) -> None:
+        name = self._symbols.at(pc)
+        shown = " ".join(change for change in changes if change)
+        self._write(f"{pc:#x} {f'<{name}>' if name else '':20} {text:28} {shown}".rstrip())
+
+
+# --- facts of a program -----------------------------------------------------------------------------------------
+
+_SWEEP = 64 << 20  # bytes of code that are looked at
+
+
+def program_text(path: Path, bundled: Program | None = None) -> str:
+    """What an ELF file is, what is in it, and which instruction set it needs."""
+    guest = guests.load("riscv64")
+    image = elf.open_image(path, guest.linux)
+    symbols = Symbols(image)
+    entry = symbols.at(image.entry)
+    kind = "position-independent executable" if image.position_independent else "executable at fixed addresses"
+    lines = [f"{path}: {guest.name} {kind}"]
+    if bundled is not None:
+        lines.append(f"bundled as @{bundled.name}: {bundled.about} ({bundled.kind})")
+    lines += [
+        f"size      {len(image.data):,} bytes, {len(image.symbols()):,} symbols, ELF flags {image.flags:#x}",
+        f"entry     {image.entry:#x}" + (f" <{entry}>" if entry else ""),
+        "stack     " + ("executable" if image.executable_stack else "not executable"),
+        f"segments  {'address':>18} {'in memory':>13} {'in file':>13}  rights",
+    ]
+    for s in image.segments:
+        rights = "".join(letter if s.protection & bit else "-" for letter, bit in zip("rwx", (READ, WRITE, EXEC)))
+        lines.append(f"          {s.address:#18x} {s.size:13,} {s.file_size:13,}  {rights}")
+    by_extension: Counter[str] = Counter()
+    by_class: Counter[str] = Counter()
+    needed: set[str] = set()
+    unknown = total = 0
+    for decoded in _sweep(image, guest.decode):
+        if decoded is None:
+            unknown += 1
+            continue
+        total += 1
+        by_extension[decoded.row.extension] += 1
+        by_class[decoded.treat.value] += 1
+        needed |= decoded.row.requires
+    lines += [
+        f"code      {total:,} instructions, swept from start to end of the executable segments",
+        "          by extension: " + _counted(by_extension),
+        "          by class: " + _counted(by_class),
+    ]
+    if unknown:
+        lines.append(f"          {unknown:,} places that are data, or instructions that are not implemented")
+    if needed:
+        lines.append(f"needs     {_isa(needed)} (at most: data may look like an instruction)")
+    return "\n".join(lines)
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.most_common()) or "none"
+
+
+def _sweep(image: elf.Image, decode: Callable[[int], Decoded | None]) -> Iterable[Decoded | None]:
+    """Decode executable segments from start to end; None for a place that does not decode."""
+    for segment in image.segments:
+        if not segment.protection & EXEC:
+            continue
+        code = image.data[segment.offset : segment.offset + min(segment.file_size, _SWEEP)]
+        at = 0
+        while at + 2 <= len(code):
+            word = code[at] | code[at + 1] << 8
+            if word & 3 == 3:
+                word |= int.from_bytes(code[at + 2 : at + 4], "little") << 16
+            decoded = decode(word)
+            yield decoded
+            at += decoded.length if decoded else 4 if word & 3 == 3 else 2
+
+
+def _isa(extensions: set[str]) -> str:
+    order = "imafdqcbv"
+    letters = sorted((e for e in extensions if len(e) == 1), key=lambda e: (order.find(e) % 99, e))
+    return "_".join(["rv64" + "".join(letters), *sorted(e for e in extensions if len(e) > 1)])
+
+
+def programs_text() -> str:
+    """The bundled programs, a line each."""
+    from guests.programs import PROGRAMS
+
+    lines = [f"{'name':12} {'kind':8} {'small':>12} {'large':>16}  about"]
+    for p in PROGRAMS.values():
+        lines.append(f"@{p.name:11} {p.kind:8} {p.small_instructions:12,} {p.large_instructions:16,}  {p.about}")
+    lines.append("small and large: guest instructions, about, with that word as the argument")
+    return "\n".join(lines)
+
+
+def coverage_text() -> str:
+    """Instructions and system calls: which are done, which are not."""
+    from dbt.linux.kernel import Kernel
+
+    guest = guests.load("riscv64")
+    done: Counter[str] = Counter()
+    todo: dict[str, list[str]] = {}
+    for row in guest.rows:
+        todo.setdefault(row.extension, [])
+        if row.body is None:
+            todo[row.extension].append(row.name)
+        else:
+            done[row.extension] += 1
+    lines = [f"instructions of {guest.name}: {sum(done.values())} done, {sum(map(len, todo.values()))} to do"]
+    for extension, missing in todo.items():
+        left = f", to do: {' '.join(missing)}" if missing else ""
+        lines.append(f"  {extension:12} {done[extension]:4} done{left}")
+    space = AddressSpace()
+    rows = Kernel(space, guest.linux, argv=[], env=[], executable="/").coverage()
+    space.close()
+    calls = {status: [r for r in rows if r.status == status] for status in ("done", "refused", "todo")}
+    lines.append(f"system calls of Linux: {len(calls['done'])} done, {len(calls['refused'])} refused on purpose, "
+                 f"{len(calls['todo'])} to do (both of these give ENOSYS)")  # fmt: skip
+    lines += _wrapped("  done: ", [r.name for r in calls["done"]])
+    lines += [f"  refused: {r.name} ({r.note})" for r in calls["refused"]]
+    lines += _wrapped("  to do: ", [r.name for r in calls["todo"]])
+    return "\n".join(lines)
+
+
+def _wrapped(head: str, words: list[str]) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(" ".join(words), 110, initial_indent=head, subsequent_indent=" " * len(head))

@@ -1,0 +1,352 @@
+"""Dragoman: run RISC-V Linux programs on x86-64 by dynamic binary translation. This module is its public face.
+
+    import dragoman
+    result = dragoman.run("./hello", ["world"])     # run to the end, output captured
+    process = dragoman.load("@sieve", ["small"])    # step, look at registers and memory, run on
+
+Owns: the public names, the check that the packages behind them are ours, the entry point of the command.
+Must not know: how anything is done. Nothing of `dbt`, `ir` or `guests` is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbt.compare import Comparison as Comparison
+    from dbt.elf import NotRunnable as NotRunnable
+    from dbt.hosts.select import UnsupportedHost as UnsupportedHost
+    from dbt.lockstep import Report as Report
+    from dbt.memory import MemoryFault as MemoryFault
+    from dbt.process import LimitReached as LimitReached
+    from dbt.process import Process as Process
+    from dbt.process import Settings as Settings
+    from dbt.translate import Options as Options
+    from guests.programs import UnknownProgram as UnknownProgram
+    from guests.riscv.isa import UnknownIsa as UnknownIsa
+
+    __version__: str
+
+DISTRIBUTION = "dragoman"
+PACKAGES = ("ir", "guests", "dbt")
+
+_HOME = {  # public names that live elsewhere, imported at first use
+    "Process": "dbt.process",
+    "Settings": "dbt.process",
+    "LimitReached": "dbt.process",
+    "NotRunnable": "dbt.elf",
+    "MemoryFault": "dbt.memory",
+    "UnsupportedHost": "dbt.hosts.select",
+    "Options": "dbt.translate",
+    "Comparison": "dbt.compare",
+    "Report": "dbt.lockstep",
+    "UnknownIsa": "guests.riscv.isa",
+    "UnknownProgram": "guests.programs",
+}
+
+__all__ = [
+    "Comparison", "ForeignPackage", "LimitReached", "MemoryFault", "NotRunnable", "Options", "Process", "Report",
+    "Result", "Settings", "UnknownIsa", "UnknownProgram", "UnsupportedHost", "__version__", "compare",
+    "find", "load", "lockstep", "main", "run",
+]  # fmt: skip
+
+
+class ForeignPackage(ImportError):
+    """A package that Python would import in place of one of ours; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a guest program ended. Exactly one of `status` and `signal` is set, unless a limit ended the run."""
+
+    status: int | None  # exit status
+    signal: int | None  # the signal that killed the guest
+    stdout: bytes  # empty if it was not captured
+    stderr: bytes
+    instructions: int  # guest instructions retired
+    stats: dict[str, Any] = field(repr=False)  # counts of the run: `Process.stats()`
+    reason: str = ""  # one line on the signal: fault, pc, symbol, instruction
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def find(program: str | os.PathLike[str]) -> Path:
+    """The file that is meant by a path, or by "@name" for a bundled program; raises UnknownProgram."""
+    if isinstance(program, str) and program.startswith("@"):
+        _check_packages()
+        from guests import programs
+
+        return programs.path(program)
+    return Path(program)
+
+
+def load(
+    program: str | os.PathLike[str],
+    args: Sequence[str] = (),
+    *,
+    engine: str = "translated",
+    isa: str | None = None,
+    env: Mapping[str, str] | None = None,
+    argv0: str | None = None,
+    sysroot: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    stdin: int = 0,
+    stdout: int = 1,
+    stderr: int = 2,
+    strace: Callable[[str], None] | None = None,
+    trace: Callable[[str], None] | None = None,
+    options: Options | None = None,
+) -> Process:
+    """A guest process, loaded and about to execute its first instruction. It wants `close()` in the end.
+
+    program   path of a static RISC-V ELF executable, or "@name" for a bundled one
+    args      its arguments, without argv[0]
+    engine    "translated" (fast) or "reference" (the interpreter that defines what is right)
+    isa       instruction-set string such as "rv64imac"; None is all that is implemented
+    env       the guest's environment; None is the caller's own
+    argv0     argv[0], if it is not the program's path (of a bundled program: its name)
+    sysroot   folder in which absolute paths of the guest are looked for first
+    seed      not None makes the run repeatable: clocks, randomness, pid and layout come from it
+    stdin, stdout, stderr   host file descriptors
+    strace    called with a line for every system call
+    trace     called with a line for every instruction (engine "reference" only)
+    options   what shapes translations, see `Options`
+
+    Raises FileNotFoundError, NotRunnable, UnknownIsa, UnknownProgram, UnsupportedHost.
+    """
+    _check_packages()
+    from dbt.process import Process
+
+    path, settings = _settings(
+        program, engine=engine, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, strace=strace, stdin=stdin,
+        stdout=stdout, stderr=stderr, options=options,
+    )  # fmt: skip
+    if trace is not None:
+        from dbt.report import TracedProcess
+
+        return TracedProcess(path, args, settings, trace)
+    return Process(path, args, settings)
+
+
+def run(
+    program: str | os.PathLike[str],
+    args: Sequence[str] = (),
+    *,
+    engine: str = "translated",
+    isa: str | None = None,
+    env: Mapping[str, str] | None = None,
+    argv0: str | None = None,
+    sysroot: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    stdin: bytes | IO[Any] | int | None = None,
+    capture: bool = True,
+    max_instructions: int | None = None,
+    strace: Callable[[str], None] | None = None,
+    trace: Callable[[str], None] | None = None,
+    options: Options | None = None,
+) -> Result:
+    """Run a guest program to its end. What `load` says of arguments holds here too; and:
+
+    stdin     bytes, an open file or a descriptor; None is no input
+    capture   collect what the guest writes to stdout and stderr; False leaves both to ours
+    max_instructions   raise LimitReached at the first block boundary at or after so many; its `result`
+              is the Result so far, with neither status nor signal
+    """
+    _check_packages()
+    from dbt.process import LimitReached
+    from dbt.report import reason
+
+    with ExitStack() as stack:
+
+        def memory() -> IO[bytes]:
+            return stack.enter_context(os.fdopen(os.memfd_create("dragoman"), "w+b"))
+
+        if stdin is None:
+            given = stack.enter_context(open(os.devnull, "rb")).fileno()
+        elif isinstance(stdin, (bytes, bytearray, memoryview)):
+            file = memory()
+            file.write(stdin)
+            file.seek(0)
+            given = file.fileno()
+        else:
+            given = stdin if isinstance(stdin, int) else stdin.fileno()
+        outputs = [memory(), memory()] if capture else []
+        if not capture:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+        descriptors = [file.fileno() for file in outputs] or [1, 2]
+        process = load(
+            program, args, engine=engine, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, strace=strace,
+            trace=trace, options=options, stdin=given, stdout=descriptors[0], stderr=descriptors[1],
+        )  # fmt: skip
+        stack.callback(process.close)
+
+        def result() -> Result:
+            texts = [b"", b""]
+            for i, file in enumerate(outputs):
+                file.seek(0)
+                texts[i] = file.read()
+            return Result(
+                process.status, process.signal, texts[0], texts[1], process.instructions, process.stats(),
+                reason(process) if process.signal is not None else "",
+            )  # fmt: skip
+
+        try:
+            process.run(max_instructions)
+        except LimitReached as limit:
+            limit.result = result()
+            raise
+        return result()
+
+
+def compare(
+    program: str | os.PathLike[str],
+    args: Sequence[str] = (),
+    *,
+    isa: str | None = None,
+    env: Mapping[str, str] | None = None,
+    argv0: str | None = None,
+    sysroot: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    stdin: bytes = b"",
+    max_instructions: int | None = None,
+    options: Options | None = None,
+) -> Comparison:
+    """Run a program in the reference interpreter, then in the translator, and compare all that can be seen.
+
+    Output, exit status or signal, instructions, blocks, instruction classes and registers must be equal.
+    `max_instructions` bounds the slow reference run: both are compared there, and the translator goes on.
+    """
+    _check_packages()
+    from dbt import compare as comparing
+
+    path, settings = _settings(
+        program, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options
+    )  # fmt: skip
+    return comparing.compare(path, args, settings, stdin=stdin, max_instructions=max_instructions)
+
+
+def lockstep(
+    program: str | os.PathLike[str],
+    args: Sequence[str] = (),
+    *,
+    isa: str | None = None,
+    env: Mapping[str, str] | None = None,
+    argv0: str | None = None,
+    sysroot: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    stdin: int = 0,
+    stdout: int = 1,
+    stderr: int = 2,
+    max_instructions: int | None = None,
+    options: Options | None = None,
+    progress: Callable[[Report], None] | None = None,
+) -> Report:
+    """Run both engines side by side, compare all state at every block boundary, stop at the first difference.
+
+    The report's `difference` is None where they agree; `limited` says that `max_instructions` ended the run.
+    `progress` is called with the report now and then. `dbt.lockstep` can save a difference and run it again.
+    """
+    _check_packages()
+    from dbt import lockstep as stepping
+
+    path, settings = _settings(
+        program, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options, stdin=stdin, stdout=stdout,
+        stderr=stderr,
+    )  # fmt: skip
+    return stepping.lockstep(path, args, settings, max_instructions, progress)
+
+
+def _settings(
+    program: str | os.PathLike[str], *, argv0: str | None, sysroot: str | os.PathLike[str] | None, **more: Any
+) -> tuple[Path, Settings]:
+    """The file and its settings; a bundled program sees its bare name as argv[0], wherever we are installed."""
+    from dbt.process import Settings
+
+    path = find(program)
+    if argv0 is None and str(program).startswith("@"):
+        argv0 = path.stem
+    return path, Settings(argv0=argv0, sysroot=None if sysroot is None else os.fspath(sysroot), **more)
+
+
+# --- the packages behind ----------------------------------------------------------------------------------------
+
+_checked = False
+
+
+def _check_packages() -> None:
+    """Raise ForeignPackage if `import dbt` (or ir, guests) would find a namesake. Nothing foreign is executed."""
+    global _checked
+    if _checked:
+        return
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            raise ForeignPackage(f"the package {name!r} is missing: Dragoman is not installed completely")
+        where = spec.origin or ", ".join(spec.submodule_search_locations or ())
+        if not _is_ours(spec):
+            also = " (dbt-core installs one of that name)" if name == "dbt" else ""
+            raise ForeignPackage(
+                f"the package {name!r} that Python finds first, {where}, is not Dragoman's{also}: "
+                f"use an environment without it, or take its folder off PYTHONPATH"
+            )
+    _checked = True
+
+
+def _is_ours(spec: Any) -> bool:
+    """Whether a package's source carries our mark, by reading it."""
+    try:
+        source = spec.loader.get_source(spec.name)
+    except (AttributeError, ImportError, OSError, SyntaxError, UnicodeError, ValueError):
+        return False
+    return re.search(rf'^DISTRIBUTION = "{DISTRIBUTION}"$', source or "", re.MULTILINE) is not None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version(DISTRIBUTION)
+        except metadata.PackageNotFoundError:
+            return "0+source"  # run from a source tree that is not installed
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _check_packages()
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `dragoman` command; returns its exit status."""
+    try:
+        _check_packages()
+    except ForeignPackage as error:
+        sys.stderr.write(f"dragoman: {error}\n")
+        return 125
+    from dbt import cli
+
+    return cli.main(sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    import dragoman  # the same file under its own name, which is the one that `dbt.cli` imports
+
+    sys.exit(dragoman.main())
