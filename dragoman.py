@@ -275,8 +275,8 @@ def _settings(
     from dbt.process import Settings
 
     path = find(program)
-    if argv0 is None and str(program).startswith("@"):
-        argv0 = path.stem
+    if argv0 is None:
+        argv0 = path.stem if str(program).startswith("@") else os.fspath(program)
     return path, Settings(argv0=argv0, sysroot=None if sysroot is None else os.fspath(sysroot), **more)
 
 

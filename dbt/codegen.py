@@ -1,8 +1,8 @@
 """LLVM IR text in, code bytes out: the only module that imports llvmlite.
 
-The object file is taken apart here: the bytes of .text, where each function begins, the closed list of
-relocations that our loader applies, and the table of accesses that may fault. Anything else in the object
-(a constant pool, a call) is refused, for such code could not be moved or kept.
+The object file is taken apart here: the bytes of .text, constants behind them, where each function begins,
+the closed list of relocations that our loader applies, and the table of accesses that may fault. Anything
+else in the object (writable data, a call) is refused, for such code could not be moved or kept.
 Owns: LLVM. Must not know: what the functions mean, where the code will live.
 """
 
@@ -88,17 +88,27 @@ def read_object(data: bytes) -> Code:
     symtab = named[".symtab"][1]
     symbol_names = sections[symtab[6]]
     symbols = [struct.unpack_from("<IBBHQQ", data, symtab[4] + 24 * i) for i in range(symtab[5] // 24)]
-    for name, (_, section) in named.items():
-        if name.startswith((".rodata", ".data", ".bss", ".ltext", ".lrodata", ".text.")) and section[5]:
-            raise CodegenError(f"the object has a section {name}, which cannot be placed")
     functions = {string(symbol_names, s[0]): (s[4], s[5]) for s in symbols if s[1] & 15 == 2 and s[3] == text_index}
+    code = bytearray(body(text))
+    starts = {text_index: 0}
+    for name, (index, section) in named.items():
+        if name.startswith(".rodata") and section[5]:
+            alignment = section[8]
+            code.extend(bytes(-len(code) % alignment))
+            starts[index] = len(code)
+            code.extend(body(section))
+        elif name.startswith((".data", ".bss", ".ltext", ".lrodata", ".text.")) and section[5]:
+            raise CodegenError(f"the object has a section {name}, which cannot be placed")
     relocations = []
     for offset, info, addend in _relocations(data, named.get(".rela.text")):
         kind, symbol = info & 0xFFFFFFFF, symbols[info >> 32]
         name = string(symbol_names, symbol[0])
-        if kind not in (_R_X86_64_32, _R_X86_64_32S) or symbol[3] != 0:
+        if kind in (_R_X86_64_32, _R_X86_64_32S) and symbol[3] == 0:
+            relocations.append(Relocation(offset, name, addend))
+        elif kind == _R_X86_64_PC32 and symbol[3] in starts:
+            struct.pack_into("<i", code, offset, starts[symbol[3]] + symbol[4] + addend - offset)
+        else:
             raise CodegenError(f"the object has a relocation of type {kind} to {name or 'a section'}")
-        relocations.append(Relocation(offset, name, addend))
     ends = []
     for offset, info, addend in _relocations(data, named.get(".rela.ext")):
         if info & 0xFFFFFFFF != _R_X86_64_PC32 or symbols[info >> 32][3] != text_index:
@@ -107,7 +117,7 @@ def read_object(data: bytes) -> Code:
     ends.sort()
     table = [target for _, target in ends]
     faults = tuple(zip(table[::2], table[1::2]))
-    return Code(body(text), functions, tuple(relocations), faults)
+    return Code(bytes(code), functions, tuple(relocations), faults)
 
 
 def _relocations(data: bytes, entry: tuple[int, tuple[int, ...]] | None) -> list[tuple[int, int, int]]:

@@ -199,8 +199,6 @@ class _Lowering:
             name = self.let(f"load double, ptr {self.field(self.target.slot(int(value.attrs[0])))}", "f")  # type: ignore[call-overload]
         else:
             bits = self.use(value)
-            if isinstance(value, int):  # a literal would become a constant-pool load
-                bits = self.let(f'call i64 asm "", "=r,0"(i64 {bits})')
             if width < 64:
                 bits = self.let(f"trunc i64 {bits} to i{width}")
             name = self.let(f"bitcast i{width} {bits} to {kind}", "f")
@@ -360,10 +358,12 @@ class _Lowering:
 
     def address(self, base: Value, offset: int, at: int) -> str:
         """The host address of an access whose base register is checked."""
-        if base not in self.checked or isinstance(base, int):
+        limit = 1 << self.target.space_bits
+        known = base < limit if isinstance(base, int) else base in self.checked
+        if not known:
             self.checked.add(base)
             if self.target.checks:
-                outside = self.let(f"icmp ugt i64 {self.use(base)}, {(1 << self.target.space_bits) - 1}", "c")
+                outside = self.let(f"icmp ugt i64 {self.use(base)}, {limit - 1}", "c")
                 self.leave_when(outside, at, "memory")
         pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.use(base)}", "a")
         if offset:

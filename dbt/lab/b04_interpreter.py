@@ -10,8 +10,8 @@ from dbt.process import LimitReached, Process
 from dbt.reference import Reference
 from guests.programs import find
 
-PROGRAM = "muldiv"
-EVERY = 10_000
+PROGRAM = "stream"
+EVERY = 5_000
 
 
 def run(report: Report) -> None:

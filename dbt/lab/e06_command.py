@@ -61,8 +61,8 @@ def run(report: Report) -> None:
         for (what, _, status), done in zip(cases, pool.map(lambda case: command("run", case[1]), cases)):
             report.show(done.stderr.strip().replace(folder + "/", "")[:150])
             report.check(done.returncode == status and one_sentence(done), f"{what}: status {status}")
-        for words in (("nothing",), ("run",), ("run", "--nothing", "@hello")):
-            done = command(*words)
+        mistakes = (("nothing",), ("run",), ("run", "--nothing", "@hello"))
+        for words, done in zip(mistakes, pool.map(lambda words: command(*words), mistakes)):
             report.show(done.stderr.strip().splitlines()[-1][:150])
             good = done.returncode == USAGE and "Traceback" not in done.stderr
             report.check(good, f"dragoman {' '.join(words)}: status {USAGE}")

@@ -30,7 +30,7 @@ def need(name: str, package: str) -> str:
     found = shutil.which(name)
     if found is None and name.replace(".", "").isidentifier():
         module = importlib.util.find_spec(name)
-        found = module and (module.origin or name)
+        found = (module.origin or name) if module else None
     if found is None:
         missing(f"{name} is not installed: install the package {package}")
     return found

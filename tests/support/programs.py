@@ -75,7 +75,7 @@ def randomise(rig: Rig, seed: int) -> None:
     for number in POINTERS:
         slots[number] = DATA + rng.randrange(0x800, DATA_SIZE - 0x800, 8)
     slots[FFLAGS] = rng.choice((0, 0, 31, rng.getrandbits(5)))
-    slots[FRM] = rng.choice((0, 0, 0, 1, 2, 3, 4, rng.randrange(8)))
+    slots[FRM] = rng.randrange(5) if rng.randrange(20) else rng.randrange(8)
     slots[RESERVED_SIZE] = rng.choice((0, 0, 4, 8))
     slots[RESERVED_ADDRESS] = DATA + rng.randrange(0, 64, 8)
     rig.space.poke(DATA, rng.randbytes(DATA_SIZE))
@@ -142,7 +142,7 @@ def random_block(rng: Random, length: int) -> list[int]:
     """`length` random instructions, control flow among them at times; whatever follows is the caller's."""
     words = []
     for _ in range(length):
-        rows = CONTROL if not rng.randrange(20) else STRAIGHT
+        rows = CONTROL if not rng.randrange(60) else STRAIGHT
         words.append(random_instruction(rng, rows))
     return words
 
