@@ -1,4 +1,4 @@
-"""Text of host code and of instruction traces: the only module of `dbt` that imports capstone.
+"""Text of host code and of instruction traces: with the lab, the only place that imports capstone.
 
 Owns: how things look. Must not know: how they came about.
 """

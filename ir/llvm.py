@@ -194,9 +194,9 @@ class _Lowering:
             and value.op.name == "getreg"
             and width == 64
             and value not in self.names
-            and int(value.attrs[0]) not in self.arguments
-        ):  # type: ignore[call-overload]
-            name = self.let(f"load double, ptr {self.field(self.target.slot(int(value.attrs[0])))}", "f")  # type: ignore[call-overload]
+            and _slot(value) not in self.arguments
+        ):
+            name = self.let(f"load double, ptr {self.field(self.target.slot(_slot(value)))}", "f")
         else:
             bits = self.use(value)
             if width < 64:
@@ -243,11 +243,11 @@ class _Lowering:
     def instruction(self, inst: Inst) -> None:
         match inst.op.name:
             case "getreg":
-                slot = int(inst.attrs[0])  # type: ignore[call-overload]
+                slot = _slot(inst)
                 if slot in self.arguments:
                     self.names[inst] = self.arguments[slot]
             case "setreg":
-                self.pending[int(inst.attrs[0])] = inst.args[0]  # type: ignore[call-overload]
+                self.pending[_slot(inst)] = inst.args[0]
             case name:
                 getattr(self, f"do_{name}")(inst)
 
@@ -294,6 +294,14 @@ class _Lowering:
     def extend(self, inst: Inst, extend: str) -> None:
         narrow = self.let(f"trunc i64 {self.use(inst.args[0])} to i{inst.attrs[0]}")
         self.names[inst] = self.let(f"{extend} i{inst.attrs[0]} {narrow} to i64")
+
+    def do_unbox(self, inst: Inst) -> None:
+        bits, otherwise = inst.attrs
+        assert isinstance(bits, int) and isinstance(otherwise, int)
+        a = self.use(inst.args[0])
+        boxed = self.let(f"icmp uge i64 {a}, {(MASK >> bits << bits) - (1 << 64)}", "c")
+        low = self.let(f"and i64 {a}, {(1 << bits) - 1}")
+        self.names[inst] = self.let(f"select i1 {boxed}, i64 {low}, i64 {otherwise}")
 
     def logic(self, inst: Inst, operation: str) -> None:
         a, b = (self.use(v) for v in inst.args)
@@ -740,6 +748,13 @@ class _Lowering:
         budget = self.let(f"sub i64 %t, {spent}", "t")
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
         self.call(code, budget, via, list(arguments.values()))
+
+
+def _slot(inst: Inst) -> int:
+    """The register slot that a getreg or setreg names."""
+    slot = inst.attrs[0]
+    assert isinstance(slot, int)
+    return slot
 
 
 def flag_lines(host: Host, control: str, let: Callable[..., str]) -> list[str]:

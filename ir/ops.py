@@ -178,6 +178,12 @@ def zext(a: int, bits: int) -> int:
     return a & ((1 << bits) - 1)
 
 
+@_op("i64 -> i64", "bits otherwise")
+def unbox(a: int, bits: int, otherwise: int) -> int:
+    """The low bits of a NaN-boxed value, where all bits above are ones; else `otherwise`."""
+    return a & ((1 << bits) - 1) if a >> bits == MASK >> bits else otherwise
+
+
 # --- truth values ------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {  # package -> which of ours it may import
 }
 ONLY_IN = {  # foreign package -> the files, or folders, that may import it
     "llvmlite": ("dbt/codegen.py",),
-    "capstone": ("dbt/trace.py",),
+    "capstone": ("dbt/trace.py", "dbt/lab/"),
     "cachetools": ("dbt/cache.py", "dbt/cache/"),
     "ziglang": ("guests/programs/build.py",),
 }

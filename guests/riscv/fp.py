@@ -9,6 +9,7 @@ Unprivileged ISA 20 (F), 21 (D). Owns: boxing, rows. Must not know: hosts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from guests.riscv.registers import FFLAGS
 from guests.riscv.table import Extension
@@ -31,19 +32,19 @@ class Format:
     integer: str  # of fmv.x.w / fmv.x.d
     manual: str
 
-    @property
+    @cached_property
     def sign(self) -> int:
         return 1 << (self.width - 1)
 
-    @property
+    @cached_property
     def infinity(self) -> int:
         return self.sign - (1 << self.fraction)
 
-    @property
+    @cached_property
     def quiet(self) -> int:
         return 1 << (self.fraction - 1)
 
-    @property
+    @cached_property
     def canonical_nan(self) -> int:
         return self.infinity | self.quiet
 
@@ -54,10 +55,7 @@ D = Format("d", 64, 52, "01", "011", "d", "Unprivileged ISA 21: D extension")
 
 def unbox(m, fmt: Format, value):
     """The low bits of a register where it is properly NaN-boxed, else the canonical NaN (21.2)."""
-    if fmt.width == 64:
-        return value
-    boxed = m.eq(m.shr(value, fmt.width), ONES >> fmt.width)
-    return m.select(boxed, m.zext(value, fmt.width), fmt.canonical_nan)
+    return value if fmt.width == 64 else m.unbox(value, fmt.width, fmt.canonical_nan)
 
 
 def box(m, fmt: Format, value):
@@ -120,8 +118,11 @@ def extension(fmt: Format) -> Extension:
     table = Extension("f" if fmt is S else fmt.letter, fmt.manual)
     insn, p, code, width = table.insn, fmt.letter, fmt.code, fmt.width
 
-    def get(m, number):
-        return unbox(m, fmt, m.f[number])
+    nan = fmt.canonical_nan
+    if width == 64:
+        get = lambda m, number: m.f[number]
+    else:
+        get = lambda m, number: m.unbox(m.f[number], width, nan)
 
     size = width // 8
 

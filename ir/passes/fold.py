@@ -43,8 +43,6 @@ def _identity(inst: Inst) -> Value:
         case "sub" | "shl" | "shr" | "sar":
             if _is(args[1], 0):
                 return args[0]
-            if inst.op.name == "shr":
-                return _shifted_ones(inst)
         case "and":
             if _is(args[0], 0) or _is(args[1], 0):
                 return 0
@@ -60,6 +58,8 @@ def _identity(inst: Inst) -> Value:
                 return args[1]
         case "zext":
             return _narrowed(inst)
+        case "unbox":
+            return _unboxed(inst)
         case "eq" | "geu" | "ges":
             if args[0] is args[1]:
                 return True
@@ -77,26 +77,21 @@ def _is(value: Value, constant: int) -> bool:
     return isinstance(value, int) and value == constant
 
 
-def _shifted_ones(inst: Inst) -> Value:
-    """(x | high ones) >> n, where all that is left are the ones: the test of a NaN box just made."""
-    a, n = inst.args
-    if isinstance(a, Inst) and a.op.name == "or" and isinstance(a.args[1], int) and isinstance(n, int):
-        left = MASK >> (n & 63)
-        if a.args[1] >> (n & 63) == left:
-            return left
-    return inst
-
-
 def _narrowed(inst: Inst) -> Value:
-    """zext of what is narrow already, or of a box: the value inside."""
+    """zext of what is narrow already: the value itself."""
     a, bits = inst.args[0], inst.attrs[0]
     assert isinstance(bits, int)
-    if isinstance(a, Inst):
-        if a.op.name == "or" and isinstance(a.args[1], int) and not a.args[1] & (1 << bits) - 1:
-            a = a.args[0]
-            inst = Inst(inst.op, (a,), inst.attrs, inst.at) if isinstance(a, Inst) and _width(a) > bits else inst
-        if isinstance(a, Inst) and _width(a) <= bits:
-            return a
+    return a if isinstance(a, Inst) and _width(a) <= bits else inst
+
+
+def _unboxed(inst: Inst) -> Value:
+    """unbox of a box just made: what was put in, if that was narrow."""
+    box, bits = inst.args[0], inst.attrs[0]
+    assert isinstance(bits, int)
+    if isinstance(box, Inst) and box.op.name == "or" and box.args[1] == MASK >> bits << bits:
+        inside = box.args[0]
+        if isinstance(inside, Inst) and _width(inside) <= bits:
+            return inside
     return inst
 
 
@@ -110,7 +105,7 @@ def _width(value: Inst) -> int:
         size = value.attrs[1]
         assert isinstance(size, int)
         return size * 8
-    if value.op.name == "zext":
+    if value.op.name in ("zext", "unbox"):
         bits = value.attrs[0]
         assert isinstance(bits, int)
         return bits

@@ -1,0 +1,186 @@
+"""The lab: every row holds, and each row fails when what it claims is made untrue."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import guests
+from dbt import lab, lockstep
+from dbt.lab import b04_interpreter, c04_toy_cpu, c08_cache, c12_classes, e01_decoder, e02_lowering, e06_command
+from dbt.lab.report import Report
+from dbt.lab.workbench import Machine
+from dbt.reference import Reference
+from dbt.translate import Options
+from guests.spec import Guest
+from guests.toy import interrupts
+from ir import llvm
+
+IDS = [row.id for row in lab.ROWS]
+Patch = pytest.MonkeyPatch
+
+
+@pytest.mark.parametrize("row", IDS)
+def test_row_holds(row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = lab.main([row])
+    out = capsys.readouterr().out
+    assert status == 0, out
+    assert out.startswith(f"{row}: ") and f"{row} holds" in out and "claim" in out and "[NO]" not in out
+
+
+# --- claims broken on purpose ------------------------------------------------------------------------
+
+
+def forgetful_interpreter(patch: Patch) -> None:
+    """An interpreter that keeps part of the state in itself loses it when it is replaced."""
+
+    class Forgetful(Reference):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.state.slots[self.state.slot("s0")] = 0
+
+    patch.setattr(b04_interpreter, "Reference", Forgetful)
+
+
+def interrupt_without_return_address(patch: Patch) -> None:
+    def vector(slots: Any, pc: int, exception: int = 0) -> int:
+        target = interrupts.vector(slots, pc, exception)
+        slots[32] = 0
+        return target
+
+    patch.setattr(c04_toy_cpu, "vector", vector)
+
+
+def interrupts_that_ignore_the_flag(patch: Patch) -> None:
+    patch.setattr(c04_toy_cpu, "IE", 6)  # r6 is 1 in the program
+
+
+def blocks_one_by_one(patch: Patch) -> None:
+    patch.setattr(c08_cache, "Options", lambda **given: Options(**given, batch=1))
+
+
+def nothing_kept(patch: Patch) -> None:
+    call = Machine.call
+
+    def flushed(self: Machine, *arguments: int) -> Any:
+        self.engine.flush()
+        return call(self, *arguments)
+
+    patch.setattr(Machine, "call", flushed)
+
+
+def addition_by_a_call(patch: Patch) -> None:
+    def do_add(self: Any, inst: Any) -> None:
+        self.put('call void asm sideeffect "nop", ""()')
+        self.binary(inst, "add")
+
+    patch.setattr(llvm._Lowering, "do_add", do_add)
+
+
+def wrong_class(patch: Patch) -> None:
+    expected = {**c12_classes.EXPECTED, "ecall": "inline"}
+    patch.setattr(c12_classes, "EXPECTED", expected)
+
+
+def wrong_operands(patch: Patch) -> None:
+    right = guests.load("riscv64")
+
+    def load(name: str, isa: str | None = None) -> Guest:
+        return replace(right, decode=lambda word: right.decode(word ^ 0x80 if word & 0x7F == 0x33 else word))
+
+    patch.setattr(e01_decoder.guests, "load", load)
+
+
+def ill_typed_lowering(patch: Patch) -> None:
+    patch.setattr(llvm._Lowering, "do_sub", lambda self, inst: self.binary(inst, "fsub"))
+
+
+def another_golden_text(patch: Patch) -> None:
+    patch.setitem(e02_lowering.GOLDEN, "ident", e02_lowering.GOLDEN["ident"].replace("add %0", "sub %0"))
+
+
+def memory_not_compared(patch: Patch) -> None:
+    patch.setattr(lockstep._Pair, "_compare_pages", lambda self, pages: [])
+
+
+def tracebacks(patch: Patch) -> None:
+    def command(*words: str, **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(words, 126, "", "Traceback (most recent call last):\n  ...\n")
+
+    patch.setattr(e06_command, "command", command)
+
+
+@pytest.mark.parametrize(
+    ("row", "breakage"),
+    [
+        ("B04", forgetful_interpreter),
+        ("C04", interrupt_without_return_address),
+        ("C04", interrupts_that_ignore_the_flag),
+        ("C08", blocks_one_by_one),
+        ("C08", nothing_kept),
+        ("C12", addition_by_a_call),
+        ("C12", wrong_class),
+        ("E01", wrong_operands),
+        ("E02", ill_typed_lowering),
+        ("E02", another_golden_text),
+        ("E04", memory_not_compared),
+        ("E06", tracebacks),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_row_fails_when_its_claim_is_broken(
+    row: str, breakage: Callable[[Patch], None], monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breakage(monkeypatch)
+    status = lab.main([row])
+    out = capsys.readouterr().out
+    assert status == 1, out
+    assert f"{row} DOES NOT HOLD" in out and "[NO]" in out
+
+
+def test_every_row_has_a_broken_twin() -> None:
+    mark = test_row_fails_when_its_claim_is_broken.pytestmark[0]  # type: ignore[attr-defined]
+    assert {row for row, _ in mark.args[1]} == set(IDS)
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == IDS
+
+
+def test_unknown_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.main(["C04", "Z99"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("dragoman: there is no lab row 'Z99'")
+
+
+def test_nothing_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.main([]) == 2
+    assert "usage:" in capsys.readouterr().err
+    assert lab.main(["--help"]) == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_several_rows_are_summed_up(monkeypatch: Patch, capsys: pytest.CaptureFixture[str]) -> None:
+    def good(report: Report) -> None:
+        report.check(True, "fine")
+
+    def bad(report: Report) -> None:
+        raise ValueError("broken off")
+
+    def idle(report: Report) -> None:
+        report.say("nothing is checked")
+
+    rows = tuple(lab.Row(name, name, "test", "", run) for name, run in (("A", good), ("B", bad), ("C", idle)))
+    monkeypatch.setattr(lab, "ROWS", rows)
+    assert lab.main(["--all"]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 3 rows hold; not: B C" in out and "ValueError: broken off" in out
+    assert lab.main(["a"]) == 0
