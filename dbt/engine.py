@@ -89,7 +89,12 @@ class Translated:
         address, exits, chaos = state.address, self.exits, self._chaos
         via = 0
         while state.mid_block or state.count < until:
-            if self._turns >= TURNS and not state.mid_block:
+            if self._turns >= TURNS:
+                if state.mid_block:  # a loop may come here at no boundary ever: go on to one
+                    stop = self._interpret()
+                    if stop.trap:
+                        return stop
+                    continue
                 self._turns = 0
                 if self.poll is not None and self.poll():
                     break

@@ -1,0 +1,419 @@
+"""The run loop and its mechanisms: boundaries, budgets, chaining, invalidation, faults, the host's environment."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+import subprocess
+import sys
+
+import pytest
+from support.riscv import Rig, asm, words_to_bytes
+from support.tiny import elf
+
+from dbt.memory import READ, WRITE
+from dbt.process import Process, Settings
+from dbt.translate import Options
+from guests.spec import Treat
+
+CODE, DATA = 0x10000, 0x20000
+REGIONS = ((CODE, 0x4000, 7), (DATA, 0x2000, 3))
+ENGINES = ("reference", "translated")
+
+
+def rig(engine: str, words: list[int], at: int = CODE, options: Options | None = None, **registers: int) -> Rig:
+    """A rig with code in place; the word after the last is an ecall."""
+    made = Rig(REGIONS, options, translated=engine == "translated")
+    made.space.poke(at, words_to_bytes([*words, asm("ecall")]))
+    made.state.pc = at
+    for name, value in registers.items():
+        made.state.slots[made.state.slot(name)] = value
+    return made
+
+
+def stops(made: Rig, most: int = 1000) -> list[tuple[int, int, int]]:
+    """(pc, count, blocks) at every boundary until the first trap."""
+    seen = []
+    for _ in range(most):
+        stop = made.run(made.state.count + 1)
+        seen.append((made.state.pc, made.state.count, made.state.blocks))
+        if stop.trap:
+            break
+    return seen
+
+
+NOP = asm("addi", rd=0, rs1=0, imm=0)
+BOUNDARIES = {  # name -> (words, registers, pcs at which a boundary lies, in order)
+    "a jump": ([asm("jal", rd=0, imm=8), NOP], {}, [CODE + 8]),
+    "a branch taken": ([asm("beq", rs1=0, rs2=0, imm=8), NOP], {}, [CODE + 8]),
+    "a branch not taken": ([asm("bne", rs1=0, rs2=0, imm=8), NOP], {}, [CODE + 4]),
+    "an indirect jump": ([asm("jalr", rd=1, rs1=5, imm=0), NOP], {"t0": CODE + 8}, [CODE + 8]),
+    "a compressed jump": ([asm("c.j", imm=4), asm("c.nop", imm=0)], {}, [CODE + 4]),
+    "fence.i": ([NOP, asm("fence.i", imm=0, rs1=0, rd=0), NOP], {}, [CODE + 8]),
+    "no CSR that floating point has": ([asm("csrrwi", csr=1, imm=31, rd=0), asm("csrrwi", csr=2, imm=1, rd=0)], {}, []),
+    "no store, load or atomic": (
+        [asm("sd", rs1=5, rs2=5, imm=0), asm("amoadd.w", rd=6, rs1=5, rs2=5, aq=0, rl=0)], {"t0": DATA}, []),
+    "no arithmetic, not even division by zero": ([asm("div", rd=6, rs1=6, rs2=0)], {}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOUNDARIES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_boundary_rule(engine: str, name: str) -> None:
+    words, registers, wanted = BOUNDARIES[name]
+    made = rig(engine, words, **registers)
+    assert [pc for pc, _, _ in stops(made)[:-1]] == wanted
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("most", [1, 3, 64])
+def test_a_page_end_is_a_boundary_and_a_length_limit_is_none(engine: str, most: int) -> None:
+    """A straight line over two pages: boundaries only where an instruction starts in another page."""
+    words = [NOP] * 1500
+    made = rig(engine, words, CODE + 0x800, Options(hot=0, max_instructions=most, batch=64))
+    assert stops(made) == [(CODE + 0x1000, 512, 1), (CODE + 0x800 + 4 * 1500, 1500, 1)]
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_instruction_across_a_page_end_belongs_to_its_first_page(engine: str) -> None:
+    made = rig(engine, [asm("c.nop", imm=0), asm("addi", rd=5, rs1=5, imm=1), asm("c.nop", imm=0)], CODE + 0xFFC)
+    assert [pc for pc, _, _ in stops(made)] == [CODE + 0x1002, CODE + 0x1004]
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_second_half_of_an_instruction_may_be_missing(engine: str) -> None:
+    made = Rig(((CODE, 0x1000, 7),), translated=engine == "translated")
+    made.space.poke(CODE + 0xFFA, words_to_bytes([asm("addi", rd=5, rs1=0, imm=7)]) + b"\x13\x03")
+    made.state.pc = CODE + 0xFFA
+    stop = made.run(100)
+    assert (stop.trap, stop.cause, stop.value) == (True, 12, CODE + 0x1000)
+    assert (made.state.pc, made.state.count, made.state.slots[5]) == (CODE + 0xFFE, 1, 7)
+    made.close()
+
+
+LOOP = [
+    asm("addi", rd=5, rs1=5, imm=1),
+    asm("addi", rd=6, rs1=6, imm=3),
+    asm("bne", rs1=5, rs2=7, imm=-8),
+]  # three instructions, t2 times
+
+
+@pytest.mark.parametrize("until", [1, 2, 3, 4, 100, 299, 300, 301])
+def test_the_budget_ends_at_the_first_boundary_at_or_after(until: int) -> None:
+    seen = []
+    for engine in ENGINES:
+        made = rig(engine, LOOP, t2=100)
+        stop = made.run(until)
+        seen.append((stop.trap, made.state.pc, made.state.count, made.state.blocks, made.state.slots[6]))
+        made.close()
+    assert seen[0] == seen[1]
+    assert seen[0][2] == min(-(-until // 3) * 3, 300)
+
+
+def test_chained_blocks_run_without_python() -> None:
+    made = rig("translated", LOOP, t2=1_000_000)
+    assert made.run(1 << 60).trap
+    assert made.state.blocks == 1_000_000
+    assert made.engine.entries < 10
+    made.close()
+
+
+def test_indirect_jumps_stay_native() -> None:
+    """A call and a return through registers, over and over: the jump cache answers."""
+    words = [
+        asm("addi", rd=5, rs1=5, imm=1),
+        asm("jalr", rd=1, rs1=8, imm=0),
+        asm("bne", rs1=5, rs2=7, imm=-8),
+        asm("jal", rd=0, imm=8),
+        asm("jalr", rd=0, rs1=1, imm=0),
+    ]
+    made = rig("translated", words, t2=100_000, s0=CODE + 16)
+    assert made.run(1 << 60).trap
+    assert made.state.count == 4 * 100_000 + 1
+    assert made.engine.entries < 20
+    made.close()
+
+
+def test_a_chained_endless_loop_gives_the_processor_back() -> None:
+    made = rig("translated", [asm("jal", rd=0, imm=0)])
+    assert not made.run(50_000_000).trap
+    assert made.state.count == 50_000_000
+    made.close()
+
+
+@pytest.mark.parametrize("how", ["poke", "write", "unmap", "protect", "flush"])
+def test_changed_code_is_translated_again(how: str) -> None:
+    made = rig("translated", [asm("addi", rd=5, rs1=0, imm=1), asm("jal", rd=0, imm=4)])
+    made.run(1 << 60)
+    assert made.state.slots[5] == 1
+    new = words_to_bytes([asm("addi", rd=5, rs1=0, imm=2)])
+    if how == "poke":
+        made.space.poke(CODE, new)
+    elif how == "write":
+        made.space.write(CODE, new)
+    elif how == "unmap":
+        made.space.unmap(CODE, 0x4000)
+        made.space.map(CODE, 0x4000, 7, fixed=True)
+        made.space.poke(CODE, words_to_bytes([asm("addi", rd=5, rs1=0, imm=2), asm("jal", rd=0, imm=4), asm("ecall")]))
+    elif how == "protect":
+        made.space.protect(CODE, 0x4000, 3)
+    else:
+        made.engine.flush()
+    made.state.pc = CODE
+    stop = made.run(1 << 60)
+    if how == "protect":
+        assert (stop.cause, stop.value) == (12, CODE)
+    else:
+        assert made.state.slots[5] == (1 if how == "flush" else 2)
+    made.close()
+
+
+def test_a_block_that_patches_itself_is_right() -> None:
+    """The store hits the very next instructions of its own block."""
+    seen = []
+    for engine in ENGINES:
+        words = [
+            asm("sw", rs1=8, rs2=9, imm=8),
+            asm("addi", rd=5, rs1=5, imm=1),
+            asm("addi", rd=6, rs1=0, imm=1),
+            asm("addi", rd=5, rs1=5, imm=1),
+        ]
+        made = rig(engine, words, s0=CODE, s1=asm("addi", rd=6, rs1=0, imm=99))
+        for _ in range(3):
+            made.state.pc = CODE
+            stop = made.run(1 << 60)
+        seen.append(made.outcome(stop))
+        assert made.state.slots[6] == 99
+        made.close()
+    assert seen[0] == seen[1]
+
+
+def test_links_to_an_invalidated_block_are_undone() -> None:
+    """The loop jumps between two pages; the code in the other page changes between runs."""
+    made = rig("translated", [asm("jal", rd=0, imm=0x1000)])
+    made.space.poke(CODE + 0x1000, words_to_bytes([asm("addi", rd=5, rs1=0, imm=1), asm("ecall")]))
+    for value in (1, 2, 3):
+        made.space.poke(CODE + 0x1000, words_to_bytes([asm("addi", rd=5, rs1=0, imm=value)]))
+        made.state.pc = CODE
+        made.run(1 << 60)
+        assert made.state.slots[5] == value
+    made.close()
+
+
+# --- the host's environment ---------------------------------------------------------------------------
+
+
+def rounded_up() -> float:
+    return float("0.3") - float("0.1")
+
+
+def test_the_guest_does_not_leak_its_rounding_mode_or_flags() -> None:
+    before = rounded_up()
+    words = [
+        asm("csrrwi", csr=2, imm=3, rd=0),  # frm = up
+        asm("fcvt.d.w", rd=1, rs1=5, rm=0),
+        asm("fcvt.d.w", rd=2, rs1=6, rm=0),
+        asm("fdiv.d", rd=3, rs1=1, rs2=2, rm=7),
+        asm("csrrs (reads only)", csr=1, rd=7),
+    ]
+    made = rig("translated", words, t0=1, t1=3)
+    for _ in range(3):
+        made.state.pc = CODE
+        made.run(1 << 60)
+        assert rounded_up() == before
+    assert struct.pack("<Q", made.state.slots[33 + 3]) == struct.pack("<d", 0.33333333333333337)  # rounded up
+    assert made.state.slots[7] == 1  # inexact, the guest's own doing only
+    made.close()
+
+
+def test_the_hosts_flags_do_not_reach_the_guest() -> None:
+    made = rig("translated", [asm("csrrs (reads only)", csr=1, rd=7)])
+    assert 1.0 / 3.0 > 0.3  # inexact on the host
+    made.run(1 << 60)
+    assert made.state.slots[7] == 0
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_invalid_dynamic_rounding_mode_is_illegal(engine: str) -> None:
+    made = rig(engine, [asm("csrrwi", csr=2, imm=6, rd=0), asm("fadd.d", rd=1, rs1=1, rs2=1, rm=7)])
+    stop = made.run(1 << 60)
+    assert (stop.trap, stop.cause, made.state.pc) == (True, 2, CODE + 4)
+    made.close()
+
+
+def test_ties_to_max_magnitude_leaves_to_the_monitor_and_is_right() -> None:
+    words = [
+        asm("csrrwi", csr=2, imm=4, rd=0),
+        asm("fadd.d", rd=3, rs1=1, rs2=2, rm=7),
+        asm("fadd.d", rd=4, rs1=1, rs2=2, rm=4),
+    ]
+    results = []
+    for engine in ENGINES:
+        made = rig(engine, words)
+        made.state.slots[33 + 1] = 0x3FF0000000000001
+        made.state.slots[33 + 2] = 0x3CA0000000000000
+        made.run(1 << 60)
+        results.append((made.state.slots[33 + 3], made.state.slots[33 + 4], made.state.slots[65]))
+        if engine == "translated":
+            assert made.engine.exits["side: rounding"] == 1
+            assert made.engine.exits["callout"] >= 1
+        made.close()
+    assert results[0] == results[1] == (0x3FF0000000000002, 0x3FF0000000000002, 1)
+
+
+# --- faults -----------------------------------------------------------------------------------------
+
+
+def test_a_fault_has_exact_registers_and_count() -> None:
+    words = [
+        asm("addi", rd=5, rs1=0, imm=1),
+        asm("fcvt.d.w", rd=1, rs1=5, rm=0),
+        asm("addi", rd=6, rs1=0, imm=2),
+        asm("ld", rd=6, rs1=8, imm=0),
+        asm("addi", rd=5, rs1=0, imm=9),
+    ]
+    made = rig("translated", words, s0=DATA + 0x2000)
+    stop = made.run(1 << 60)
+    assert (stop.cause, stop.value, made.state.pc, made.state.count) == (13, DATA + 0x2000, CODE + 12, 3)
+    assert made.state.slots[5:7].tolist() == [1, 2]
+    assert made.state.slots[34] == 0x3FF0000000000000
+    assert made.engine.exits["side: memory"] == 1
+    made.close()
+
+
+def test_many_engines_in_one_process_fault_apart() -> None:
+    rigs = [rig("translated", [asm("ld", rd=6, rs1=8, imm=0)], s0=DATA + 0x2000 + 8 * i) for i in range(5)]
+    for i, made in enumerate(rigs):
+        stop = made.run(1 << 60)
+        assert (stop.cause, stop.value) == (13, DATA + 0x2000 + 8 * i)
+    for made in rigs:
+        made.close()
+
+
+def test_a_fault_that_is_not_the_guests_is_given_back() -> None:
+    """With the translator at work a real host fault still ends the process, through faulthandler."""
+    code = (
+        "import faulthandler, ctypes; faulthandler.enable()\n"
+        "from dbt.process import Process; from guests import programs\n"
+        "p = Process(programs.path('hello')); p.run(); print('ran', flush=True); ctypes.string_at(8)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
+    assert b"ran" in done.stdout
+    assert b"Segmentation fault" in done.stderr
+
+
+def test_another_handler_installed_later_does_not_take_guest_faults() -> None:
+    import faulthandler
+
+    image = elf(words_to_bytes([asm("addi", rd=5, rs1=0, imm=0), asm("ld", rd=6, rs1=5, imm=64)]))
+    process = Process(image_file(image))
+    faulthandler.enable()
+    try:
+        process.run()
+    finally:
+        faulthandler.disable()
+    assert process.signal == signal.SIGSEGV
+    process.close()
+
+
+def image_file(image: bytes) -> str:
+    fd = os.memfd_create("guest")
+    os.write(fd, image)
+    return f"/proc/self/fd/{fd}"
+
+
+# --- fork, Ctrl-C, classes ------------------------------------------------------------------------------
+
+
+def test_after_a_fork_both_sides_translate_for_themselves() -> None:
+    made = rig("translated", [asm("addi", rd=5, rs1=5, imm=1)])
+    made.run(1 << 60)
+    child = os.fork()
+    made.space.poke(CODE, words_to_bytes([asm("addi", rd=5, rs1=0, imm=7 if child else 8)]))
+    made.state.pc = CODE
+    made.run(1 << 60)
+    right = made.state.slots[5] == (7 if child else 8)
+    if not child:
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert right
+    made.state.pc = CODE
+    made.run(1 << 60)
+    assert made.state.slots[5] == 7
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [asm("jal", rd=0, imm=0)],
+        [asm("csrrs (reads only)", csr=0xC01, rd=10), asm("jal", rd=0, imm=-4)],
+        [asm("fence.i", imm=0, rs1=0, rd=0), asm("jal", rd=0, imm=-4)],
+    ],
+    ids=["jump", "callout", "flush"],
+)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interrupt_ends_any_loop_with_exact_state(engine: str, words: list[int]) -> None:
+    process = Process(image_file(elf(words_to_bytes(words))), (), Settings(engine=engine, options=Options(hot=2)))
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for _ in range(2):  # and it can go on
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            process.run()
+        assert process.instructions > 0
+        assert not process.state.mid_block
+    process.close()
+
+
+def test_classes_are_counted_the_same_by_both_engines() -> None:
+    words = [
+        asm("csrrwi", csr=1, imm=0, rd=0),
+        asm("csrrs (reads only)", csr=0xC00, rd=5),
+        asm("csrrs (reads only)", csr=0xC01, rd=6),
+        asm("fence.i", imm=0, rs1=0, rd=0),
+        NOP,
+    ]
+    counts = []
+    for engine in ENGINES:
+        made = rig(engine, words)
+        made.run(1 << 60)
+        counts.append(made.engine.classes)
+        made.close()
+    assert counts[0] == counts[1] == {Treat.IDENT: 1, Treat.INLINE: 2, Treat.CALLOUT: 2}
+
+
+@pytest.mark.parametrize("hot", [0, 1, 3, 100])
+def test_the_heat_threshold_changes_nothing_but_work(hot: int) -> None:
+    made = rig("translated", LOOP, options=Options(hot=hot), t2=50)
+    assert made.run(1 << 60).trap
+    assert (made.state.count, made.state.blocks, made.state.slots[6]) == (150, 50, 150)
+    assert (made.engine.translator.stats.translations == 0) == (hot == 100)
+    made.close()
+
+
+def test_guest_memory_is_out_of_reach_beyond_its_region() -> None:
+    """Every wild address is a guest fault; none reaches the host's memory around the reservation."""
+    made = rig("translated", [asm("sd", rs1=8, rs2=8, imm=-8), asm("ld", rd=5, rs1=8, imm=2040)])
+    size = made.space.size
+    for base in (0, 8, size - 8, size, size + 4096, 1 << 47, (1 << 64) - 8, (1 << 64) - 4096, 1 << 63):
+        made.state.slots[8] = base
+        made.state.pc = CODE
+        stop = made.run(1 << 60)
+        assert stop.cause in (13, 15), hex(base)
+        assert made.state.pc == CODE
+    made.close()
+
+
+def test_the_state_is_where_ctypes_says() -> None:
+    made = rig("reference", [])
+    made.state.slots[5] = 0x1122334455667788
+    assert ctypes.c_uint64.from_address(made.state.address + 40).value == 0x1122334455667788
+    assert made.space.protection(DATA) == READ | WRITE
+    made.close()
