@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dbt.process import LimitReached as LimitReached
     from dbt.process import Process as Process
     from dbt.process import Settings as Settings
-    from dbt.translate import Options as Options
+    from dbt.options import Options as Options
     from guests.programs import UnknownProgram as UnknownProgram
     from guests.riscv.isa import UnknownIsa as UnknownIsa
 
@@ -46,7 +46,7 @@ _HOME = {  # public names that live elsewhere, imported at first use
     "NotRunnable": "dbt.elf",
     "MemoryFault": "dbt.memory",
     "UnsupportedHost": "dbt.hosts.select",
-    "Options": "dbt.translate",
+    "Options": "dbt.options",
     "Comparison": "dbt.compare",
     "Report": "dbt.lockstep",
     "UnknownIsa": "guests.riscv.isa",

@@ -12,8 +12,10 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from dbt.codegen import Code
+if TYPE_CHECKING:
+    from dbt.codegen import Code
 
 PAGE = 4096
 ALIGN = 16

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterable
 
 from dbt.block import Key, Translation
-from dbt.state import EXIT_SLOTS, EXITS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, State
+from dbt.state import EXIT_SLOTS, EXITS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
 
 PAGE_SHIFT = 12
 
@@ -22,10 +22,9 @@ class SlotsExhausted(Exception):
 class TranslationCache:
     """All translations of one engine."""
 
-    def __init__(self, state: State, leave: int) -> None:
+    def __init__(self, state: State) -> None:
         self._words = state.words
         self._state = state
-        self._leave = leave
         self._by_key: dict[Key, Translation] = {}
         self._incoming: dict[Key, set[int]] = {}  # key -> slots that lead there, translated or not
         self._target: dict[int, Key] = {}  # slot -> key
@@ -71,7 +70,7 @@ class TranslationCache:
             self._target[slot] = key
             self._incoming.setdefault(key, set()).add(slot)
             known = self._by_key.get(key)
-            self._words[slot >> 3] = known.entry if known else self._leave
+            self._words[slot >> 3] = known.entry if known else self._words[LEAVE]
         for slot in self._incoming.get(translation.key, ()):
             self._words[slot >> 3] = translation.entry
 
@@ -99,7 +98,7 @@ class TranslationCache:
         key = translation.key
         del self._by_key[key]
         for slot in self._incoming.get(key, ()):
-            self._words[slot >> 3] = self._leave
+            self._words[slot >> 3] = self._words[LEAVE]
         at = self._jump(key[0])
         if self._words[at + 1] == translation.entry:
             self._words[at] = JUMP_EMPTY

@@ -11,17 +11,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dbt.arena import Arena, ArenaFull
+from dbt.arena import ArenaFull
 from dbt.block import Key, Translation
 from dbt.cache import SlotsExhausted, TranslationCache
-from dbt.codegen import Compiler
-from dbt.hosts.select import host
 from dbt.memory import PAGE_SIZE, AddressSpace, page_down, page_up
-from dbt.native import FaultHandler, Runtime
+from dbt.options import Options
 from dbt.reference import LIMIT as AT_LIMIT
 from dbt.reference import Reference, Stop
-from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LEAVE, LIMIT, MEMORY, SLICE, State
-from dbt.translate import Options, Translator
+from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SLICE, State
+from dbt.translate import Translator
 from guests.spec import Treat
 from ir.llvm import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
 
@@ -42,13 +40,8 @@ class Translated:
         self.space = space
         self.monitor = Reference(state, space, wall_clock)
         self.monitor.domain.code_fences.append(self.flush)
-        self.compiler = _compiler(self.options.optimisation)
-        self.arena = Arena()
-        self.translator = Translator(state.guest, space, self.compiler, self.arena, self.options)
-        self.runtime = Runtime(self.compiler, self.arena, self.translator.target, 8 * state.guest.flags_slot)
-        self.faults = FaultHandler.get(self.compiler)
-        self._row = self.faults.add(self.arena)
-        self.cache = TranslationCache(state, self.runtime.leave)
+        self.translator = Translator(state, space, self.options)
+        self.cache = TranslationCache(state)
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
         self.entries = 0  # times Python entered translated code
@@ -58,17 +51,17 @@ class Translated:
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
         state.words[MEMORY] = space.base
-        state.words[LEAVE] = self.runtime.leave
         space.watchers.append(self._changed)
-        self.prepare()
 
     def prepare(self) -> None:
         """To be called before running after foreign code may have taken the fault signals."""
-        self.faults.install()
+        if self.translator.started:
+            self.translator.backend.prepare()
 
     def close(self) -> None:
         """Stop serving the arena's faults; the engine must not run afterwards."""
-        self.faults.remove(self._row)
+        if self.translator.started:
+            self.translator.backend.close()
         if self._changed in self.space.watchers:
             self.space.watchers.remove(self._changed)
 
@@ -85,7 +78,7 @@ class Translated:
 
     def run(self, until: int) -> Stop:
         """Run to the first boundary at which the count is at least `until`, or to a trap."""
-        state, words, enter = self.state, self.state.words, self.runtime.enter
+        state, words, translator = self.state, self.state.words, self.translator
         address, exits, chaos = state.address, self.exits, self._chaos
         via = 0
         while state.mid_block or state.count < until:
@@ -116,7 +109,7 @@ class Translated:
             words[LIMIT] = state.count + left
             words[BUDGET] = left << BUDGET_SHIFT & MASK
             self.entries += 1
-            enter(address, translation.entry)
+            translator.backend.enter(address, translation.entry)
             budget = words[BUDGET]
             budget -= (budget >> 63) << 64
             state.blocks += budget & BUDGET_UNIT - 1
@@ -203,18 +196,10 @@ class Translated:
     def flush(self) -> None:
         """Drop every translation."""
         self.cache.clear()
-        self.arena.clear()
+        if self.translator.started:
+            self.translator.backend.arena.clear()
 
     def _changed(self, start: int, end: int) -> None:
         """Guest memory changed. The pages are no longer watched, so all that was made from them goes."""
         self.cache.invalidate(page_down(start), page_up(end))
 
-
-_compilers: dict[int, Compiler] = {}
-
-
-def _compiler(optimisation: int) -> Compiler:
-    """One LLVM target machine for each level in a process: they hold no state of ours."""
-    if optimisation not in _compilers:
-        _compilers[optimisation] = Compiler(host().triple, optimisation)
-    return _compilers[optimisation]

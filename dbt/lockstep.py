@@ -21,10 +21,10 @@ from typing import Any
 
 from dbt.engine import Translated
 from dbt.memory import PAGE_SHIFT, PAGE_SIZE, READ, WRITE, AddressSpace, page_down
+from dbt.options import Options
 from dbt.process import Process, Settings
 from dbt.reference import Reference, Stop
 from dbt.state import LOG, LOG_END, State
-from dbt.translate import Options
 from guests.spec import Guest
 from ir.text import show
 

@@ -646,7 +646,7 @@ class AddressSpace:
     def _set_watched(self, start: int, end: int, on: bool) -> None:
         if end <= start:
             return
-        first, last = start >> PAGE_SHIFT, (end - 1) >> PAGE_SHIFT
+        first, last = start >> PAGE_SHIFT, (min(end, self.size) - 1) >> PAGE_SHIFT
         for page in range(first, last + 1):
             entry = self._map[page]
             if not entry & MAPPED:

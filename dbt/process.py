@@ -27,7 +27,7 @@ from dbt.state import State
 from guests.spec import Treat
 
 if TYPE_CHECKING:  # the reference engine runs without LLVM being imported
-    from dbt.translate import Options
+    from dbt.options import Options
 
 ENGINES = ("translated", "reference")
 NO_LIMIT = 1 << 62

@@ -12,34 +12,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.arena import Arena
 from dbt.block import Key, Translation
-from dbt.codegen import Compiler
-from dbt.hosts import x86_64
 from dbt.memory import AddressSpace, MemoryFault
-from dbt.state import (
-    BUDGET_SHIFT,
-    INLINE,
-    JUMP_BITS,
-    JUMP_CACHE,
-    LEAVE,
-    LIMIT,
-    LOG,
-    LOG_END,
-    NAN32,
-    NAN64,
-    PC,
-    SCRATCH,
-    SOFT_FLAGS,
-)  # fmt: skip
-from guests.spec import Decoded, Guest, Treat
+from dbt.options import Options
+from dbt.state import State
+from guests.spec import Decoded, Treat
 from ir import llvm, passes
 from ir.block import Block, Branch, Callout, Continue, Exit, GuestInsn, Indirect, Jump
 from ir.builder import Builder, NeedsCallout
 from ir.text import show
 from ir.verify import verify
+
+if TYPE_CHECKING:
+    from dbt.backend import Backend
 
 PAGE_SHIFT = 12
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
@@ -50,22 +37,6 @@ class Site(NamedTuple):
 
     pc: int
     decoded: Decoded
-
-
-@dataclass
-class Options:
-    """What shapes a translation. Every one is part of what the translator assumed."""
-
-    hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
-    max_instructions: int = 64  # in a block; the guest's own boundaries do not move
-    batch: int = 12  # blocks compiled together at most
-    optimisation: int = 1  # LLVM's code-generation level
-    pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
-    log_stores: bool = False  # every store notes its address, for lockstep
-    chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
-    checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
-    dump: frozenset[str] = frozenset()
-    write: Callable[[str], None] = field(default=print)
 
 
 @dataclass
@@ -81,40 +52,30 @@ class TranslationStats:
     )
 
 
-def target_of(guest: Guest, options: Options, fused: bool) -> llvm.Target:
-    """Where everything is, for the lowering."""
-    from dataclasses import replace
-
-    from dbt.hosts.select import host
-
-    chosen = replace(host(), fused=fused)
-    count = chosen.pinned if options.pinned is None else options.pinned
-    return llvm.Target(
-        host=chosen,
-        slot=_slot_offset,
-        pc=8 * PC, inline=8 * INLINE, limit=8 * LIMIT, scratch=8 * SCRATCH, soft_flags=8 * SOFT_FLAGS,
-        leave=8 * LEAVE, nan={32: 8 * NAN32, 64: 8 * NAN64}, jump_cache=JUMP_CACHE, jump_bits=JUMP_BITS,
-        rounding_slot=8 * guest.rounding_slot, budget_shift=BUDGET_SHIFT, space_bits=38,
-        pinned=tuple(guest.hot_slots[:count]), checks=options.checks,
-        log=(8 * LOG_END, LOG) if options.log_stores else None,
-    )  # fmt: skip
-
-
-def _slot_offset(slot: int) -> int:
-    return 8 * slot
-
-
 class Translator:
     """Makes translations for one address space."""
 
-    def __init__(self, guest: Guest, space: AddressSpace, compiler: Compiler, arena: Arena, options: Options) -> None:
-        self.guest = guest
+    def __init__(self, state: State, space: AddressSpace, options: Options) -> None:
+        self.guest = state.guest
         self.space = space
-        self.compiler = compiler
-        self.arena = arena
         self.options = options
-        self.target = target_of(guest, options, compiler.has(x86_64.FEATURE_FUSED))
         self.stats = TranslationStats()
+        self._state = state
+        self._backend: Backend | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Compiler, arena and runtime, made at the first use."""
+        if self._backend is None:
+            from dbt.backend import Backend
+
+            self._backend = Backend(self._state, self.options)
+        return self._backend
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a backend: before the first translation there is none."""
+        return self._backend is not None
 
     def translate(self, key: Key, wanted: Callable[[Key], bool], allocate: Callable[[], int]) -> list[Translation]:
         """Translate `key`, and what it leads to where that is `wanted`. `allocate` gives exit slots.
@@ -127,13 +88,14 @@ class Translator:
         t1 = clock()
         optimised = [passes.optimise(block) for block in blocks]
         t2 = clock()
-        lowered = [llvm.lower(b, f"b{b.pc:x}{'' if b.boundary else 'm'}", self.target) for b in optimised]
-        text = llvm.module(lowered, self.target)
+        backend = self.backend
+        lowered = [llvm.lower(b, f"b{b.pc:x}{'' if b.boundary else 'm'}", backend.target) for b in optimised]
+        text = llvm.module(lowered, backend.target)
         t3 = clock()
-        code = self.compiler.compile(text, check=bool(self.options.dump))
+        code = backend.compiler.compile(text, check=bool(self.options.dump))
         t4 = clock()
         slots = {symbol: allocate() for function in lowered for symbol in function.exits}
-        at = self.arena.place(code, slots.__getitem__)
+        at = backend.arena.place(code, slots.__getitem__)
         made = []
         for block, function in zip(optimised, lowered):
             offset, size = code.functions[function.name]
@@ -242,7 +204,7 @@ class Translator:
                 write(f"--- llvm {block.pc:#x}\n{function.text}")
             if "asm" in wanted:
                 write(f"--- asm {block.pc:#x} ({translation.size} bytes)")
-                code = self.arena.bytes_at(translation.entry, translation.size)
+                code = self.backend.arena.bytes_at(translation.entry, translation.size)
                 write(host_text(code, translation.entry))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import guests
 from dbt.lab.report import Report
 from dbt.lab.workbench import CODE, Machine, asm, run_program
+from dbt.options import Options
 from dbt.process import Process
-from dbt.translate import Options
 
 PROGRAM = "recurse"
 

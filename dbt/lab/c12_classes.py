@@ -7,7 +7,7 @@ import re
 import guests
 from dbt.lab.report import Report
 from dbt.lab.workbench import DATA, Machine, asm, run_program
-from dbt.translate import Options
+from dbt.options import Options
 
 EXPECTED = {"add s2, s3, s4": "ident", "ld a0, 8(a1)": "ident", "sd a0, 0(a1)": "ident",
             "csrrsi zero, fflags, 1": "inline", "ecall": "callout"}  # fmt: skip

@@ -8,7 +8,7 @@ from random import Random
 import guests
 from dbt.lab.report import Report
 from dbt.lab.workbench import CODE, Machine, asm, run_program
-from dbt.translate import Options
+from dbt.options import Options
 from guests.decode import PatternError, encode, extract, layout
 from guests.spec import Guest, Row, Treat
 from ir import llvm, passes
@@ -79,7 +79,7 @@ def run(report: Report) -> None:
             try:
                 lifted = translator.lift(CODE, True)
                 optimised = verify(passes.optimise(verify(lifted)))
-                functions.append(llvm.lower(optimised, f"row{number}", translator.target))
+                functions.append(llvm.lower(optimised, f"row{number}", translator.backend.target))
             except Exception as error:  # whatever a row does wrong is a finding
                 wrong.append(f"{row.name}: {type(error).__name__}: {error}")
                 continue
@@ -95,7 +95,7 @@ def run(report: Report) -> None:
         report.show("\n".join(wrong[:10]))
         report.check(not wrong, "every block verifies")
         try:
-            code = translator.compiler.compile(llvm.module(functions, translator.target), check=True)
+            code = translator.backend.compiler.compile(llvm.module(functions, translator.backend.target), check=True)
             done = len(code.functions)
             report.check(done == len(functions), f"LLVM verifies and compiles all {len(functions)} functions")
         except RuntimeError as error:

@@ -18,10 +18,10 @@ from typing import Any, Self
 import dbt
 from dbt.engine import Translated
 from dbt.memory import EXEC, READ, WRITE, AddressSpace, page_down, page_up
+from dbt.options import Options
 from dbt.process import Process, Settings
 from dbt.reference import Reference, Stop
 from dbt.state import State
-from dbt.translate import Options
 from guests.decode import PatternError, encode
 from guests.programs import find, path
 from guests.spec import Guest

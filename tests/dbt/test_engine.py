@@ -14,8 +14,8 @@ from support.riscv import Rig, asm, words_to_bytes
 from support.tiny import elf
 
 from dbt.memory import READ, WRITE
+from dbt.options import Options
 from dbt.process import Process, Settings
-from dbt.translate import Options
 from guests.spec import Treat
 
 CODE, DATA = 0x10000, 0x20000

@@ -14,8 +14,8 @@ from dbt import lab, lockstep
 from dbt.lab import b04_interpreter, c04_toy_cpu, c08_cache, c12_classes, e01_decoder, e02_lowering, e06_command
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
+from dbt.options import Options
 from dbt.reference import Reference
-from dbt.translate import Options
 from guests.spec import Guest
 from guests.toy import interrupts
 from ir import llvm

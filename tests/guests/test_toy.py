@@ -11,8 +11,8 @@ from support.riscv import scaled
 
 import guests
 from dbt.lab.workbench import CODE, Machine, asm
+from dbt.options import Options
 from dbt.reference import Stop
-from dbt.translate import Options
 from guests.decode import encode, layout, overlaps
 from guests.toy.interrupts import FETCH_FAULT, HALT, ILLEGAL_INSTRUCTION, INTERRUPT, MISALIGNED, TABLE, vector
 from guests.toy.registers import IE, LR, NONE, SLOTS

@@ -58,8 +58,9 @@ def random_address(rng: Random, size: int) -> int:
     if kind < 7:
         return DATA + rng.randrange(DATA_SIZE - 16)
     return rng.choice((
-        DATA + rng.choice((0x1000, 0x2000)) - rng.randrange(8), DATA - rng.randrange(1, 9), READ_ONLY - rng.randrange(9),
-        READ_ONLY + rng.randrange(0x1000), READ_ONLY + 0x1000 - rng.randrange(9), LIMIT + rng.randrange(-9, 9),
+        DATA + rng.choice((0x1000, 0x2000)) - rng.randrange(8), DATA - rng.randrange(1, 9),
+        READ_ONLY - rng.randrange(9), READ_ONLY + rng.randrange(0x1000), READ_ONLY + 0x1000 - rng.randrange(9),
+        LIMIT + rng.randrange(-9, 9),
         -rng.randrange(1, 20) & MASK, rng.randrange(16), 1 << 63 | rng.getrandbits(38), rng.getrandbits(64),
     ))  # fmt: skip
 

@@ -12,9 +12,9 @@ from random import Random
 import guests
 from dbt.engine import Translated
 from dbt.memory import AddressSpace
+from dbt.options import Options
 from dbt.reference import Reference, Stop
 from dbt.state import State
-from dbt.translate import Options
 from guests.decode import PatternError, encode, extract, layout
 from guests.riscv.registers import FFLAGS, FRM, RESERVED_ADDRESS, RESERVED_SIZE, SINK, F
 from guests.spec import Decoded, Guest, Row

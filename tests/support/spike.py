@@ -131,7 +131,7 @@ class Spike:
             return None
         trap = tuple(self.core.get_csr(number) & MASK for number in (MCAUSE, MTVAL, MEPC))
         self._to_user(CODE)
-        return trap  # type: ignore[return-value]
+        return trap
 
     @property
     def pc(self) -> int:

@@ -1,0 +1,25 @@
+"""What shapes translations, as one value: every field is part of what the translator assumed.
+
+Owns: the options and their defaults. Must not know: who reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Options:
+    """What shapes a translation. Every one is part of what the translator assumed."""
+
+    hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
+    max_instructions: int = 64  # in a block; the guest's own boundaries do not move
+    batch: int = 12  # blocks compiled together at most
+    optimisation: int = 1  # LLVM's code-generation level
+    pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
+    log_stores: bool = False  # every store notes its address, for lockstep
+    chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
+    checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
+    dump: frozenset[str] = frozenset()
+    write: Callable[[str], None] = field(default=print)
