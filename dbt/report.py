@@ -18,6 +18,7 @@ from dbt import elf
 from dbt.memory import EXEC, READ, WRITE, AddressSpace, MemoryFault
 from dbt.process import Process, Settings
 from dbt.reference import Stop
+from guests.decode import planned
 from guests.spec import Decoded, Treat
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def fault(process: Process, trap: Stop) -> str:
     """What a trap was: load page fault at 0x0."""
     name = process.guest.trap_names.get(trap.cause, f"trap {trap.cause}")
     if trap.cause == process.guest.illegal_cause:
-        return f"{name} {trap.value:#x}"
+        row = planned(process.guest.planned, trap.value)
+        known = f" ({row.name} of the extension {row.extension}, which is not done yet)" if row else ""
+        return f"{name} {trap.value:#x}{known}"
     return name if trap.cause == process.guest.breakpoint_cause else f"{name} at {trap.value:#x}"
 
 
@@ -310,7 +313,7 @@ def coverage_text() -> str:
     guest = guests.load("riscv64")
     done: Counter[str] = Counter()
     todo: dict[str, list[str]] = {}
-    for row in guest.rows:
+    for row in (*guest.rows, *guest.planned):
         todo.setdefault(row.extension, [])
         if row.body is None:
             todo[row.extension].append(row.name)

@@ -228,6 +228,15 @@ def encode(row: Row, **values: int) -> int:
     return word
 
 
+def planned(rows: Sequence[Row], word: int) -> Row | None:
+    """The row, if any, of an instruction word that no engine executes yet: for messages."""
+    for row in rows:
+        shape = layout(row.pattern)
+        if word & shape.mask == shape.match:
+            return row
+    return None
+
+
 def overlaps(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Pairs of rows that can both match one word, neither being the more specific of the two.
 

@@ -147,3 +147,4 @@ class Guest:
     linux: Any = None  # the guest's Linux ABI, as data
     elf_machine: int = 0
     features: frozenset[str] = frozenset()
+    planned: Sequence[Row] = ()  # rows that are known and not done: illegal instructions, by name

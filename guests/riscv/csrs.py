@@ -1,6 +1,6 @@
 """Control and status registers as one table: number, name, class, and how bodies read and write them.
 
-Owns: the user-level CSRs (Unprivileged ISA 8, 11.2; Privileged ISA 2.2). Must not know: engines.
+Owns: the user-level CSRs (Unprivileged ISA, counters and F; Privileged ISA, CSR listing). Must not know: engines.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every format has the same instructions under other codes, so `extension(fmt)` makes the rows of one.
 Arithmetic is the IR's (`ir.fp` in the reference, host instructions in translated code); what looks at
 bits only (sign injection, classify, minimum and maximum) is written in integer ops here, exactly.
-Unprivileged ISA 20 (F), 21 (D). Owns: boxing, rows. Must not know: hosts.
+Unprivileged ISA, F and D extensions. Owns: boxing, rows. Must not know: hosts.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Format:
         return self.infinity | self.quiet
 
 
-S = Format("s", 32, 23, "00", "010", "w", "Unprivileged ISA 20: F extension")
-D = Format("d", 64, 52, "01", "011", "d", "Unprivileged ISA 21: D extension")
+S = Format("s", 32, 23, "00", "010", "w", "Unprivileged ISA, F extension")
+D = Format("d", 64, 52, "01", "011", "d", "Unprivileged ISA, D extension")
 
 
 def unbox(m, fmt: Format, value):
-    """The low bits of a register where it is properly NaN-boxed, else the canonical NaN (21.2)."""
+    """The low bits of a register where it is properly NaN-boxed, else the canonical NaN (D extension, NaN boxing)."""
     return value if fmt.width == 64 else m.unbox(value, fmt.width, fmt.canonical_nan)
 
 
@@ -102,7 +102,7 @@ def minimum(m, o, fmt: Format, prefer_first):
 
 
 def classify(m, fmt: Format, a):
-    """The one-hot mask of fclass (table in 20.9)."""
+    """The one-hot mask of fclass (F extension, floating-point classify)."""
     negative = m.ne(m.and_(a, fmt.sign), 0)
     size = magnitude(m, fmt, a)
     least_normal = 1 << fmt.fraction

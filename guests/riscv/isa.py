@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 from guests.decode import Decoder
-from guests.riscv import csrs, disasm, registers, traps
+from guests.riscv import csrs, disasm, planned, registers, traps
 from guests.riscv.rv64a import A
 from guests.riscv.rv64d import D
 from guests.riscv.rv64f import F
@@ -115,5 +115,6 @@ def guest(isa: str = DEFAULT) -> Guest:
         linux=linux,
         elf_machine=243,
         features=features,
+        planned=[row for extension in planned.EXTENSIONS for row in extension.rows],
         ticks=csrs.TICKS,
     )

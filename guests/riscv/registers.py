@@ -1,6 +1,6 @@
 """The RISC-V register list: slots of the CPU state, names, and the files that bodies index.
 
-Owns: slot numbers and names (RISC-V Unprivileged ISA 2.1, 11; psABI names). Must not know: instructions.
+Owns: slot numbers and names (RISC-V Unprivileged ISA, RV32I and F; psABI names). Must not know: instructions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The A extension: load-reserved, store-conditional, atomic memory operations (Unprivileged ISA 13).
+"""The A extension: load-reserved, store-conditional, atomic memory operations (Unprivileged ISA).
 
 An SC succeeds only to the address and size of the last LR whose reservation is intact; every SC and
 every trap ends the reservation. Addresses must be aligned to the access size.
@@ -10,7 +10,7 @@ from guests.riscv import traps
 from guests.riscv.registers import RESERVED_ADDRESS, RESERVED_SIZE
 from guests.riscv.table import Extension
 
-A = Extension("a", "Unprivileged ISA 13: A extension")
+A = Extension("a", "Unprivileged ISA, A extension")
 
 
 def aligned(m, address, size, cause):

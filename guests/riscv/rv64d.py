@@ -1,4 +1,4 @@
-"""The D extension: double precision (Unprivileged ISA 21). Rows and bodies come from `fp.extension`."""
+"""The D extension: double precision (Unprivileged ISA). Rows and bodies come from `fp.extension`."""
 
 from guests.riscv.fp import D as DOUBLE
 from guests.riscv.fp import S, conversion, extension

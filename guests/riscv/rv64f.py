@@ -1,4 +1,4 @@
-"""The F extension: single precision (Unprivileged ISA 20). Rows and bodies come from `fp.extension`."""
+"""The F extension: single precision (Unprivileged ISA). Rows and bodies come from `fp.extension`."""
 
 from guests.riscv.fp import S, extension
 

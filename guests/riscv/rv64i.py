@@ -1,4 +1,4 @@
-"""RV64I base integer instructions (Unprivileged ISA, chapters 2 and 4)."""
+"""RV64I base integer instructions (Unprivileged ISA, RV32I and RV64I)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from guests.riscv import traps
 from guests.riscv.table import Extension
 from guests.spec import Treat
 
-I = Extension("i", "Unprivileged ISA 2, 4: RV32I and RV64I")  # noqa: E741 - the manual's name
+I = Extension("i", "Unprivileged ISA, RV32I and RV64I")  # noqa: E741 - the manual's name
 
 
 @I.insn("lui", "imm[31:12] rd 0110111", "rd, upper")

@@ -1,4 +1,4 @@
-"""The M extension: multiplication and division (Unprivileged ISA 12.1-12.2).
+"""The M extension: multiplication and division (Unprivileged ISA).
 
 Division by zero gives all ones (remainder: the dividend); the overflowing signed division gives the
 dividend (remainder: 0). The IR's division leaves both undefined, so the divisor is replaced first.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from guests.riscv.table import Extension
 
-M = Extension("m", "Unprivileged ISA 12: M extension")
+M = Extension("m", "Unprivileged ISA, M extension")
 ONES = (1 << 64) - 1
 MINIMUM = 1 << 63
 

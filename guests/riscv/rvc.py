@@ -1,4 +1,4 @@
-"""The C extension: 16-bit forms of 32-bit instructions (Unprivileged ISA 26).
+"""The C extension: 16-bit forms of 32-bit instructions (Unprivileged ISA).
 
 A form has no meaning of its own: it names its base row and which operands it fixes or copies.
 Code points that the manual calls HINTs execute as the base instruction does, writing to x0.
@@ -34,7 +34,7 @@ from guests.riscv.rv64i import (
 )  # fmt: skip
 from guests.riscv.table import Extension
 
-C = Extension("c", "Unprivileged ISA 26: C extension")
+C = Extension("c", "Unprivileged ISA, C extension")
 RA, SP = 1, 2
 fld, fsd = D.row("fld"), D.row("fsd")
 

@@ -1,4 +1,4 @@
-"""Zicsr: instructions on control and status registers (Unprivileged ISA 6).
+"""Zicsr: instructions on control and status registers (Unprivileged ISA).
 
 The forms that read only (rs1 or uimm is 0) are rows of their own: they may name a read-only CSR and
 never end a block.
@@ -10,7 +10,7 @@ from guests.riscv.csrs import CSRS, readable, treat_of, writable, write_ends_blo
 from guests.riscv.table import Extension
 from guests.spec import Treat
 
-ZICSR = Extension("zicsr", "Unprivileged ISA 6: Zicsr")
+ZICSR = Extension("zicsr", "Unprivileged ISA, Zicsr")
 
 
 def swap(m, o, value):

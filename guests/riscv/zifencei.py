@@ -1,11 +1,11 @@
-"""Zifencei: instruction-fetch fence (Unprivileged ISA 7)."""
+"""Zifencei: instruction-fetch fence (Unprivileged ISA)."""
 
 from __future__ import annotations
 
 from guests.riscv.table import Extension
 from guests.spec import Treat
 
-ZIFENCEI = Extension("zifencei", "Unprivileged ISA 7: Zifencei")
+ZIFENCEI = Extension("zifencei", "Unprivileged ISA, Zifencei")
 
 
 @ZIFENCEI.insn("fence.i", "imm[11:0] rs1 001 rd 0001111", treat=Treat.CALLOUT, ends_block=True)
