@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from dbt.hosts.select import UnsupportedHost as UnsupportedHost
     from dbt.lockstep import Report as Report
     from dbt.memory import MemoryFault as MemoryFault
+    from dbt.options import Options as Options
     from dbt.process import LimitReached as LimitReached
     from dbt.process import Process as Process
     from dbt.process import Settings as Settings
-    from dbt.options import Options as Options
     from guests.programs import UnknownProgram as UnknownProgram
     from guests.riscv.isa import UnknownIsa as UnknownIsa
 

@@ -250,10 +250,13 @@ class Reference:
                 if once:
                     return LIMIT
         except IllegalInstruction:
+            boundary = True  # entering a trap is one
             return Stop(True, state.guest.illegal_cause, word)
         except Trap as trap:
+            boundary = True
             return Stop(True, trap.cause, trap.value)
         except MemoryFault as fault:
+            boundary = True
             return Stop(True, state.guest.fault_causes[fault.access], fault.address)
         finally:
             state.pc, state.count, state.blocks, state.mid_block = pc, count, blocks, not boundary

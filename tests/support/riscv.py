@@ -250,13 +250,9 @@ class Rig:
         return [self.space.peek(address, length) for address, length, _ in self.regions]
 
     def outcome(self, stop: Stop | None = None) -> tuple[object, ...]:
-        """What two engines must agree on, but for memory.
-
-        A trap is a boundary: where to go on, and whether within a block, is for whoever handles it to say.
-        """
+        """What two engines must agree on, but for memory."""
         state = self.state
-        mid_block = state.mid_block and not (stop and stop.trap)
-        return (stop, state.pc, state.count, state.blocks, mid_block, *visible(state))
+        return (stop, state.pc, state.count, state.blocks, state.mid_block, *visible(state))
 
 
 def visible(state: State) -> list[int]:
