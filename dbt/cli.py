@@ -522,7 +522,12 @@ def _lockstep(words: Sequence[str]) -> int:
     _translator_options(parser)
     parser.option("--max-instructions", metavar="N", type=_number(0), help="stop after N instructions")
     _seed_option(parser, "lockstep")
-    parser.option("--save", metavar="FILE", help="write the block that makes the difference, with all it needs, there")
+    parser.option(
+        "--save",
+        metavar="FILE",
+        help="where to write the block that makes a difference, with all that it needs (default: "
+        "lockstep-PROGRAM-COUNT.json in the current directory)",
+    )
     parser.option("--reproduce", metavar="FILE", help="run the block of such a file again, in both engines")
     options, rest = parser.split(words)
     import dragoman
@@ -541,14 +546,18 @@ def _lockstep(words: Sequence[str]) -> int:
     )  # fmt: skip
     if report.difference is not None:
         print(report.difference.text())
-        if options.save is not None:
-            from dbt import lockstep
+        from dbt import lockstep
 
-            try:
-                lockstep.save(report.difference, options.save)
-            except OSError as error:
-                raise Fail(USAGE, f"cannot write {options.save}: {_why(error)}") from None
-        raise Fail(DIFFER, f"the engines differ after {report.boundaries:,} boundaries")
+        file = options.save or f"lockstep-{Path(program).stem.lstrip('@')}-{report.difference.count}.json"
+        try:
+            lockstep.save(report.difference, file)
+        except OSError as error:
+            raise Fail(USAGE, f"cannot write {file}: {_why(error)}") from None
+        raise Fail(
+            DIFFER,
+            f"the engines differ after {report.boundaries:,} boundaries; "
+            f"`dragoman lockstep --reproduce={file}` runs that block again",
+        )
     end = "stopped at --max-instructions" if report.limited else f"exit status {report.status}"
     if report.signal is not None:
         from dbt.report import signal_name

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from dbt import cli
 from dbt.lockstep import ReproducerError, lockstep, reproduce, save
 from dbt.process import LimitReached, Process, Settings
 from guests import programs
@@ -50,6 +51,19 @@ def test_a_defect_that_corrupts_only_memory_is_found_and_reproduced(quiet, tmp_p
     save(difference, file)
     assert reproduce(file, lambda engine: half_stores(engine.translator)) != []
     assert reproduce(file) == []  # without the defect the engines agree on that very block
+
+
+def test_the_command_leaves_a_file_that_reproduces_the_difference(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(llvm._Lowering, "do_sub", lambda self, inst: self.binary(inst, "add"))
+    assert cli.main(["lockstep", "@collatz"]) == 3
+    (file,) = tmp_path.glob("lockstep-collatz-*.json")
+    shown = capfd.readouterr()
+    assert f"dragoman lockstep --reproduce={file.name}" in shown.err
+    assert "the engines differ" in shown.out
+    assert cli.main(["lockstep", f"--reproduce={file.name}"]) == 3
+    monkeypatch.undo()
+    assert cli.main(["lockstep", f"--reproduce={file}"]) == 0
 
 
 def test_a_wrong_address_is_found(quiet, monkeypatch):
