@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support import peers
 from support.riscv import BY_NAME, COUNTERS, FLOAT_CSRS, GUEST, draw, label, register_fields, scaled
 
 from guests.decode import layout
@@ -124,7 +125,7 @@ def _text_section(elf: bytes) -> bytes:
 def test_every_row_assembles_to_our_bytes(name: str, tmp_path: Path) -> None:
     present, assemble, install = ASSEMBLERS[name]
     if not present():
-        pytest.skip(install)
+        peers.missing(install)
     rng = Random(11)
     words = [(row, word) for row in GUEST.rows for word in _words(row, rng, name)]
     text, expected = _source([word for _, word in words])

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import peers
 
 from guests import programs
 from guests.programs import PROGRAMS, Program, UnknownProgram, build
@@ -25,16 +26,12 @@ DYNAMIC, INTERPRETER = 2, 3
 
 @pytest.fixture(scope="module")
 def qemu() -> str:
-    found = shutil.which("qemu-riscv64")
-    if found is None:
-        pytest.skip("qemu-riscv64 is not installed: install the Debian package qemu-user")
-    return found
+    return peers.need("qemu-riscv64", "qemu-user")
 
 
 @pytest.fixture(scope="module")
 def compiler() -> None:
-    if importlib.util.find_spec("ziglang") is None:
-        pytest.skip('the C cross compiler is not installed: pip install "dragoman[cross]"')
+    peers.need("ziglang", "ziglang")
     version = importlib.metadata.version("ziglang")
     if version != build.COMPILER:
         pytest.skip(f"the ELFs were made by ziglang {build.COMPILER}, but {version} is installed")

@@ -6,13 +6,13 @@ A sequence is drawn while the reference executes it: what would trap, and what U
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import pytest
+from support import peers
 from support.programs import (
     CODE,
     CONTROL,
@@ -110,8 +110,7 @@ class Oracle:
     """Unicorn with the memory map of `support.programs`."""
 
     def __init__(self) -> None:
-        if importlib.util.find_spec("unicorn") is None:
-            pytest.skip("Unicorn is not installed: pip install unicorn")
+        peers.need("unicorn", "unicorn")
         import unicorn
         from unicorn import riscv_const as const
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
+from support import peers
 from support.riscv import MASK, asm
 
 RAM, RAM_SIZE = 0x8000_0000, 0x10_0000
@@ -44,7 +44,7 @@ class Spike:
     def __init__(self, misaligned: bool) -> None:
         reason = missing()
         if reason is not None:
-            pytest.skip(reason)
+            peers.missing(reason)
         from riscv.cfg import cfg_t, mem_cfg_t
         from riscv.sim import sim_t
 
