@@ -67,11 +67,12 @@ class Translated:
 
     @property
     def classes(self) -> dict[Treat, int]:
-        """Instructions retired by class, in translated code and in the monitor."""
+        """Instructions executed by class, in translated code and in the monitor."""
         counts = dict(self.monitor.classes)
         inline = self.state.words[INLINE]
         counts[Treat.INLINE] += inline
-        counts[Treat.IDENT] = self.state.count - counts[Treat.INLINE] - counts[Treat.CALLOUT]
+        retired = self.state.count + self.monitor.trapped
+        counts[Treat.IDENT] = retired - counts[Treat.INLINE] - counts[Treat.CALLOUT]
         return counts
 
     # --- running ------------------------------------------------------------------------------------

@@ -189,6 +189,7 @@ class Reference:
         self.domain = Integers(state, space, wall_clock)
         self.watch: Callable[[int, Decoded], None] | None = None
         self.classes = dict.fromkeys(Treat, 0)  # instructions executed by class
+        self.trapped = 0  # callouts among them that trapped, so that they are not in the count
         self._decode = state.guest.decode
 
     def run(self, until: int) -> Stop:
@@ -254,6 +255,9 @@ class Reference:
             return Stop(True, state.guest.illegal_cause, word)
         except Trap as trap:
             boundary = True
+            if treat is _CALLOUT:  # a system call: executed, though what traps is not retired
+                self.classes[_CALLOUT] += 1
+                self.trapped += 1
             return Stop(True, trap.cause, trap.value)
         except MemoryFault as fault:
             boundary = True

@@ -147,10 +147,10 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
             ("  invalidations", f"{stats['invalidations']:>15,}"),
-            ("python_entries", f"{stats['python_entries']:>15,}  {stats['python_entries_per_million_blocks']:,.1f} "
+            ("python entries", f"{stats['python_entries']:>15,}  {stats['python_entries_per_million_blocks']:,.1f} "
                                f"per million blocks"),
             ("cold, interpreted", f"{stats['interpreted_cold']:>15,}  instructions of blocks that ran too seldom"),
-            ("monitor_steps", f"{stats['monitor_steps']:>15,}"),
+            ("monitor steps", f"{stats['monitor_steps']:>15,}"),
             ("exits of host code", f"{sum(stats['exits'].values()):>15,}"),
             *((f"  {why}", f"{count:>15,}") for why, count in stats["exits"].items() if count),
             ("translation", f"{sum(stats['seconds'].values()):>15.4f}  CPU seconds"),
