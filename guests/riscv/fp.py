@@ -1,4 +1,4 @@
-"""Floating point of RISC-V: formats, NaN boxing, rounding modes, and one factory for F and D, parts of which serve Zfhmin.
+"""Floating point of RISC-V: formats, NaN boxing, rounding modes, and one factory for F, D and parts of Zfhmin.
 
 Every format has the same instructions under other codes, so `extension(fmt)` makes the rows of one.
 Arithmetic is the IR's (`ir.fp` in the reference, host instructions in translated code); what looks at

@@ -31,9 +31,8 @@ from guests.riscv.zifencei import ZIFENCEI
 from guests.riscv.zihintpause import ZIHINTPAUSE
 from guests.spec import Guest, Operands, Row
 
-DEFAULT = (
-    "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zawrs_zfhmin_zba_zbb_zbc_zbs"  # in the manual's order
-)
+# In the manual's order of names.
+DEFAULT = "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zawrs_zfhmin_zba_zbb_zbc_zbs"
 EXTENSIONS = (
     I, M, A, F, D, C, ZICSR, ZIFENCEI,
     ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFHMIN,

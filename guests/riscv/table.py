@@ -41,8 +41,9 @@ class Extension:
         """
 
         def enter(body: Body) -> Row:
+            requires = frozenset({self.name, also} - {""})
             row = Row(
-                name, pattern, syntax, self.name, frozenset({self.name, also} - {""}), body, treat, ends_block, may_trap,
+                name, pattern, syntax, self.name, requires, body, treat, ends_block, may_trap,
                 self.manual, _writes(syntax), (), treat_of, ends_block_of, legal,
             )  # fmt: skip
             self.rows.append(row)
