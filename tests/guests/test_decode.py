@@ -164,6 +164,10 @@ RULES: dict[str, tuple[str, Rule]] = {
         lambda w, ours, theirs: ours is None and w & 0xF07F == 0x6001 and theirs is not None and theirs[0] == "c.lui",
     ),
     "c.unimp": ("parcel 0 is defined to be illegal; capstone names it", lambda w, ours, theirs: w == 0 and not ours),
+    "privileged": (
+        "instructions of the privileged manual, such as sfence.vma, are illegal at user level",
+        lambda w, ours, theirs: ours is None and w & 0x707F == 0x73 and theirs is not None,
+    ),
     **{
         name: (f"capstone 5 has not this extension{known and f': its words are {known}'}", _unknown_extension(name))
         for name, known in UNKNOWN.items()
