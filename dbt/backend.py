@@ -41,7 +41,8 @@ class Backend:
         self.compiler = compiler(host.triple, options.optimisation)
         self.arena = Arena()
         fused = self.compiler.has(x86_64.FEATURE_FUSED)
-        self.target = target_of(state.guest, options, replace(host, fused=fused))
+        carryless = host.carryless if self.compiler.has(x86_64.FEATURE_CARRYLESS) else ""
+        self.target = target_of(state.guest, options, replace(host, fused=fused, carryless=carryless))
         self.runtime = Runtime(self.compiler, self.arena, self.target, 8 * state.guest.flags_slot)
         self.enter = self.runtime.enter
         state.words[LEAVE] = self.runtime.leave

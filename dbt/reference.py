@@ -110,6 +110,13 @@ class Integers:
         self._store(address, size, AMO[kind](wide, operand) & (1 << size * 8) - 1)
         return sext(old, size * 8) if size < 8 else old
 
+    def need_any_access(self, address: int) -> None:
+        """Fault as a store does where the byte may neither be loaded nor stored."""
+        try:
+            self._space.check(address, 1, 1)
+        except MemoryFault:
+            self._space.check(address, 1, 2)
+
     # --- floating point: exact integers, flags accrued at once -----------------------------------------
 
     def rounding(self, mode: int, dynamic: int) -> int:

@@ -132,6 +132,9 @@ class Builder:
     def fence_code(self) -> None:
         raise NeedsCallout
 
+    def need_any_access(self, address: Value) -> None:
+        raise NeedsCallout
+
     def rounding(self, mode: int, dynamic: int) -> object:
         """A static rounding mode, or DYNAMIC; modes that the host has not are left to the monitor."""
         if mode == dynamic:

@@ -54,6 +54,7 @@ class Host:
     to_int: Mapping[int, str]
     to_int_constraint: str
     fused: bool
+    carryless: str  # LLVM's call for a carry-less product of halves of two vectors; "" where the CPU has none
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def module(functions: list[Lowered], target: Target) -> str:
     host = target.host
     return "\n".join(
         [f'target triple = "{host.triple}"', *symbols, *(f.text for f in functions), *_DECLARES,
+         host.carryless and f"declare <2 x i64> @{host.carryless}(<2 x i64>, <2 x i64>, i8 immarg)",
          host.read_control and _declare(host.read_control), _declare(host.write_control),
          "!0 = !{i64 0, i64 2147483648}", '!1 = !{!"branch_weights", i32 1, i32 4000}',
          '!2 = !{!"branch_weights", i32 4000, i32 1}', "attributes #0 = { nounwind strictfp }",
@@ -124,6 +126,8 @@ _DECLARES += [
     "declare float @llvm.experimental.constrained.fptrunc.f32.f64(double, metadata, metadata)",
     "declare double @llvm.experimental.constrained.fpext.f64.f32(float, metadata)",
 ]
+_DECLARES += [f"declare i64 @llvm.{_name}.i64(i64, i1 immarg)" for _name in ("ctlz", "cttz")]
+_DECLARES += [f"declare i64 @llvm.{_name}.i64(i64)" for _name in ("ctpop", "bswap")]
 _ROUND = 'metadata !"round.dynamic", '
 _STRICT = 'metadata !"fpexcept.strict"'
 _QUIET = 'metadata !"fpexcept.ignore"'
@@ -276,6 +280,10 @@ class _Lowering:
     do_shl = lambda self, i: self.shift(i, "shl")
     do_shr = lambda self, i: self.shift(i, "lshr")
     do_sar = lambda self, i: self.shift(i, "ashr")
+    do_ctz = lambda self, i: self.count(i, "cttz")
+    do_clz = lambda self, i: self.count(i, "ctlz")
+    do_clmul = lambda self, i: self.carryless_product(i, 0)
+    do_clmulh = lambda self, i: self.carryless_product(i, 1)
     do_mulhu = lambda self, i: self.high_product(i, "zext")
     do_mulhs = lambda self, i: self.high_product(i, "sext")
     do_sext = lambda self, i: self.extend(i, "sext")
@@ -285,6 +293,26 @@ class _Lowering:
         a, n = inst.args
         amount = str(n & 63) if isinstance(n, int) else self.let(f"and i64 {self.use(n)}, 63")
         self.names[inst] = self.let(f"{operation} i64 {self.use(a)}, {amount}")
+
+    def count(self, inst: Inst, operation: str) -> None:
+        self.names[inst] = self.let(f"call i64 @llvm.{operation}.i64(i64 {self.use(inst.args[0])}, i1 false)")
+
+    def do_popcount(self, inst: Inst) -> None:
+        self.names[inst] = self.let(f"call i64 @llvm.ctpop.i64(i64 {self.use(inst.args[0])})")
+
+    def do_byteswap(self, inst: Inst) -> None:
+        self.names[inst] = self.let(f"call i64 @llvm.bswap.i64(i64 {self.use(inst.args[0])})")
+
+    def carryless_product(self, inst: Inst, half: int) -> None:
+        if not self.host.carryless:
+            self.leave_when("true", inst.at, "conversion")
+            self.names[inst] = "0"
+            return
+        a, b = (
+            self.let(f"insertelement <2 x i64> zeroinitializer, i64 {self.use(value)}, i64 0") for value in inst.args
+        )
+        product = self.let(f"call <2 x i64> @{self.host.carryless}(<2 x i64> {a}, <2 x i64> {b}, i8 0)")
+        self.names[inst] = self.let(f"extractelement <2 x i64> {product}, i64 {half}")
 
     def high_product(self, inst: Inst, extend: str) -> None:
         a, b = (self.let(f"{extend} i64 {self.use(v)} to i128") for v in inst.args)

@@ -76,6 +76,15 @@ def signed(a: int) -> int:
     return a - (1 << 64) if a & SIGN else a
 
 
+def carryless(a: int, b: int) -> int:
+    """The product of two polynomials over GF(2), whose coefficients are bits."""
+    product = 0
+    while b:
+        product ^= a * (b & -b)
+        b &= b - 1
+    return product
+
+
 # --- integer arithmetic: results modulo 2^64 ---------------------------------------------------------
 
 
@@ -163,6 +172,42 @@ def shr(a: int, n: int) -> int:
 @_op("i64 i64 -> i64")
 def sar(a: int, n: int) -> int:
     return signed(a) >> (n & 63) & MASK
+
+
+@_op("i64 -> i64")
+def clz(a: int) -> int:
+    """Zero bits above the highest one: 64 where there is none."""
+    return 64 - a.bit_length()
+
+
+@_op("i64 -> i64")
+def ctz(a: int) -> int:
+    """Zero bits below the lowest one: 64 where there is none."""
+    return (a & -a).bit_length() - 1 if a else 64
+
+
+@_op("i64 -> i64")
+def popcount(a: int) -> int:
+    """How many bits are ones."""
+    return a.bit_count()
+
+
+@_op("i64 -> i64")
+def byteswap(a: int) -> int:
+    """The eight bytes in the opposite order."""
+    return int.from_bytes(a.to_bytes(8, "little"), "big")
+
+
+@_op("i64 i64 -> i64")
+def clmul(a: int, b: int) -> int:
+    """The low half of the carry-less 128-bit product (of polynomials over GF(2))."""
+    return carryless(a, b) & MASK
+
+
+@_op("i64 i64 -> i64")
+def clmulh(a: int, b: int) -> int:
+    """The high half of the carry-less 128-bit product."""
+    return carryless(a, b) >> 64
 
 
 @_op("i64 -> i64", "bits")

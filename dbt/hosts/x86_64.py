@@ -36,8 +36,10 @@ X86_64 = Host(
     to_int={32: "cvtss2si $1, $0", 64: "cvtsd2si $1, $0"},
     to_int_constraint="=r,x",
     fused=True,
+    carryless="llvm.x86.pclmulqdq",
 )
 
 FEATURE_FUSED = "fma"  # the CPU feature without which fused multiply-add is not a host instruction
+FEATURE_CARRYLESS = "pclmul"  # the CPU feature without which there is no carry-less product
 UCONTEXT_PC = 168  # byte offset of the program counter in ucontext_t
 SIGACTION = (0, 8, 136, 152)  # byte offsets in libc's struct sigaction: handler, mask, flags; its size

@@ -13,7 +13,8 @@ from guests.spec import Decoded
 
 ROUNDING = ("rne", "rtz", "rdn", "rup", "rmm", "?", "?", "dyn")
 ORDERING = ("", ".rl", ".aq", ".aqrl")
-EXACT = ("fcvt.d.w", "fcvt.d.wu", "fcvt.d.s")  # cannot round: where assemblers see no mode, they write rne
+# Conversions that cannot round: where assemblers see no mode, they write rne.
+EXACT = ("fcvt.d.w", "fcvt.d.wu", "fcvt.d.s", "fcvt.s.h", "fcvt.d.h")
 _WORD = re.compile(r"[a-z][a-z0-9]*")
 
 

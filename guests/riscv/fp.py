@@ -1,4 +1,4 @@
-"""Floating point of RISC-V: formats, NaN boxing, rounding modes, and one factory for F, D (and Zfh).
+"""Floating point of RISC-V: formats, NaN boxing, rounding modes, and one factory for F, D and parts of Zfhmin.
 
 Every format has the same instructions under other codes, so `extension(fmt)` makes the rows of one.
 Arithmetic is the IR's (`ir.fp` in the reference, host instructions in translated code); what looks at
@@ -13,7 +13,7 @@ from functools import cached_property
 
 from guests.riscv.registers import FFLAGS
 from guests.riscv.table import Extension
-from guests.spec import Operands
+from guests.spec import Operands, Treat
 
 DYNAMIC = 7  # the rm field's value for the mode in frm
 INVALID = 16  # the NV bit of fflags
@@ -51,6 +51,7 @@ class Format:
 
 S = Format("s", 32, 23, "00", "010", "w", "Unprivileged ISA, F extension")
 D = Format("d", 64, 52, "01", "011", "d", "Unprivileged ISA, D extension")
+H = Format("h", 16, 10, "10", "001", "h", "Unprivileged ISA, Zfhmin")
 
 
 def unbox(m, fmt: Format, value):
@@ -124,15 +125,7 @@ def extension(fmt: Format) -> Extension:
     else:
         get = lambda m, number: m.unbox(m.f[number], width, nan)
 
-    size = width // 8
-
-    @insn(f"fl{fmt.integer}", f"imm[11:0] rs1 {fmt.load_funct3} rd 0000111", "frd, imm(rs1)", may_trap=True)
-    def fload(m, o):
-        m.f[o.rd] = box(m, fmt, m.load(m.x[o.rs1], o.imm, size, False))
-
-    @insn(f"fs{fmt.integer}", f"imm[11:5] rs2 rs1 {fmt.load_funct3} imm[4:0] 0100111", "frs2, imm(rs1)", may_trap=True)
-    def fstore(m, o):
-        m.store(m.x[o.rs1], m.f[o.rs2], o.imm, size)
+    transfers(table, fmt)
 
     def fused(name, opcode, negate_product, negate_addend):
         @insn(f"{name}.{p}", f"rs3 {code} rs2 rs1 rm rd {opcode}", "frd, frs1, frs2, frs3, rm", legal=legal_rm)
@@ -211,6 +204,22 @@ def extension(fmt: Format) -> Extension:
             wide = a if bits == 64 else m.sext(a, 32) if signed else m.zext(a, 32)
             m.f[o.rd] = box(m, fmt, m.from_int(wide, width, mode, signed, bits))
 
+    return table
+
+
+def transfers(table: Extension, fmt: Format) -> None:
+    """What moves a format's bits and computes nothing: load, store and moves, entered into `table`."""
+    insn, code, width = table.insn, fmt.code, fmt.width
+    size = width // 8
+
+    @insn(f"fl{fmt.integer}", f"imm[11:0] rs1 {fmt.load_funct3} rd 0000111", "frd, imm(rs1)", may_trap=True)
+    def fload(m, o):
+        m.f[o.rd] = box(m, fmt, m.load(m.x[o.rs1], o.imm, size, False))
+
+    @insn(f"fs{fmt.integer}", f"imm[11:5] rs2 rs1 {fmt.load_funct3} imm[4:0] 0100111", "frs2, imm(rs1)", may_trap=True)
+    def fstore(m, o):
+        m.store(m.x[o.rs1], m.f[o.rs2], o.imm, size)
+
     @insn(f"fmv.x.{fmt.integer}", f"11100{code} 00000 rs1 000 rd 1010011", "rd, frs1")
     def to_x(m, o):
         bits = m.f[o.rs1]
@@ -220,17 +229,17 @@ def extension(fmt: Format) -> Extension:
     def from_x(m, o):
         m.f[o.rd] = box(m, fmt, m.x[o.rs1])
 
-    return table
 
-
-def conversion(table: Extension, to: Format, source: Format) -> None:
-    """fcvt.TO.SOURCE, entered into `table`."""
+def conversion(table: Extension, to: Format, source: Format, treat: Treat = Treat.IDENT, also: str = "") -> None:
+    """fcvt.TO.SOURCE, entered into `table`; the row needs the extension `also`, if one is given."""
 
     @table.insn(
         f"fcvt.{to.letter}.{source.letter}",
         f"01000{to.code} 000{source.code} rs1 rm rd 1010011",
         "frd, frs1, rm",
+        treat=treat,
         legal=legal_rm,
+        also=also,
     )
     def body(m, o):
         mode = m.rounding(o.rm, DYNAMIC)

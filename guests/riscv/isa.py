@@ -18,15 +18,29 @@ from guests.riscv.rv64f import F
 from guests.riscv.rv64i import I
 from guests.riscv.rv64m import M
 from guests.riscv.rvc import C
+from guests.riscv.zawrs import ZAWRS
+from guests.riscv.zba import ZBA
+from guests.riscv.zbb import ZBB
+from guests.riscv.zbc import ZBC
+from guests.riscv.zbs import ZBS
+from guests.riscv.zfhmin import ZFHMIN
+from guests.riscv.zicbo import ZICBOM, ZICBOP, ZICBOZ
+from guests.riscv.zicond import ZICOND
 from guests.riscv.zicsr import ZICSR
 from guests.riscv.zifencei import ZIFENCEI
+from guests.riscv.zihintpause import ZIHINTPAUSE
 from guests.spec import Guest, Operands, Row
 
-DEFAULT = "rv64gc_zicntr"
-EXTENSIONS = (I, M, A, F, D, C, ZICSR, ZIFENCEI)
+# In the manual's order of names.
+DEFAULT = "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zawrs_zfhmin_zba_zbb_zbc_zbs"
+EXTENSIONS = (
+    I, M, A, F, D, C, ZICSR, ZIFENCEI,
+    ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFHMIN,
+)  # fmt: skip
 NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr"})
-IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",)}
-GENERAL = ("i", "m", "a", "f", "d", "zicsr", "zifencei")  # what the letter G stands for
+IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zfhmin": ("f",)}
+GROUPS = {"g": ("i", "m", "a", "f", "d", "zicsr", "zifencei"), "b": ("zba", "zbb", "zbs")}  # letters for several
+PROFILES = {"rva22u64": "rv64gcb_zicbom_zicbop_zicboz_zicntr_zihintpause_zfhmin"}  # without Zihpm, which has no rows
 
 
 class UnknownIsa(ValueError):
@@ -35,7 +49,7 @@ class UnknownIsa(ValueError):
 
 def parse(text: str) -> frozenset[str]:
     """The extensions that an ISA string names, with those they imply."""
-    lower = text.lower()
+    lower = PROFILES.get(text.lower(), text.lower())
     m = re.fullmatch(r"rv64([a-y]+)((?:_?z[a-z]+)?(?:_z[a-z0-9]+)*)", lower)
     if m is None:
         raise UnknownIsa(f"ISA string {text!r} is not of the form rv64imafdc_zicsr_...")
@@ -44,7 +58,7 @@ def parse(text: str) -> frozenset[str]:
         raise UnknownIsa(f"ISA string {text!r} must begin with rv64i or rv64g")
     found: set[str] = set()
     for name in names:
-        for one in GENERAL if name == "g" else (name,):
+        for one in GROUPS.get(name, (name,)):
             if one not in NAMES:
                 raise UnknownIsa(f"ISA string {text!r}: extension {one!r} is not implemented (known: {known()})")
             found.add(one)

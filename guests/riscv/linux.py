@@ -33,14 +33,27 @@ def _letters(extensions: str) -> int:
 HWCAP = _letters("IMAFDC")
 AUXILIARY: dict[int, int] = {16: HWCAP}  # AT_HWCAP; riscv has neither AT_PLATFORM nor, without a vDSO, AT_SYSINFO_EHDR
 
+# Bits of riscv_hwprobe's key IMA_EXT_0 (linux/uapi/asm/hwprobe.h) for the extensions of the default guest.
+IMA_EXTENSIONS = {
+    "fd": 0, "c": 1, "zba": 3, "zbb": 4, "zbs": 5, "zicboz": 6, "zbc": 7, "zfhmin": 28, "zicond": 35,
+    "zihintpause": 36, "zawrs": 48, "zicntr": 50, "zicbom": 55,
+}  # fmt: skip
+
+
+def _bits(numbers: dict[str, int]) -> int:
+    return sum(1 << number for number in numbers.values())
+
+
 # riscv_hwprobe: key -> value. A key that is not here is answered with key -1.
 HWPROBE = {
     0: 0,  # MVENDORID
     1: 0,  # MARCHID
     2: 0,  # MIMPID
     3: 1,  # BASE_BEHAVIOR: IMA
-    4: 0b11,  # IMA_EXT_0: FD, C
+    4: _bits(IMA_EXTENSIONS),
     5: 3,  # CPUPERF_0: misaligned accesses are fast
+    6: 64,  # ZICBOZ_BLOCK_SIZE
+    12: 64,  # ZICBOM_BLOCK_SIZE
 }
 
 OPEN_FLAGS = {

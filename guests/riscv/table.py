@@ -33,12 +33,17 @@ class Extension:
         treat_of: Callable[[Operands], Treat] | None = None,
         ends_block_of: Callable[[Operands], bool] | None = None,
         legal: Callable[[Operands], bool] | None = None,
+        also: str = "",
     ) -> Callable[[Body], Row]:
-        """Decorator: the function below is the meaning of this row; its name becomes the Row."""
+        """Decorator: the function below is the meaning of this row; its name becomes the Row.
+
+        `also` names another extension without which the row is not there.
+        """
 
         def enter(body: Body) -> Row:
+            requires = frozenset({self.name, also} - {""})
             row = Row(
-                name, pattern, syntax, self.name, frozenset({self.name}), body, treat, ends_block, may_trap,
+                name, pattern, syntax, self.name, requires, body, treat, ends_block, may_trap,
                 self.manual, _writes(syntax), (), treat_of, ends_block_of, legal,
             )  # fmt: skip
             self.rows.append(row)

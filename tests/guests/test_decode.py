@@ -127,6 +127,20 @@ def _hint(word: int, ours: Decoded | None, theirs: Canonical | None) -> bool:
     return rd == 0 and (ours.row.name in HINTS or (ours.row.name == "c.nop" and word != 1))
 
 
+# Extensions that capstone 5 does not know, and what it takes their words for.
+UNKNOWN = {
+    "zba": "", "zbb": "", "zbs": "", "zbc": "", "zicond": "", "zicbom": "", "zicboz": "", "zawrs": "", "zfhmin": "",
+    "zicbop": "ori", "zihintpause": "fence",
+}  # fmt: skip
+
+
+def _unknown_extension(extension: str) -> Rule:
+    def applies(word: int, ours: Decoded | None, theirs: Canonical | None) -> bool:
+        return ours is not None and ours.row.extension == extension and (theirs or ("",))[0] == UNKNOWN[extension]
+
+    return applies
+
+
 # rule -> (why, predicate). A disagreement is excused by the first rule whose predicate holds.
 RULES: dict[str, tuple[str, Rule]] = {
     "csr": ("capstone takes every CSR number; absent ones, and writes to read-only ones, are illegal", _unknown_csr),
@@ -149,6 +163,14 @@ RULES: dict[str, tuple[str, Rule]] = {
         lambda w, ours, theirs: ours is None and w & 0xF07F == 0x6001 and theirs is not None and theirs[0] == "c.lui",
     ),
     "c.unimp": ("parcel 0 is defined to be illegal; capstone names it", lambda w, ours, theirs: w == 0 and not ours),
+    "privileged": (
+        "instructions of the privileged manual, such as sfence.vma, are illegal at user level",
+        lambda w, ours, theirs: ours is None and w & 0x707F == 0x73 and theirs is not None,
+    ),
+    **{
+        name: (f"capstone 5 has not this extension{known and f': its words are {known}'}", _unknown_extension(name))
+        for name, known in UNKNOWN.items()
+    },
 }
 
 

@@ -14,6 +14,10 @@ from guests.riscv.isa import DEFAULT, NAMES, UnknownIsa, parse
 
 CODE = 0x1_0000
 G = {"i", "m", "a", "f", "d", "zicsr", "zifencei"}
+B = {"zba", "zbb", "zbs"}
+
+
+RVA22U64 = G | B | {"c", "zicbom", "zicbop", "zicboz", "zicntr", "zihintpause", "zfhmin"}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,12 @@ G = {"i", "m", "a", "f", "d", "zicsr", "zifencei"}
         ("rv64gc_zicntr", G | {"c", "zicntr"}),
         ("rv64icam", {"i", "m", "a", "c"}),  # the order of letters is not insisted on
         ("rv64gcc", G | {"c"}),
+        ("rv64ib", {"i"} | B),
+        ("rv64gcb_zbc", G | B | {"c", "zbc"}),
+        ("rv64gc_zba_zbb_zbs", G | B | {"c"}),
+        ("rv64i_zfhmin", {"i", "f", "zicsr", "zfhmin"}),
+        ("rva22u64", RVA22U64),
+        ("RVA22U64", RVA22U64),
     ],
 )
 def test_parse(text: str, expected: set[str]) -> None:
@@ -50,7 +60,8 @@ def test_default_is_everything() -> None:
     ("text", "says"),
     [
         ("rv64gcv", "extension 'v' is not implemented"),
-        ("rv64gc_zba", "extension 'zba' is not implemented"),
+        ("rv64gc_zfa", "extension 'zfa' is not implemented"),
+        ("rva23u64", "not of the form"),
         ("rv64gc_zfinx", "extension 'zfinx' is not implemented"),
         ("rv64e", "must begin with rv64i or rv64g"),
         ("rv64mac", "must begin with rv64i or rv64g"),
@@ -87,7 +98,8 @@ def test_same_string_is_the_same_guest() -> None:
 
 def test_rows_need_their_extensions() -> None:
     """A row is there exactly if every extension it needs is; compressed forms need the base row's as well."""
-    for text in ("rv64i", "rv64im", "rv64ic", "rv64imac", "rv64if", "rv64ifc", "rv64gc", DEFAULT):
+    names = "rv64i rv64im rv64ic rv64imac rv64if rv64ifc rv64gc rv64ib rv64i_zfhmin rva22u64".split()
+    for text in (*names, DEFAULT):
         features = parse(text)
         present = {(row.name, row.pattern) for row in guests.load("riscv64", text).rows}
         expected = {(row.name, row.pattern) for row in GUEST.rows if row.requires <= features}
@@ -116,6 +128,15 @@ def test_rows_need_their_extensions() -> None:
         ("rv64if", "csrrs (reads only)", {"rd": 1, "csr": 0x003}, True),
         ("rv64i_zicntr", "csrrs (reads only)", {"rd": 1, "csr": 0xC02}, True),
         ("rv64gc", "csrrs (reads only)", {"rd": 1, "csr": 0xC02}, False),
+        ("rv64gc", "sh1add", {"rd": 1, "rs1": 2, "rs2": 3}, False),
+        ("rv64gcb", "sh1add", {"rd": 1, "rs1": 2, "rs2": 3}, True),
+        ("rv64gcb", "clmul", {"rd": 1, "rs1": 2, "rs2": 3}, False),
+        ("rv64i", "pause", {}, True),  # as the fence that it is
+        ("rv64i", "prefetch.r", {"rs1": 1, "imm": 32}, True),  # as the ori that it is
+        ("rv64i", "cbo.zero", {"rs1": 1}, False),
+        ("rv64if_zfhmin", "fcvt.s.h", {"rd": 1, "rs1": 1, "rm": 0}, True),
+        ("rv64if_zfhmin", "fcvt.d.h", {"rd": 1, "rs1": 1, "rm": 0}, False),
+        ("rv64id_zfhmin", "fcvt.d.h", {"rd": 1, "rs1": 1, "rm": 0}, True),
     ],
 )
 def test_what_is_left_out_is_illegal(isa: str, name: str, fields: dict[str, int], legal: bool) -> None:

@@ -34,8 +34,9 @@ LENGTH = 40
 FS_ON = 0x6000  # mstatus: floating point is on
 # Rows that are left to the other oracles: they end a sequence.
 NOT_ASKED = (*(label(row) for row in CONTROL), "ecall", "fence.i")
-ROWS = tuple(row for row in STRAIGHT if label(row) not in NOT_ASKED)
-
+KNOWN = frozenset({"i", "m", "a", "f", "d", "c", "zicsr", "zifencei"})  # to QEMU 5.0
+ROWS = tuple(row for row in STRAIGHT if label(row) not in NOT_ASKED and row.requires <= KNOWN)
+UNKNOWN = sorted({row.extension for row in GUEST.rows} - KNOWN)
 
 
 class Drawing:
@@ -204,7 +205,8 @@ def test_random_sequences(oracle: Oracle) -> None:
             tally.note(f"sequence {number}: {'; '.join(found)}\n  " + "\n  ".join(map(text, words)))
     rig.close()
     missing = sorted(label(row) for row in ROWS if not covered[label(row)])
-    tally.done(f"{executed} instructions, {len(covered)} rows of {len(GUEST.rows)}; not asked: {', '.join(NOT_ASKED)}")
+    tally.done(f"{executed} instructions, {len(covered)} rows of {len(GUEST.rows)}; not asked: {', '.join(NOT_ASKED)}, "
+               f"and all of {', '.join(UNKNOWN)}, which it has not")  # fmt: skip
     for name, (why, _) in EXCEPTIONS.items():
         print(f"  drawn again {skipped[name]:6} {name}: {why}")
     assert not missing

@@ -37,12 +37,16 @@ STRAIGHT = tuple(row for row in GUEST.rows if row not in CONTROL and row.name !=
 
 def float_width(row: Row) -> int:
     """The width of the floating-point operands of a row."""
-    return 32 if row.name.split(".")[-1] in ("s", "w") or row.name == "fsw" else 64
+    if row.name in ("fsh", "fsw"):
+        return 16 if row.name == "fsh" else 32
+    return {"h": 16, "s": 32, "w": 32}.get(row.name.split(".")[-1], 64)
 
 
 def memory_size(row: Row) -> int:
     """Bytes that a row accesses in memory, or 0."""
-    if row.name == "jalr" or not ("(rs1)" in row.syntax or "(sp)" in row.syntax):
+    if row.extension in ("zicbom", "zicboz"):
+        return 64
+    if row.name == "jalr" or row.extension == "zicbop" or not ("(rs1)" in row.syntax or "(sp)" in row.syntax):
         return 0
     name = row.name.removeprefix("c.").removesuffix("sp")
     if row.extension == "a":
@@ -94,8 +98,8 @@ def set_operands(rig: Rig, row: Row, word: int, rng: Random) -> None:
             continue
         if is_float(row, field):
             value = random_float(rng, width)
-            if width == 32:
-                value = boxed(value) if rng.randrange(12) else rng.getrandbits(32) << 32 | value
+            if width < 64:
+                value = boxed(value, width) if rng.randrange(12) else rng.getrandbits(64 - width) << width | value
             slots[F + number] = value
         elif number:
             slots[number] = last if last is not None and not rng.randrange(4) else random_integer(rng)

@@ -131,8 +131,9 @@ def _specials(exponent_bits: int, fraction_bits: int) -> tuple[int, ...]:
     return positive + tuple(v | top for v in positive)
 
 
-SPECIALS = {32: _specials(8, 23), 64: _specials(11, 52)}
+SPECIALS = {16: _specials(5, 10), 32: _specials(8, 23), 64: _specials(11, 52)}
 _INTEGER_BORDERS = {
+    16: (0x7BFF, 0x7800, 0xF800, 0xFBFF, 0x3800, 0xB800, 0x3E00, 0x4100, 0x6400, 0x67FF),
     32: (0x4EFFFFFF, 0x4F000000, 0x4F7FFFFF, 0x4F800000, 0x5EFFFFFF, 0x5F000000, 0x5F7FFFFF, 0x5F800000, 0xCF000000,
          0xCF000001, 0xDF000000, 0xDF000001, 0xBF7FFFFF, 0xBF800000, 0xBF000000, 0x3F000000, 0x3FC00000, 0x40200000),
     64: (0x41DFFFFFFFC00000, 0x41DFFFFFFFE00000, 0x41E0000000000000, 0x41EFFFFFFFE00000, 0x41EFFFFFFFF00000,
@@ -161,8 +162,8 @@ def random_float(rng: Random, width: int) -> int:
         case 1:
             return rng.choice(_INTEGER_BORDERS[width])
         case 2 | 3:
-            fraction, bias = (23, 127) if width == 32 else (52, 1023)
-            spread = rng.choice((2, 2, 30, 70, bias - 1))
+            fraction, bias = {16: (10, 15), 32: (23, 127), 64: (52, 1023)}[width]
+            spread = min(rng.choice((2, 2, 30, 70, bias - 1)), bias - 1)
             exponent = bias + rng.randrange(-spread, spread)
             kept = rng.choice((fraction, fraction, 3, 8))
             mantissa = rng.getrandbits(fraction) >> (fraction - kept) << (fraction - kept)
@@ -170,18 +171,20 @@ def random_float(rng: Random, width: int) -> int:
     return rng.getrandbits(width)
 
 
-def boxed(value: int) -> int:
-    """A 32-bit value as a floating-point register holds it."""
-    return BOX | value
+def boxed(value: int, width: int = 32) -> int:
+    """A value of 16 or 32 bits as a floating-point register holds it."""
+    return MASK >> width << width | value
 
 
 def random_float_register(rng: Random, loose: bool = True) -> int:
-    """A register value: a double, or a NaN-boxed single; if `loose`, rarely a single that is not boxed."""
+    """A register value: a double, or a NaN-boxed single or half; if `loose`, rarely a single that is not boxed."""
     match rng.randrange(12 if loose else 11):
         case 0 | 1 | 2 | 3 | 4:
             return random_float(rng, 64)
         case 11:
             return rng.getrandbits(32) << 32 | random_float(rng, 32)
+        case 10:
+            return boxed(random_float(rng, 16), 16)
     return boxed(random_float(rng, 32))
 
 

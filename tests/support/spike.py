@@ -17,6 +17,8 @@ from typing import Any
 from support import peers
 from support.riscv import MASK, asm
 
+from guests.riscv.isa import DEFAULT
+
 RAM, RAM_SIZE = 0x8000_0000, 0x10_0000
 SNIPPETS = RAM + 0x100
 CODE = RAM + 0x1000  # instructions under test
@@ -24,6 +26,8 @@ HANDLER = RAM + 0x8000  # where traps go; nothing is executed there
 DATA, DATA_SIZE = RAM + 0x1_0000, 0x1000
 MEPC, MCAUSE, MTVAL, MTVEC, MSTATUS = 0x341, 0x342, 0x343, 0x305, 0x300
 MCOUNTEREN, SCOUNTEREN = 0x306, 0x106
+MENVCFG, SENVCFG = 0x30A, 0x10A
+CACHE_BLOCKS = 0xD0  # environment configuration: all cache-block instructions are allowed, cbo.inval as a flush
 FCSR = 0x003
 FS_ON = 0x6000  # mstatus: floating point is on, previous privilege is user
 USER = 0
@@ -48,7 +52,7 @@ class Spike:
         from riscv.cfg import cfg_t, mem_cfg_t
         from riscv.sim import sim_t
 
-        isa = "rv64gc_zicntr" + ("_zicclsm" if misaligned else "")
+        isa = DEFAULT + ("_zicclsm" if misaligned else "")
         memory = [mem_cfg_t(RAM, RAM_SIZE)]
         configuration = cfg_t(isa=isa, priv="MSU", mem_layout=memory, start_pc=RAM)
         with _quiet():
@@ -63,6 +67,8 @@ class Spike:
         put(MTVEC, HANDLER)
         put(MCOUNTEREN, 7)
         put(SCOUNTEREN, 7)
+        put(MENVCFG, CACHE_BLOCKS)
+        put(SENVCFG, CACHE_BLOCKS)
         put(MSTATUS, FS_ON)
         snippets = [0x30200073, asm("fence.i", imm=0, rs1=0, rd=0)]
         snippets += [asm("fmv.d.x", rd=i, rs1=31) for i in range(32)]
