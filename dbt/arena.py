@@ -1,9 +1,11 @@
 """The code arena: one reserved mapping in which all code of an engine lives, and its fault table.
 
 The mapping is private, so that a forked child's code is its own; pages are writable or executable, never
-both, toggled a placement at a time. The fault table has a 32-bit entry for every two bytes of code: the
-landing offset of the guest access that starts there, or 0. Nothing here is a dictionary of blocks.
-Owns: placement, protection, relocation. Must not know: what code means or who links to it.
+both, toggled for all placements of a batch together. The fault table has a 32-bit entry for every two bytes of
+code: the landing offset of the guest access that starts there, or 0. Free ranges are kept in order of address;
+a placement takes the first that is large enough, and ranges that touch become one. Nothing here is a
+dictionary of blocks. Owns: placement, freeing, protection, relocation. Must not know: what code means or who
+links to it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,16 +25,18 @@ ALIGN = 16
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
+Values = Callable[[str], int]  # of the symbols in relocations
+
 
 class ArenaFull(Exception):
-    """No room for a placement: the caller must free something, or clear."""
+    """No room for a placement: the caller must free something."""
 
 
 class Arena:
     """`size` bytes of code. Offsets count from the arena's start; 0 is never a placement's."""
 
-    def __init__(self, size: int = 64 << 20) -> None:
-        self.size = size
+    def __init__(self, size: int) -> None:
+        self.size = size = size + PAGE - 1 & -PAGE
         self._code = mmap.mmap(
             -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE
         )
@@ -39,51 +44,110 @@ class Arena:
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
         self.table = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
         self._faults = memoryview(self._table).cast("I")
-        self._top = ALIGN
-        self._floor = ALIGN  # below it: what `clear` keeps
-        self._protect(0, size, executable=True)
+        self.used = 0  # bytes placed and not freed
+        self._placed: dict[int, int] = {}  # start -> end
+        self._starts, self._ends = [ALIGN], [size]  # of the holes, in order
+        self._protect([(0, size)], executable=True)
+
+    @staticmethod
+    def room(code: Code) -> int:
+        """Bytes that a placement of this code takes."""
+        return len(code.text) + ALIGN - 1 & -ALIGN
 
     @property
-    def used(self) -> int:
-        """Bytes placed and not freed."""
-        return self._top
+    def holes(self) -> list[tuple[int, int]]:
+        """The free ranges, in order."""
+        return list(zip(self._starts, self._ends))
 
-    def keep(self) -> None:
-        """What has been placed so far survives `clear`."""
-        self._floor = self._top
-
-    def place(self, code: Code, value: Callable[[str], int]) -> int:
+    def place(self, code: Code, value: Values) -> int:
         """Copy code in, apply its relocations with `value(symbol)`, and return its host address.
 
         Raises ArenaFull.
         """
-        start = self._top
-        end = start + len(code.text) + ALIGN - 1 & -ALIGN
-        if end > self.size:
-            raise ArenaFull
-        text = bytearray(code.text)
-        for offset, symbol, addend in code.relocations:
-            struct.pack_into("<I", text, offset, value(symbol) + addend)
-        self._protect(start, end, executable=False)
-        self._code[start : start + len(text)] = bytes(text)
-        self._protect(start, end, executable=True)
-        for access, landing in code.faults:
-            self._faults[start + access >> 1] = start + landing
-        self._top = end
-        return self.base + start
+        return self.place_all([(code, value)])[0]
+
+    def place_all(self, batch: Sequence[tuple[Code, Values]]) -> list[int]:
+        """Place several pieces, each of which can be freed by itself; all, or none and ArenaFull."""
+        starts: list[int] = []
+        try:
+            for code, _ in batch:
+                starts.append(self._take(self.room(code)))
+        except ArenaFull:
+            for start in starts:
+                self._give(start)
+            raise
+        ranges = [(start, self._placed[start]) for start in starts]
+        self._protect(ranges, executable=False)
+        for start, (code, value) in zip(starts, batch):
+            text = bytearray(code.text)
+            for offset, symbol, addend in code.relocations:
+                struct.pack_into("<I", text, offset, value(symbol) + addend)
+            self._code[start : start + len(text)] = bytes(text)
+            for access, landing in code.faults:
+                self._faults[start + access >> 1] = start + landing
+        self._protect(ranges, executable=True)
+        return [self.base + start for start in starts]
+
+    def free(self, address: int) -> None:
+        """Give back a placement, by the address that placing returned."""
+        start = address - self.base
+        end = self._placed[start]
+        ctypes.memset(self.table + start * 2, 0, (end - start) * 2)
+        self._give(start)
 
     def bytes_at(self, address: int, length: int) -> bytes:
         """The code bytes at a host address, for dumps."""
         return self._code[address - self.base : address - self.base + length]
 
-    def clear(self) -> None:
-        """Free every placement since `keep`."""
-        first, last = self._floor >> 1, (self._top >> 1) + 1
-        ctypes.memset(self.table + first * 4, 0, (last - first) * 4)
-        self._top = self._floor
+    def _take(self, length: int) -> int:
+        """Reserve the start of the first hole that is large enough."""
+        starts, ends = self._starts, self._ends
+        for i, start in enumerate(starts):
+            if ends[i] - start >= length:
+                break
+        else:
+            raise ArenaFull
+        if ends[i] - start == length:
+            del starts[i], ends[i]
+        else:
+            starts[i] = start + length
+        self._placed[start] = start + length
+        self.used += length
+        return start
 
-    def _protect(self, start: int, end: int, executable: bool) -> None:
+    def _give(self, start: int) -> None:
+        """Make a reserved range a hole again, one with the holes that it touches."""
+        end = self._placed.pop(start)
+        self.used -= end - start
+        starts, ends = self._starts, self._ends
+        i = bisect_left(starts, start)
+        before, after = i > 0 and ends[i - 1] == start, i < len(starts) and starts[i] == end
+        if before and after:
+            ends[i - 1] = ends[i]
+            del starts[i], ends[i]
+        elif before:
+            ends[i - 1] = end
+        elif after:
+            starts[i] = start
+        else:
+            starts.insert(i, start)
+            ends.insert(i, end)
+
+    def _protect(self, ranges: Iterable[tuple[int, int]], executable: bool) -> None:
         protection = mmap.PROT_READ | (mmap.PROT_EXEC if executable else mmap.PROT_WRITE)
-        first = start & -PAGE
-        if _libc.mprotect(self.base + first, (end - first + PAGE - 1) & -PAGE, protection):
-            raise OSError(ctypes.get_errno(), "mprotect of the code arena failed")
+        for first, end in _pages(ranges):
+            if _libc.mprotect(self.base + first, end - first, protection):
+                raise OSError(ctypes.get_errno(), "mprotect of the code arena failed")
+
+
+def _pages(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The ranges in whole pages, those that touch joined."""
+    first = last = -1
+    for start, end in sorted((start & -PAGE, end + PAGE - 1 & -PAGE) for start, end in ranges):
+        if start > last:
+            if last > 0:
+                yield first, last
+            first = start
+        last = max(last, end)
+    if last > 0:
+        yield first, last

@@ -39,7 +39,7 @@ class Backend:
     def __init__(self, state: State, options: Options) -> None:
         host = select.host()
         self.compiler = compiler(host.triple, options.optimisation)
-        self.arena = Arena()
+        self.arena = Arena(arena_size(options.cache_size))
         fused = self.compiler.has(x86_64.FEATURE_FUSED)
         carryless = host.carryless if self.compiler.has(x86_64.FEATURE_CARRYLESS) else ""
         self.target = target_of(state.guest, options, replace(host, fused=fused, carryless=carryless))
@@ -57,6 +57,11 @@ class Backend:
     def close(self) -> None:
         """Stop serving faults; the code must not run afterwards."""
         self._faults.remove(self._row)
+
+
+def arena_size(bound: int) -> int:
+    """Room for the runtime, and an eighth more than the cache may use, since free ranges are of all sizes."""
+    return bound + bound // 8 + (1 << 14)
 
 
 def target_of(guest: Guest, options: Options, host: Host) -> Target:

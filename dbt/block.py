@@ -18,5 +18,6 @@ class Translation:
     end: int  # guest address after the last byte it was made from
     entry: int  # host address
     size: int  # bytes of host code
+    room: int  # bytes that it takes in the arena: with its constants, to the next boundary of a placement
     instructions: int  # guest instructions
     exits: dict[int, Key] = field(default_factory=dict)

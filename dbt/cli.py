@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 USAGE, DIFFER, LIMIT, FAILURE, NOT_RUNNABLE, NOT_FOUND, INTERRUPTED = 2, 3, 124, 125, 126, 127, 130
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
+CACHE_POLICIES = ("lru", "lfu", "fifo", "size")
+MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
 COMPARE_LIMIT = 10_000_000  # instructions of the reference interpreter, which takes a second for less than a million
 
@@ -151,6 +153,16 @@ def _number(low: int, high: int | None = None) -> Callable[[str], int]:
     return convert
 
 
+def _size(text: str) -> int:
+    digits, unit = (text[:-1], text[-1].upper()) if text[-1:] in tuple("kKmM") else (text, "")
+    if not digits.isascii() or not digits.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 65536, 64K or 1M")
+    value = int(digits[:12]) << {"": 0, "K": 10, "M": 20}[unit]
+    if not MIN_CACHE <= value <= MAX_CACHE:
+        raise argparse.ArgumentTypeError(f"{text} is not from {MIN_CACHE >> 10}K to {MAX_CACHE >> 20}M")
+    return value
+
+
 def _limit(text: str) -> int | None:
     return None if text == "none" else _number(0)(text)
 
@@ -220,6 +232,21 @@ def _translator_options(parser: Parser) -> None:
         "--hot", metavar="N", type=_number(0),
         help="translate a block once it has been interpreted N times (default: 64; with --dump: 0, so that all that "
         "runs is shown)",
+    )
+    parser.option(
+        "--cache", choices=("on", "off"),
+        help="off: keep no translation, and translate a block whenever it is entered; shows what the cache is worth, "
+        "and is slow beyond use for all but the smallest programs (default: on)",
+    )
+    parser.option(
+        "--cache-size", metavar="N[K|M]", type=_size,
+        help="most bytes of host code that are kept, such as 64K (default: 32M); what does not fit is dropped, and "
+        "translated again if it is still needed",
+    )
+    parser.option(
+        "--cache-policy", choices=CACHE_POLICIES,
+        help="which translation is dropped first: the least recently used (lru, default) or the least frequently used "
+        "(lfu), as far as the engine sees what runs; the oldest (fifo); the largest (size)",
     )
     parser.option(
         "--chaos", metavar="SEED", type=_seed,
@@ -356,11 +383,13 @@ def _run(words: Sequence[str]) -> int:
     if traced and engine != "reference":
         parser.error("--trace needs --engine=reference")
     if engine == "reference":
-        for name in ("dump", "max_block", "hot", "chaos"):
+        for name in ("dump", "max_block", "hot", "chaos", "cache", "cache_size", "cache_policy"):
             if getattr(options, name) not in (None, frozenset()):
                 parser.error(
                     f"--{name.replace('_', '-')} is for the translator, and the reference engine does not translate"
                 )
+    if options.cache == "off" and (options.cache_size or options.cache_policy):
+        parser.error("--cache=off keeps nothing, so there is nothing for --cache-size and --cache-policy to say")
     if options.dump_file and not options.dump:
         parser.error("--dump-file without --dump")
     import dragoman
@@ -409,6 +438,9 @@ def _translation(
     chosen = dragoman.Options(dump=dump, write=write, chaos=options.chaos)
     if options.max_block is not None:
         chosen.max_instructions = options.max_block
+    chosen.cache_off = options.cache == "off"
+    chosen.cache_size = options.cache_size or chosen.cache_size
+    chosen.cache_policy = options.cache_policy or chosen.cache_policy
     if options.hot is not None or dump:
         chosen.hot = options.hot or 0
     return chosen

@@ -35,7 +35,45 @@ class Code:
     functions: dict[str, tuple[int, int]]  # name -> (offset, size)
     relocations: tuple[Relocation, ...]
     faults: tuple[tuple[int, int], ...]  # (offset of the access, offset of its landing)
+    constants: int  # offset of the constants, which reach to the end of `text`
+    references: tuple[tuple[int, int], ...]  # (offset of a 32-bit distance, offset of what it leads to)
 
+    def split(self) -> dict[str, Code]:
+        """Each function as code of its own, at offset 0; one that refers to constants has a copy of all of them."""
+        return {name: self._piece(start, start + size) for name, (start, size) in self.functions.items()}
+
+    def _piece(self, start: int, end: int) -> Code:
+        text = bytearray(self.text[start:end])
+        inside = [(at, to) for at, to in self.references if start <= at < end]
+        constants = len(text)
+        if any(to >= self.constants for _, to in inside):
+            constants += (self.constants - constants) % CONSTANTS_ALIGN
+            text.extend(bytes(constants - len(text)))
+            text.extend(self.text[self.constants :])
+        references = []
+        for at, to in inside:
+            if to >= self.constants:
+                moved = to - self.constants + constants
+            elif start <= to < end:
+                moved = to - start
+            else:
+                raise CodegenError("a function refers to another one")
+            (distance,) = struct.unpack_from("<i", text, at - start)
+            struct.pack_into("<i", text, at - start, distance + (moved - (at - start)) - (to - at))
+            references.append((at - start, moved))
+        return Code(
+            bytes(text),
+            {name: (at - start, size) for name, (at, size) in self.functions.items() if at == start},
+            tuple(
+                Relocation(r.offset - start, r.symbol, r.addend) for r in self.relocations if start <= r.offset < end
+            ),
+            tuple((access - start, landing - start) for access, landing in self.faults if start <= access < end),
+            constants,
+            tuple(references),
+        )
+
+
+CONSTANTS_ALIGN = 64  # what LLVM asks for at most
 
 _R_X86_64_PC32, _R_X86_64_32, _R_X86_64_32S = 2, 10, 11
 
@@ -90,16 +128,19 @@ def read_object(data: bytes) -> Code:
     symbols = [struct.unpack_from("<IBBHQQ", data, symtab[4] + 24 * i) for i in range(symtab[5] // 24)]
     functions = {string(symbol_names, s[0]): (s[4], s[5]) for s in symbols if s[1] & 15 == 2 and s[3] == text_index}
     code = bytearray(body(text))
+    constants = len(code)
     starts = {text_index: 0}
     for name, (index, section) in named.items():
         if name.startswith(".rodata") and section[5]:
             alignment = section[8]
             code.extend(bytes(-len(code) % alignment))
+            if len(starts) == 1:
+                constants = len(code)
             starts[index] = len(code)
             code.extend(body(section))
         elif name.startswith((".data", ".bss", ".ltext", ".lrodata", ".text.")) and section[5]:
             raise CodegenError(f"the object has a section {name}, which cannot be placed")
-    relocations = []
+    relocations, references = [], []
     for offset, info, addend in _relocations(data, named.get(".rela.text")):
         kind, symbol = info & 0xFFFFFFFF, symbols[info >> 32]
         name = string(symbol_names, symbol[0])
@@ -107,6 +148,7 @@ def read_object(data: bytes) -> Code:
             relocations.append(Relocation(offset, name, addend))
         elif kind == _R_X86_64_PC32 and symbol[3] in starts:
             struct.pack_into("<i", code, offset, starts[symbol[3]] + symbol[4] + addend - offset)
+            references.append((offset, starts[symbol[3]] + symbol[4]))
         else:
             raise CodegenError(f"the object has a relocation of type {kind} to {name or 'a section'}")
     ends = []
@@ -117,7 +159,7 @@ def read_object(data: bytes) -> Code:
     ends.sort()
     table = [target for _, target in ends]
     faults = tuple(zip(table[::2], table[1::2]))
-    return Code(bytes(code), functions, tuple(relocations), faults)
+    return Code(bytes(code), functions, tuple(relocations), faults, constants, tuple(references))
 
 
 def _relocations(data: bytes, entry: tuple[int, tuple[int, ...]] | None) -> list[tuple[int, int, int]]:

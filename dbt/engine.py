@@ -11,9 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dbt.arena import ArenaFull
 from dbt.block import Key, Translation
-from dbt.cache import SlotsExhausted, TranslationCache
+from dbt.cache import TranslationCache
 from dbt.memory import PAGE_SIZE, AddressSpace, page_down, page_up
 from dbt.options import Options
 from dbt.reference import LIMIT as AT_LIMIT
@@ -24,6 +23,7 @@ from guests.spec import Treat
 from ir.llvm import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
 
 MASK = (1 << 64) - 1
+REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
@@ -41,7 +41,8 @@ class Translated:
         self.monitor = Reference(state, space, wall_clock)
         self.monitor.domain.code_fences.append(self.flush)
         self.translator = Translator(state, space, self.options)
-        self.cache = TranslationCache(state)
+        self._off = self.options.cache_off
+        self.cache = TranslationCache(state, self.options.cache_size, self.options.cache_policy, linked=not self._off)
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
         self.entries = 0  # times Python entered translated code
@@ -144,19 +145,21 @@ class Translated:
     # --- translations -------------------------------------------------------------------------------
 
     def _find(self, key: Key) -> Translation | None:
-        """The translation of `key`, made now if the block is hot; None if it is not."""
-        found = self.cache.get(key)
+        """The translation of `key`, made now if the block is hot; None if it is not, or has no room."""
+        if self._off:
+            self.cache.evict_all()
+        found = self.cache.find(key)
         if found is not None:
             return found
         times = self.heat.get(key, 0) + 1
-        if times <= self.options.hot:
+        if times <= (0 if self._off else self.options.hot):
             self.heat[key] = times
             return None
         return self._translate(key)
 
     def _wanted(self, key: Key) -> bool:
         """Whether a batch should take this block along: it is warm, and not there yet."""
-        return key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
+        return not self._off and key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
 
     def _disturb(self, chaos: random.Random) -> None:
         """Do one of the things that may happen at any time and must change nothing that a guest sees."""
@@ -171,6 +174,9 @@ class Translated:
                 self.space.watch(page, page + PAGE_SIZE)
             case 8:
                 self.heat.clear()
+            case 9 | 10:
+                for _ in range(min(chaos.randrange(1, 8), len(self.cache))):
+                    self.cache.evict()
 
     def _interpret(self) -> Stop:
         """Let the monitor execute a cold block, to its boundary."""
@@ -179,15 +185,11 @@ class Translated:
         self.interpreted += self.state.count - before
         return stop
 
-    def _translate(self, key: Key) -> Translation:
-        for _ in range(2):
-            try:
-                made = self.translator.translate(key, self._wanted, self.cache.allocate)
-                break
-            except (ArenaFull, SlotsExhausted):
-                self.flush()
-        else:
-            raise ArenaFull(f"the block at {key[0]:#x} does not fit an empty arena")
+    def _translate(self, key: Key) -> Translation | None:
+        made = self.translator.translate(key, self._wanted, self.cache.admit)
+        if not made:  # larger than the cache: it is interpreted, and not tried again soon
+            self.heat[key] = -REFUSED
+            return None
         for translation in made:
             self.heat.pop(translation.key, None)
             self.cache.insert(translation)
@@ -197,10 +199,7 @@ class Translated:
     def flush(self) -> None:
         """Drop every translation."""
         self.cache.clear()
-        if self.translator.started:
-            self.translator.backend.arena.clear()
 
     def _changed(self, start: int, end: int) -> None:
         """Guest memory changed. The pages are no longer watched, so all that was made from them goes."""
         self.cache.invalidate(page_down(start), page_up(end))
-

@@ -96,7 +96,6 @@ class Runtime:
     def __init__(self, compiler: Compiler, arena: Arena, target: Target, flags: int) -> None:
         code = compiler.compile(runtime_text(target, flags))
         at = arena.place(code, _no_symbols)
-        arena.keep()
         self.leave = at + code.functions["leave"][0]
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
         self.enter: Callable[[int, int], None] = prototype(at + code.functions["enter"][0])

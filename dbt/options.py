@@ -19,6 +19,9 @@ class Options:
     optimisation: int = 1  # LLVM's code-generation level
     pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
     log_stores: bool = False  # every store notes its address, for lockstep
+    cache_size: int = 32 << 20  # most bytes of host code; what exceeds them is evicted
+    cache_policy: str = "lru"  # which translation goes first: one of `dbt.cache.POLICIES`
+    cache_off: bool = False  # translate whenever a block is entered, keep nothing, link nothing: the control
     chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
     checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
     dump: frozenset[str] = frozenset()

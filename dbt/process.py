@@ -283,13 +283,20 @@ class Process:
         }
         if self.engine.name == "translated":
             engine = self.engine
-            s = engine.translator.stats
+            s, cache = engine.translator.stats, engine.cache.stats
             result |= {
                 "translations": s.translations,
                 "translated_instructions": s.instructions,
                 "code_bytes": s.code_bytes,
                 "batches": s.batches,
-                "invalidations": engine.cache.invalidations,
+                "cache_hits": cache.hits,
+                "cache_misses": cache.misses,
+                "cache_evictions": cache.evictions,
+                "cache_overwrites": cache.overwrites,
+                "cache_refused": cache.refused,
+                "cache_bytes": engine.cache.bytes,
+                "cache_bytes_max": cache.bytes_max,
+                "invalidations": cache.invalidations,
                 "python_entries": engine.entries,
                 "interpreted_cold": engine.interpreted,
                 "monitor_steps": engine.stepped,

@@ -142,11 +142,17 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
     lines.append(("blocks", f"{stats['blocks']:>15,}{each}"))
     lines.append(("system calls", f"{stats['syscalls']:>15,}"))
     if "translations" in stats:
+        looked = stats["cache_hits"] + stats["cache_misses"]
         lines += [
             ("translations", f"{stats['translations']:>15,}  in {stats['batches']:,} batches"),
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
-            ("  invalidations", f"{stats['invalidations']:>15,}"),
+            ("  invalidations", f"{stats['invalidations']:>15,}  dropped because guest code changed"),
+            ("cache", f"{stats['cache_bytes']:>15,}  bytes in use, {stats['cache_bytes_max']:,} at most"),
+            ("  look-ups", f"{looked:>15,}  {100 * stats['cache_hits'] / looked if looked else 0:.1f} % found"),
+            ("  evictions", f"{stats['cache_evictions']:>15,}  dropped to make room"),
+            *((f"  {name}", f"{stats['cache_' + name]:>15,}") for name in ("overwrites", "refused")
+              if stats['cache_' + name]),
             ("python entries", f"{stats['python_entries']:>15,}  {stats['python_entries_per_million_blocks']:,.1f} "
                                f"per million blocks"),
             ("cold, interpreted", f"{stats['interpreted_cold']:>15,}  instructions of blocks that ran too seldom"),

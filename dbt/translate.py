@@ -10,7 +10,7 @@ Owns: the pipeline. Must not know: when code is needed, what links it, what any 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,9 +26,14 @@ from ir.text import show
 from ir.verify import verify
 
 if TYPE_CHECKING:
+    from dbt.arena import Arena
     from dbt.backend import Backend
+    from dbt.codegen import Code
+
+    Admit = Callable[[Arena, Sequence[Code]], list[tuple[int, dict[str, int]]]]
 
 PAGE_SHIFT = 12
+BLOCK_SHARE = 4096  # a small cache gets small batches: a block for each so many bytes
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
 
 
@@ -77,10 +82,10 @@ class Translator:
         """Whether there is a backend: before the first translation there is none."""
         return self._backend is not None
 
-    def translate(self, key: Key, wanted: Callable[[Key], bool], allocate: Callable[[], int]) -> list[Translation]:
-        """Translate `key`, and what it leads to where that is `wanted`. `allocate` gives exit slots.
+    def translate(self, key: Key, wanted: Callable[[Key], bool], admit: Admit) -> list[Translation]:
+        """Translate `key`, and what it leads to where that is `wanted`. `admit` places code, as much as has room.
 
-        Raises ArenaFull. The first translation returned is the one asked for.
+        The first translation returned is the one asked for; there is none if it had no room.
         """
         clock = time.process_time
         t0 = clock()
@@ -92,23 +97,25 @@ class Translator:
         lowered = [llvm.lower(b, f"b{b.pc:x}{'' if b.boundary else 'm'}", backend.target) for b in optimised]
         text = llvm.module(lowered, backend.target)
         t3 = clock()
-        code = backend.compiler.compile(text, check=bool(self.options.dump))
+        pieces = backend.compiler.compile(text, check=bool(self.options.dump)).split()
         t4 = clock()
-        slots = {symbol: allocate() for function in lowered for symbol in function.exits}
-        at = backend.arena.place(code, slots.__getitem__)
+        placed = admit(backend.arena, [pieces[function.name] for function in lowered])
         made = []
-        for block, function in zip(optimised, lowered):
-            offset, size = code.functions[function.name]
-            exits = {slots[symbol]: leads for symbol, leads in function.exits.items()}
+        for block, function, (at, slots) in zip(optimised, lowered, placed):
+            piece = pieces[function.name]
+            exits = {slots[symbol]: leads for symbol, leads in function.exits.items() if symbol in slots}
             made.append(
-                Translation((block.pc, block.boundary), self._end(block), at + offset, size, len(block.guest), exits)
-            )
+                Translation(
+                    (block.pc, block.boundary), self._end(block), at, piece.functions[function.name][1],
+                    backend.arena.room(piece), len(block.guest), exits,
+                )
+            )  # fmt: skip
         for stage, spent in zip(self.stats.seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3, clock() - t4)):
             self.stats.seconds[stage] += spent
         self.stats.batches += 1
         self.stats.translations += len(made)
         self.stats.instructions += sum(t.instructions for t in made)
-        self.stats.code_bytes += len(code.text)
+        self.stats.code_bytes += sum(t.room for t in made)
         if self.options.dump:
             self._dump(blocks, optimised, lowered, made)
         return made
@@ -119,7 +126,8 @@ class Translator:
         """The block asked for, then those that it leads to, breadth first."""
         queue, seen = [key], {key}
         blocks: list[Block] = []
-        while queue and len(blocks) < self.options.batch:
+        most = min(self.options.batch, max(self.options.cache_size // BLOCK_SHARE, 1))
+        while queue and len(blocks) < most:
             blocks.append(self.lift(*queue.pop(0)))
             for follower in _followers(blocks[-1]):
                 if follower not in seen and wanted(follower) and self._executable(follower[0]):

@@ -144,6 +144,13 @@ def test_a_file_without_permission(capsys: pytest.CaptureFixture[str]) -> None:
     (["run", "--max-instructions=-1", "@hello"], "-1 is not at least 0"),
     (["run", "--max-instructions", "@hello"], "'@hello' is not a number"),
     (["run", "--max-block=0", "@hello"], "0 is not from 1 to 2048"),
+    (["run", "--cache-size=3", "@hello"], "3 is not from 1K to 1024M"),
+    (["run", "--cache-size=2G", "@hello"], "'2G' is not a size, such as 65536, 64K or 1M"),
+    (["run", "--cache-size=-4K", "@hello"], "'-4K' is not a size"),
+    (["run", "--cache-policy=best", "@hello"], "--cache-policy: invalid choice: 'best'"),
+    (["run", "--cache=maybe", "@hello"], "--cache: invalid choice: 'maybe'"),
+    (["run", "--cache=off", "--cache-size=64K", "@hello"], "--cache=off keeps nothing"),
+    (["run", "--cache=off", "--engine=reference", "@hello"], "--cache is for the translator"),
     (["run", "--deterministic=x", "@hello"], "'x' is not a number"),
     (["run", "--stats=xml", "@hello"], "invalid choice: 'xml'"),
     (["run", "--dump=decode,magic", "@hello"], "there is no stage 'magic'"),
@@ -202,7 +209,7 @@ def test_a_foreign_package_is_one_sentence(tmp_path: Path) -> None:
     """dbt-core installs a package `dbt`; whichever is found first, we say so and run nothing of it."""
     foreign = tmp_path / "dbt"
     foreign.mkdir()
-    for content in ("raise SystemExit('executed')\n", 'x = \'DISTRIBUTION = "dragoman"\'\n', "syntax error\n", "\0"):
+    for content in ("raise SystemExit('executed')\n", "x = 'DISTRIBUTION = \"dragoman\"'\n", "syntax error\n", "\0"):
         (foreign / "__init__.py").write_text(content)
         done = dragoman("run", "@hello", env=environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"))
         refused(done, 125, f"the package 'dbt' that Python finds first, {foreign}/__init__.py, is not Dragoman's")
@@ -364,6 +371,8 @@ def test_statistics(engine: str) -> None:
     executed = stats["ident"] + stats["inline"] + stats["callout"]
     assert executed == stats["instructions"] + stats["syscalls"]  # a system call traps: executed, not retired
     assert stats["instructions"] > 500 and stats["blocks"] > 100 and stats["wall_seconds"] > 0
+    if engine == "translated":
+        assert 0 <= stats["cache_bytes"] <= stats["cache_bytes_max"] and stats["cache_misses"] > 0
     text = dragoman("run", f"--engine={engine}", "--stats", "--deterministic", "@hello").stderr
     assert f"{stats['instructions']:,}" in text and "million instructions/s" in text
     assert ("python entries" in text) == (engine == "translated")
@@ -514,3 +523,21 @@ def test_an_internal_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("DRAGOMAN_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["info"])
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu", "fifo", "size"])
+def test_a_small_cache_prints_the_same_and_says_what_it_dropped(policy: str) -> None:
+    plain = dragoman("run", "--hot=0", "--deterministic", "@hello")
+    options = ("--hot=0", "--deterministic", "--stats=json", "--cache-size=1k", f"--cache-policy={policy}")
+    done = dragoman("run", *options, "@hello")
+    assert (done.stdout, done.returncode) == (plain.stdout, plain.returncode)
+    stats = json.loads(done.stderr)
+    assert stats["cache_evictions"] > 0 and stats["cache_bytes_max"] <= 1024
+    text = dragoman("run", *(o.replace("=json", "") for o in options), "@hello").stderr
+    assert f"{stats['cache_evictions']:,}  dropped to make room" in text
+
+
+def test_no_cache_prints_the_same() -> None:
+    done = dragoman("run", "--cache=off", "--deterministic", "--stats=json", "@hello")
+    assert done.stdout == dragoman("run", "--deterministic", "@hello").stdout
+    assert json.loads(done.stderr)["cache_hits"] == 0

@@ -1,0 +1,247 @@
+"""The store of translations: look-up by key, links between translations, room, invalidation by guest address.
+
+A link is an exit slot, a word of data: linking and unlinking write no code. Until its target is translated
+a slot leads to the monitor. However a translation goes (evicted, overwritten, invalidated, cleared), it goes
+through `_drop`. Nothing here runs while guest code does, so code that runs is never dropped.
+Owns: the translations, exit slots, the jump cache, the bound. Must not know: how code is made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dbt.arena import Arena, ArenaFull
+from dbt.block import Key, Translation
+from dbt.cache.policies import policy
+from dbt.state import EXIT_SLOTS, EXITS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
+
+if TYPE_CHECKING:
+    from dbt.codegen import Code
+
+PAGE_SHIFT = 12
+SHARE = 4  # a batch may take up to one part in so many of the bound, or its first block alone more
+
+
+@dataclass
+class CacheStats:
+    """What happened in a cache."""
+
+    hits: int = 0  # look-ups that found a translation
+    misses: int = 0
+    evictions: int = 0  # translations dropped to make room
+    invalidations: int = 0  # dropped because guest code changed, or was said to have
+    overwrites: int = 0  # dropped because a translation with the same key came
+    refused: int = 0  # blocks that were not translated since their code is larger than the bound
+    bytes_max: int = 0  # the most bytes of code at any time
+
+
+class TranslationCache:
+    """All translations of one engine, at most `bound` bytes of host code.
+
+    `linked` False: translations do not lead to one another, and indirect jumps always come here.
+    """
+
+    def __init__(self, state: State, bound: int, policy_name: str = "lru", linked: bool = True) -> None:
+        self.bound = bound
+        self.stats = CacheStats()
+        self._policy = policy(policy_name, bound)
+        self._linked = linked
+        self._words = state.words
+        self._arena: Arena | None = None
+        self._by_key: dict[Key, Translation] = {}
+        self._incoming: dict[Key, set[int]] = {}  # key -> slots that lead there, translated or not
+        self._target: dict[int, Key] = {}  # slot -> key
+        self._pages: dict[int, set[Translation]] = {}
+        self._free: list[int] = []
+        self._fresh = 0
+        # Entry 0 could match pc 0, so empty entries hold an odd address.
+        empty = JUMP_EMPTY.to_bytes(8, "little") + bytes(8)
+        ctypes.memmove(state.address + JUMP_CACHE, empty * JUMP_ENTRIES, 16 * JUMP_ENTRIES)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._by_key
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of host code in use."""
+        return int(self._policy.currsize)
+
+    def get(self, key: Key) -> Translation | None:
+        """The translation of a key, if there is one; leaves no trace."""
+        return self._by_key.get(key)
+
+    def find(self, key: Key) -> Translation | None:
+        """The same, to run it: counted, and the policy is told.
+
+        Python sees only some of what runs: where a slice begins, and what follows a miss, a callout or a slow
+        path. That is a sample, and all that the policies know. To count every execution would cost translated
+        code more than better choices could win.
+        """
+        found = self._by_key.get(key)
+        if found is None:
+            self.stats.misses += 1
+            return None
+        self.stats.hits += 1
+        self._policy.touch(key)
+        return found
+
+    def translations(self) -> Iterable[Translation]:
+        return self._by_key.values()
+
+    def target(self, slot: int) -> Key:
+        """Where the exit through this slot leads."""
+        return self._target[slot]
+
+    # --- coming in ----------------------------------------------------------------------------------
+
+    def admit(self, arena: Arena, batch: Sequence[Code]) -> list[tuple[int, dict[str, int]]]:
+        """Place code, each piece with an exit slot for every symbol of its relocations, and evict as needed.
+
+        Returns host address and slots of the pieces placed, from the first on: later ones that would take more
+        than their share are left out, and the first one too if it does not fit the bound alone.
+        """
+        self._arena = arena
+        size = 0
+        symbols: list[list[str]] = []
+        for code in batch:
+            size += arena.room(code)
+            if size > (self.bound // SHARE if symbols else self.bound):
+                size -= arena.room(code)
+                break
+            symbols.append(sorted({symbol for _, symbol, _ in code.relocations}))
+        if not symbols:
+            self.stats.refused += 1
+            return []
+        wanted = sum(map(len, symbols))
+        while self._by_key and (self.bytes + size > self.bound or self._slots_left() < wanted):
+            self.evict()
+        while True:
+            slots = [{symbol: self._allocate() for symbol in names} for names in symbols]
+            try:
+                at = arena.place_all([(code, own.__getitem__) for code, own in zip(batch, slots)])
+                return list(zip(at, slots))
+            except ArenaFull:  # no hole is large enough
+                self._free.extend(slot for own in slots for slot in own.values())
+                if self._by_key:
+                    self.evict()
+                else:
+                    symbols.pop()
+                    if not symbols:
+                        raise
+
+    def insert(self, translation: Translation) -> None:
+        """Add a translation that was admitted; what leads to its key is linked to it, its exits to what is there."""
+        key = translation.key
+        old = self._by_key.get(key)
+        if old is not None:
+            self.stats.overwrites += 1
+            self._drop(old)
+        self._by_key[key] = translation
+        self._policy[key] = translation.room
+        self.stats.bytes_max = max(self.stats.bytes_max, self.bytes)
+        for page in _pages(translation):
+            self._pages.setdefault(page, set()).add(translation)
+        for slot, leads in translation.exits.items():
+            self._target[slot] = leads
+            self._incoming.setdefault(leads, set()).add(slot)
+            known = self._by_key.get(leads) if self._linked else None
+            self._words[slot >> 3] = known.entry if known else self._words[LEAVE]
+        if self._linked:
+            for slot in self._incoming.get(key, ()):
+                self._words[slot >> 3] = translation.entry
+
+    def remember_jump(self, pc: int, entry: int) -> None:
+        """Enter an indirect jump's target into the jump cache."""
+        if self._linked:
+            at = _jump(pc)
+            self._words[at] = pc
+            self._words[at + 1] = entry
+
+    # --- going --------------------------------------------------------------------------------------
+
+    def evict(self) -> Key:
+        """Drop the translation that the policy gives up first; KeyError if there is none."""
+        key, _ = self._policy.popitem()
+        self.stats.evictions += 1
+        self._drop(self._by_key[key])
+        return key
+
+    def evict_all(self) -> None:
+        """Drop everything, to have room."""
+        while self._by_key:
+            self.evict()
+
+    def invalidate(self, start: int, end: int) -> int:
+        """Drop every translation made from bytes in [start, end); returns how many there were."""
+        doomed: set[Translation] = set()
+        first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
+        pages = range(first, last + 1) if last - first < len(self._pages) else list(self._pages)
+        for page in pages:
+            for translation in self._pages.get(page, ()):
+                if translation.key[0] < end and start < max(translation.end, translation.key[0] + 1):
+                    doomed.add(translation)
+        for translation in doomed:
+            self._drop(translation)
+        self.stats.invalidations += len(doomed)
+        return len(doomed)
+
+    def clear(self) -> None:
+        """Invalidate everything."""
+        self.stats.invalidations += len(self._by_key)
+        for translation in list(self._by_key.values()):
+            self._drop(translation)
+
+    def _drop(self, translation: Translation) -> None:
+        """The one way out: links to it and the jump-cache entry are undone, its slots and its code are free."""
+        key = translation.key
+        del self._by_key[key]
+        if key in self._policy:
+            del self._policy[key]
+        for slot in self._incoming.get(key, ()):
+            self._words[slot >> 3] = self._words[LEAVE]
+        at = _jump(key[0])
+        if self._words[at + 1] == translation.entry:
+            self._words[at] = JUMP_EMPTY
+            self._words[at + 1] = 0
+        for slot, target in translation.exits.items():
+            self._incoming[target].discard(slot)
+            if not self._incoming[target]:
+                del self._incoming[target]
+            del self._target[slot]
+            self._free.append(slot)
+        for page in _pages(translation):
+            self._pages[page].discard(translation)
+            if not self._pages[page]:
+                del self._pages[page]
+        if self._arena is not None:
+            self._arena.free(translation.entry)
+
+    # --- exit slots ---------------------------------------------------------------------------------
+
+    def _slots_left(self) -> int:
+        return len(self._free) + EXIT_SLOTS - self._fresh
+
+    def _allocate(self) -> int:
+        """The displacement of an unused exit slot."""
+        if self._free:
+            return self._free.pop()
+        assert self._fresh < EXIT_SLOTS, "a batch has more exits than there are slots"
+        self._fresh += 1
+        return EXITS + 8 * (self._fresh - 1)
+
+
+def _pages(translation: Translation) -> range:
+    """Guest pages that it was made from."""
+    start = translation.key[0]
+    return range(start >> PAGE_SHIFT, (max(translation.end - 1, start) >> PAGE_SHIFT) + 1)
+
+
+def _jump(pc: int) -> int:
+    """Index of the words of a jump-cache entry."""
+    return (JUMP_CACHE >> 3) + 2 * (pc >> 1 & JUMP_ENTRIES - 1)
