@@ -320,7 +320,7 @@ def leaks_nothing(name: str, cycles: int) -> None:
     churn(bench, cycles, rng)
     bench.check()
     assert abs(resident() - before[0]) < 2 << 20
-    assert mappings() == before[1]
+    assert abs(mappings() - before[1]) <= 2  # not one a cycle; Python maps and unmaps memory of its own
     assert bench.cache.stats.evictions > cycles // 20 and bench.cache.stats.invalidations > cycles // 20
     bench.cache.clear()
     assert bench.arena.used == 0 and not bench.faults()
