@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ import dbt
 from dbt.engine import Translated
 from dbt.memory import EXEC, READ, WRITE, AddressSpace, page_down, page_up
 from dbt.options import Options
-from dbt.process import Process, Settings
+from dbt.process import LimitReached, Process, Settings
 from dbt.reference import Reference, Stop
 from dbt.state import State
 from guests.decode import PatternError, encode
@@ -61,6 +61,14 @@ def run_program(
         seconds = time.perf_counter() - start
         out.seek(0)
         return Ran(process.status, process.signal, out.read().decode(), process.registers, process.stats(), seconds)
+
+
+def go_on(process: Process, instructions: int) -> int:
+    """Run on for so many instructions, to a boundary, or to the end; returns how many there were."""
+    before = process.instructions
+    with suppress(LimitReached):
+        process.run(before + instructions)
+    return process.instructions - before
 
 
 def asm(guest: Guest, name: str, **fields: int) -> int:

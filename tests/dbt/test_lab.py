@@ -11,14 +11,18 @@ import pytest
 
 import guests
 from dbt import lab, lockstep
+from dbt.arena import Arena
+from dbt.cache import TranslationCache
 from dbt.lab import b04_interpreter, c04_toy_cpu, c08_cache, c12_classes, e01_decoder, e02_lowering, e06_command
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
 from dbt.options import Options
 from dbt.reference import Reference
+from dbt.translate import Translator
 from guests.spec import Guest
 from guests.toy import interrupts
-from ir import llvm
+from ir import llvm, passes
+from ir.block import Continue, Jump
 
 IDS = [row.id for row in lab.ROWS]
 Patch = pytest.MonkeyPatch
@@ -73,6 +77,23 @@ def nothing_kept(patch: Patch) -> None:
     patch.setattr(Machine, "call", flushed)
 
 
+def additions_of_a_thousand_instructions(patch: Patch) -> None:
+    def do_add(self: Any, inst: Any) -> None:
+        self.put(r'call void asm sideeffect "jmp 1f\0A.rept 2000\0Anop\0A.endr\0A1:", ""()')
+        self.binary(inst, "add")
+
+    patch.setattr(llvm._Lowering, "do_add", do_add)
+
+
+def a_bound_that_is_ignored(patch: Patch) -> None:
+    start = TranslationCache.__init__
+
+    def unbounded(self: Any, state: Any, bound: int, *rest: Any, **more: Any) -> None:
+        start(self, state, 32 << 20, *rest, **more)
+
+    patch.setattr(TranslationCache, "__init__", unbounded)
+
+
 def addition_by_a_call(patch: Patch) -> None:
     def do_add(self: Any, inst: Any) -> None:
         self.put('call void asm sideeffect "nop", ""()')
@@ -84,6 +105,46 @@ def addition_by_a_call(patch: Patch) -> None:
 def wrong_class(patch: Patch) -> None:
     expected = {**c12_classes.EXPECTED, "ecall": "inline"}
     patch.setattr(c12_classes, "EXPECTED", expected)
+
+
+def registers_read_at_every_use(patch: Patch) -> None:
+    patch.setattr(passes, "optimise", lambda block: block)
+
+
+def side_exits_that_store_nothing(patch: Patch) -> None:
+    side = llvm._Lowering.side
+
+    def forgetful(self: Any, at: int, reason: str) -> str:
+        pending, self.pending = self.pending, {}
+        try:
+            return side(self, at, reason)
+        finally:
+            self.pending = pending
+
+    patch.setattr(llvm._Lowering, "side", forgetful)
+
+
+def cuts_that_count_as_boundaries(patch: Patch) -> None:
+    decode = Translator.decode
+
+    def wrong(self: Any, pc: int) -> Any:
+        sites, exit = decode(self, pc)
+        return sites, Jump(exit.target) if isinstance(exit, Continue) else exit
+
+    patch.setattr(Translator, "decode", wrong)
+
+
+def a_limit_that_is_ignored(patch: Patch) -> None:
+    decode = Translator.decode
+
+    def wrong(self: Any, pc: int) -> Any:
+        limit, self.options.max_instructions = self.options.max_instructions, 64
+        try:
+            return decode(self, pc)
+        finally:
+            self.options.max_instructions = limit
+
+    patch.setattr(Translator, "decode", wrong)
 
 
 def wrong_operands(patch: Patch) -> None:
@@ -103,6 +164,20 @@ def another_golden_text(patch: Patch) -> None:
     patch.setitem(e02_lowering.GOLDEN, "ident", e02_lowering.GOLDEN["ident"].replace("add %0", "sub %0"))
 
 
+def code_that_is_never_freed(patch: Patch) -> None:
+    patch.setattr(Arena, "free", lambda self, address: None)
+
+
+def a_leak_in_the_process(patch: Patch) -> None:
+    free, kept = Arena.free, []
+
+    def leaking(self: Any, address: int) -> None:
+        kept.append(bytes(1024))
+        free(self, address)
+
+    patch.setattr(Arena, "free", leaking)
+
+
 def memory_not_compared(patch: Patch) -> None:
     patch.setattr(lockstep._Pair, "_compare_pages", lambda self, pages: [])
 
@@ -120,14 +195,24 @@ def tracebacks(patch: Patch) -> None:
         ("B04", forgetful_interpreter),
         ("C04", interrupt_without_return_address),
         ("C04", interrupts_that_ignore_the_flag),
+        ("C07", additions_of_a_thousand_instructions),
         ("C08", blocks_one_by_one),
         ("C08", nothing_kept),
+        ("C10", a_bound_that_is_ignored),
+        ("C10", cuts_that_count_as_boundaries),
         ("C12", addition_by_a_call),
         ("C12", wrong_class),
+        ("C16", registers_read_at_every_use),
+        ("C16", side_exits_that_store_nothing),
+        ("C18", cuts_that_count_as_boundaries),
+        ("C18", a_limit_that_is_ignored),
         ("E01", wrong_operands),
         ("E02", ill_typed_lowering),
         ("E02", another_golden_text),
+        ("E03", code_that_is_never_freed),
+        ("E03", a_leak_in_the_process),
         ("E04", memory_not_compared),
+        ("E05", nothing_kept),
         ("E06", tracebacks),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
