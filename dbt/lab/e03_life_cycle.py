@@ -89,7 +89,7 @@ def churn(cache: TranslationCache, arena: Arena, pieces: list[Code], cycles: int
         pc, code = rng.randrange(0x1000, 0x3000, 4), rng.choice(pieces)
         ((at, slots),) = cache.admit(arena, [code])
         exits = {slot: (rng.randrange(0x1000, 0x3000, 4), True) for slot in slots.values()}
-        cache.insert(Translation((pc, True), pc + 4, at, len(code.text), arena.room(code), 1, exits))
+        cache.insert(Translation((pc, True), bytes(4), at, len(code.text), arena.room(code), 1, exits))
         placed += len(code.text)
         if rng.randrange(3) == 0:
             cache.invalidate(pc & -0x80, (pc & -0x80) + 0x80)
