@@ -1,4 +1,4 @@
-"""C11: a sensitive instruction as a call of the monitor, and expanded in place: the same result, and what it is worth."""
+"""C11: a sensitive instruction as a call of the monitor, and expanded in place: equal results, and what it is worth."""
 
 from __future__ import annotations
 

@@ -13,7 +13,17 @@ import guests
 from dbt import lab, lockstep
 from dbt.arena import Arena
 from dbt.cache import TranslationCache
-from dbt.lab import b04_interpreter, c04_toy_cpu, c08_cache, c12_classes, e01_decoder, e02_lowering, e06_command
+from dbt.coherence import Coherence
+from dbt.lab import (
+    b04_interpreter,
+    c04_toy_cpu,
+    c08_cache,
+    c11_inline,
+    c12_classes,
+    e01_decoder,
+    e02_lowering,
+    e06_command,
+)
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
 from dbt.options import Options
@@ -92,6 +102,43 @@ def a_bound_that_is_ignored(patch: Patch) -> None:
         start(self, state, 32 << 20, *rest, **more)
 
     patch.setattr(TranslationCache, "__init__", unbounded)
+
+
+def nothing_linked(patch: Patch) -> None:
+    start = TranslationCache.__init__
+
+    def unlinked(self: Any, state: Any, bound: int, policy: str = "lru", linked: bool = True) -> None:
+        start(self, state, bound, policy, False)
+
+    patch.setattr(TranslationCache, "__init__", unlinked)
+
+
+def links_that_stay(patch: Patch) -> None:
+    drop = TranslationCache._drop
+
+    def forgetful(self: Any, translation: Any) -> None:
+        held = {slot: self._words[slot >> 3] for slot in self._incoming.get(translation.key, ())}
+        drop(self, translation)
+        for slot, entry in held.items():
+            self._words[slot >> 3] = entry
+
+    patch.setattr(TranslationCache, "_drop", forgetful)
+
+
+def callouts_in_place(patch: Patch) -> None:
+    patch.setattr(c11_inline, "Options", lambda **given: Options(**{**given, "sensitive": "inline"}))
+
+
+def flags_that_are_not_cleared(patch: Patch) -> None:
+    patch.setattr(llvm._Lowering, "do_and", lambda self, inst: self.binary(inst, "or"))
+
+
+def writes_that_are_not_seen(patch: Patch) -> None:
+    patch.setattr(Coherence, "_changed", lambda self, start, end: None)
+
+
+def fences_that_do_nothing(patch: Patch) -> None:
+    patch.setattr(Coherence, "_verify", lambda self, suspects: None)
 
 
 def addition_by_a_call(patch: Patch) -> None:
@@ -198,14 +245,22 @@ def tracebacks(patch: Patch) -> None:
         ("C07", additions_of_a_thousand_instructions),
         ("C08", blocks_one_by_one),
         ("C08", nothing_kept),
+        ("C09", a_limit_that_is_ignored),
+        ("C09", cuts_that_count_as_boundaries),
         ("C10", a_bound_that_is_ignored),
         ("C10", cuts_that_count_as_boundaries),
+        ("C11", callouts_in_place),
+        ("C11", flags_that_are_not_cleared),
         ("C12", addition_by_a_call),
         ("C12", wrong_class),
+        ("C15", nothing_linked),
+        ("C15", links_that_stay),
         ("C16", registers_read_at_every_use),
         ("C16", side_exits_that_store_nothing),
         ("C18", cuts_that_count_as_boundaries),
         ("C18", a_limit_that_is_ignored),
+        ("C19", writes_that_are_not_seen),
+        ("C19", fences_that_do_nothing),
         ("E01", wrong_operands),
         ("E02", ill_typed_lowering),
         ("E02", another_golden_text),
