@@ -95,7 +95,7 @@ def interrupting(report: Report, guest: Guest) -> None:
             engine.run(count + stop)
             exact = exact and state.count == count + stop and engine.entries - entries <= 2 * (stop // SLICE + 1)
             count = state.count
-        report.check(exact, "told to stop after so many instructions it does so, exactly: " + ", ".join(map(str, STOPS)))
+        report.check(exact, "told to stop after so many instructions it does, exactly: " + ", ".join(map(str, STOPS)))
         seen: list[int] = []
 
         def look() -> bool:

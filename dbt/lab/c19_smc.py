@@ -32,7 +32,7 @@ def both(engine: str = "translated", options: Options | None = None) -> tuple[Ra
 
 
 def run(report: Report) -> None:
-    report.say(f"@{PROGRAM} calls routines that return {OLD}, writes {NEW} into their code instead, and calls them again")
+    report.say(f"@{PROGRAM} calls routines that return {OLD}, writes {NEW} into their code, and calls them again")
     right = printed(*both("reference"))
     report.show(f"{'':12}" + "".join(f"{where:>18}" for where in WHERE) + f"{'invalidations':>16}")
     report.show(f"{'interpreter':12}" + "".join(f"{right.get(where):18}" for where in WHERE))
