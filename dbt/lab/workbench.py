@@ -48,13 +48,14 @@ def run_program(
     engine: str = "translated",
     options: Options | None = None,
     drive: Callable[[Process], object] = Process.run,
+    granularity: str = "block",
 ) -> Ran:
     """Run bundled program `name` (by default its small case) deterministically; `drive` runs the process."""
     with ExitStack() as stack:
         out = stack.enter_context(os.fdopen(os.memfd_create("lab"), "w+b"))
         nothing = stack.enter_context(open(os.devnull, "rb"))
         settings = Settings(engine=engine, argv0=name, env={}, seed=0, stdin=nothing.fileno(), stdout=out.fileno(),
-                            options=options)  # fmt: skip
+                            options=options, granularity=granularity)  # fmt: skip
         process = stack.enter_context(Process(path(name), args or find(name).small, settings))
         start = time.perf_counter()
         drive(process)
@@ -87,7 +88,7 @@ class Machine:
     """A guest CPU over memory of its own, without Linux: code at CODE, a page of data at DATA."""
 
     def __init__(self, guest: Guest, words: Iterable[int], translated: bool = False, options: Options | None = None,
-                 also: dict[int, Sequence[int]] | None = None) -> None:  # fmt: skip
+                 also: dict[int, Sequence[int]] | None = None, granularity: str = "block") -> None:  # fmt: skip
         self.guest = guest
         self.space = AddressSpace()
         self.state = State(guest)
@@ -100,7 +101,7 @@ class Machine:
         self.engine: Any = (
             Translated(self.state, self.space, _no_clock, options)
             if translated
-            else Reference(self.state, self.space, _no_clock)
+            else Reference(self.state, self.space, _no_clock, granularity)
         )
         self.state.pc = CODE
 

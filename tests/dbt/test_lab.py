@@ -14,6 +14,7 @@ from dbt import lab, lockstep
 from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
+from dbt.engine import Translated
 from dbt.lab import (
     b04_interpreter,
     c04_toy_cpu,
@@ -141,6 +142,24 @@ def fences_that_do_nothing(patch: Patch) -> None:
     patch.setattr(Coherence, "_verify", lambda self, suspects: None)
 
 
+def an_engine_that_stops_late(patch: Patch) -> None:
+    run = Translated.run
+    patch.setattr(Translated, "run", lambda self, until: run(self, until + 1))
+
+
+def a_bit_that_is_stored_wrong(patch: Patch) -> None:
+    store = llvm._Lowering.access_store
+
+    def wrong(self: Any, pointer: str, value: str, size: int, at: int) -> None:
+        store(self, pointer, self.let(f"xor i64 {value}, 1") if size == 1 else value, size, at)
+
+    patch.setattr(llvm._Lowering, "access_store", wrong)
+
+
+def an_interpreter_of_blocks(patch: Patch) -> None:
+    patch.setattr(Reference, "interruptible", property(lambda self: not self.state.mid_block))
+
+
 def addition_by_a_call(patch: Patch) -> None:
     def do_add(self: Any, inst: Any) -> None:
         self.put('call void asm sideeffect "nop", ""()')
@@ -261,6 +280,12 @@ def tracebacks(patch: Patch) -> None:
         ("C18", a_limit_that_is_ignored),
         ("C19", writes_that_are_not_seen),
         ("C19", fences_that_do_nothing),
+        ("C20", an_engine_that_stops_late),
+        ("C20", cuts_that_count_as_boundaries),
+        ("C20", an_interpreter_of_blocks),
+        ("C21", an_engine_that_stops_late),
+        ("C21", cuts_that_count_as_boundaries),
+        ("C21", a_bit_that_is_stored_wrong),
         ("E01", wrong_operands),
         ("E02", ill_typed_lowering),
         ("E02", another_golden_text),
