@@ -14,7 +14,7 @@ from dbt.process import Process
 from guests.programs import find
 
 PROGRAMS = {  # instructions in a translation at most; the last of each is longer than any block
-    "sha256": (1, 4, 16, 64, 2048),  # long blocks
+    "sha256": (1, 4, 16, 2048),  # long blocks
     "queens": (1, 64),  # short ones
 }
 COUNTED = 40_000  # instructions executed unlinked, so that every execution of a translation is seen
