@@ -14,7 +14,7 @@ from dbt.state import SLICE
 from guests.programs import find
 
 KERNELS = ("sieve", "nbody", "sort", "queens", "strings", "sha256")
-REFERENCE = 50_000  # instructions that the interpreter is measured on
+REFERENCE = 20_000  # instructions that the interpreter is measured on
 WARM = 10_000_000  # instructions until the translator has what it needs
 MEASURED = 30_000_000  # instructions that it is measured on
 COUNTED = 2_000  # instructions whose host operations are counted

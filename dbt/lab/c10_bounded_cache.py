@@ -8,7 +8,7 @@ from dbt.lab.workbench import CODE, Machine, Ran, asm, run_program
 from dbt.options import Options
 from guests.programs import find
 
-PROGRAM = "recurse"
+PROGRAM = "queens"
 BOUNDS = (32 << 20, 8 << 10, 4 << 10)  # plenty, more than the program needs, less
 NOTHING = 16  # bytes: no translation fits
 POLICIES = ("lfu", "fifo", "size")  # besides the default

@@ -11,10 +11,13 @@ from typing import Any
 
 import guests
 from dbt.events import Events
+from dbt.lab.c04_toy_cpu import program as toy_program
 from dbt.lab.report import Report
 from dbt.lab.workbench import CODE, DATA, Machine, asm
 from dbt.options import Options
 from guests.spec import Guest
+from guests.toy.interrupts import INTERRUPT, TABLE, vector
+from guests.toy.registers import IE
 
 ROUNDS = 7  # of the program's loop: some 200 instructions
 BODY = (7, 3, 1, 12)  # lengths of the blocks in it, without the branches that end them
@@ -93,6 +96,40 @@ def without_interrupt(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in own}
 
 
+def masked(report: Report) -> None:
+    """The notes' CPU, whose program turns interrupts off and on again."""
+    toy, (main, service) = guests.load("toy"), toy_program()
+    report.say("the notes' CPU (lab C04): ADD ADD ADD CLI ADD ADD STI ADD ADD ADD; the line is raised after k")
+
+    def taken(k: int, options: Options | None, granularity: str = "block") -> list[Delivery]:
+        also: dict[int, Sequence[int]] = {TABLE[INTERRUPT]: service}
+        with Machine(toy, main, options is not None, options, also, granularity) as machine:
+            state, found = machine.state, list[Delivery]()
+            machine.set(r2=7, r6=1, ie=1)
+            events = Events(state)
+
+            def line() -> None:
+                if state.slots[IE]:
+                    found.append((state.count, state.pc))
+                    state.pc = vector(state.slots, state.pc)
+                else:  # it stays up until it is taken
+                    events.at(state.count + 1, line)
+
+            events.at(k, line)
+            events.run(machine.engine, 1 << 40)
+            return found
+
+    table = [(k, taken(k, None, "insn"), taken(k, None), taken(k, Options(hot=0))) for k in range(1, len(main))]
+    for k, *rows in table:
+        after = [str(row[0][0]) if row else "the end" for row in rows]
+        report.show(f"k = {k:2}: interpreter {after[0]:>7}, at boundaries {after[1]:>7}, translator {after[2]:>7}")
+    sti = (7, CODE + 28)  # right after it
+    at_once = all(anywhere == [sti if 4 <= k <= 6 else (k, CODE + 4 * k)] for k, anywhere, _, _ in table)
+    report.check(at_once, "the interpreter takes it at once, or after STI where it was masked")
+    later = all(blocks == translated == ([sti] if k <= 7 else []) for k, _, blocks, translated in table)
+    report.check(later, "at boundaries, both engines take it after STI, which ends a block; the next is the last")
+
+
 def run(report: Report) -> None:
     guest = guests.load("riscv64")
     ends = boundaries(guest)
@@ -139,3 +176,4 @@ def run(report: Report) -> None:
     report.check(0 < most == longest - 1, f"never more than {longest - 1} late: the longest block less one")
     report.check(not differing, "count, registers and memory at the end are the same in all of these")
     report.check(not disturbed, "and those of a run without an interrupt, which was taken once")
+    masked(report)
