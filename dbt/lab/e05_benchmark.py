@@ -1,4 +1,7 @@
-"""E05: benchmarks tell cold from warm, and two records of them can be compared: counts exactly, times as ratios."""
+"""E05: benchmarks tell cold from warm, and two records of them can be compared: counts exactly, times as ratios.
+
+This is the method in small, on loops; the suites in `bench/`, which are not installed, apply it to whole programs.
+"""
 
 from __future__ import annotations
 
