@@ -3,7 +3,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 DEBIAN_PACKAGES ?= busybox-static
-BENCH ?=
+BENCH ?= @all
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -83,8 +83,8 @@ lint: $(VENV)/.test ## ruff and mypy
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-bench: $(VENV)/.test ## speed against qemu-riscv64, native code and the interpreter; BENCH="--runs 3 sieve nbody" narrows it
-	$(RUN) -m bench.programs $(BENCH)
+bench: $(VENV)/.test ## speed against qemu-riscv64, native code and the interpreter; BENCH="--runs=3 @sieve" narrows it
+	$(RUN) -m dragoman bench $(BENCH)
 
 # --- what tests compare with ------------------------------------------------------------------------------------------
 
