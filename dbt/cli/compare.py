@@ -46,7 +46,7 @@ def command(words: Sequence[str]) -> int:
     program, args = program_of(parser, rest)
     import dragoman
 
-    settings = guest_settings(options) | {"options": translation(options)}
+    settings = guest_settings(options) | {"options": translation(parser, options)}
     opened(lambda: dragoman.find(program).stat(), program)  # before a word of input is read
     given = _input(options.stdin)
     result = opened(

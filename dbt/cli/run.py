@@ -13,7 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, why
 from dbt.cli.options import (
+    TRANSLATOR,
     Parser,
+    flag,
     guest_options,
     guest_settings,
     number,
@@ -103,13 +105,9 @@ def command(words: Sequence[str]) -> int:
     if traced and engine != "reference":
         parser.error("--trace needs --engine=reference")
     if engine == "reference":
-        for name in ("dump", "max_block", "hot", "chaos", "cache", "cache_size", "cache_policy"):
+        for name in ("dump", *TRANSLATOR):
             if getattr(options, name) not in (None, frozenset()):
-                parser.error(
-                    f"--{name.replace('_', '-')} is for the translator, and the reference engine does not translate"
-                )
-    if options.cache == "off" and (options.cache_size or options.cache_policy):
-        parser.error("--cache=off keeps nothing, so there is nothing for --cache-size and --cache-policy to say")
+                parser.error(f"{flag(name)} is for the translator, and the reference engine does not translate")
     if options.dump_file and not options.dump:
         parser.error("--dump-file without --dump")
     import dragoman
@@ -122,7 +120,7 @@ def command(words: Sequence[str]) -> int:
     if traced:
         settings["trace"] = log.to(options.trace or options.log)
     if engine == "translated":
-        settings["options"] = translation(options, options.dump, log.to(options.dump_file or options.log))
+        settings["options"] = translation(parser, options, options.dump, log.to(options.dump_file or options.log))
     start = time.perf_counter()
     process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
     begin, cpu = time.perf_counter(), time.process_time()

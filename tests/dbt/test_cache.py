@@ -51,7 +51,7 @@ class Bench:
             return None
         at, slots = placed[0]
         exits: dict[int, Key] = {slots[f"e{i}"]: (to, True) for i, to in enumerate(leads)}
-        made = Translation((pc, True), pc + 4, at, size, self.arena.room(code), 1, exits)
+        made = Translation((pc, True), bytes(4), at, size, self.arena.room(code), 1, exits)
         self.cache.insert(made)
         return made
 
