@@ -156,6 +156,18 @@ def test_a_run_that_fails_ends_the_command(tmp_path: Path, monkeypatch: pytest.M
         bench.Bench(runs=1).measure(case)
 
 
+def test_the_benchmarks_of_the_parts_run(tmp_path: Path) -> None:
+    """Each once, without being timed, in a process of its own as `make bench-stages` does."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    words = ["bench", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], env=environment, cwd=peers.REPOSITORY, text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=600)  # fmt: skip
+    files = list((peers.REPOSITORY / "bench").glob("bench_*.py"))
+    functions = sum(file.read_text().count("\ndef test_") for file in files)
+    assert done.returncode == 0, done.stdout
+    assert len(files) >= 6 and f"{functions} passed" in done.stdout, done.stdout
+
+
 # --- what is alike ------------------------------------------------------------------------------------------------
 
 
