@@ -427,13 +427,13 @@ def result_text(result: Result) -> str:
             table.append((
                 name, _show(result.seconds(engine, "wall"), 3), _show(result.seconds(engine), 3),
                 _show(result.speed(engine), 2, 1e6), _show(result.ratio(engine, "qemu"), 3),
-                _show(result.ratio(engine, "native"), 2), _show(result.ratio("reference", engine), 1),
+                _show(result.ratio(engine, "native"), 2), _show(result.ratio("reference", engine), 2),
             ))  # fmt: skip
     first = result.samples["translated"][0]
     runs = len(result.samples["translated"])
     lines = [
         f"{result.case.title}: {result.instructions or 0:,} instructions, {_ended(first.status)}, in all runs alike; "
-        f"medians of {runs} runs",
+        + (f"medians of {runs} runs" if runs > 1 else "one run"),
         *_columns(table),
         f"cold: a whole process, of which {_show(result.start(), 3)} s of CPU are Python's start and loading and "
         f"{_show(result.translation(), 3)} s translation;",

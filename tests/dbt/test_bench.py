@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +152,39 @@ def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], status: int,
     assert done.stderr.startswith("dragoman: ") and done.stderr.count("\n") == 1 and sentence in done.stderr
 
 
-def test_a_run_that_fails_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = bench.Case("/no/such", Path("/no/such"), ())
-    with pytest.raises(bench.Failed, match=r"/no/such: .*there is no such file"):
-        bench.Bench(runs=1).measure(case)
+def test_ctrl_c_ends_the_command_and_the_run() -> None:
+    words = [sys.executable, "-m", "dragoman", "bench", "--runs=1", "@sieve"]
+    bench_process = subprocess.Popen(words, cwd=peers.REPOSITORY, text=True, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    try:
+        children = Path(f"/proc/{bench_process.pid}/task/{bench_process.pid}/children")
+        end = time.monotonic() + 60
+        # The compiler of the native program is a child too: wait for the first run.
+        while not (running := [pid for pid in children.read_text().split() if b"\0run\0" in command_line(pid)]):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        bench_process.send_signal(signal.SIGINT)
+        _, said = bench_process.communicate(timeout=60)
+        assert (bench_process.returncode, said) == (130, "dragoman: interrupted\n")
+        assert not any(command_line(pid) for pid in running)
+    finally:
+        bench_process.kill()
+        bench_process.wait()
+
+
+def command_line(pid: str) -> bytes:
+    """Of a process that may be gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "program"
+    path.write_text("no program")
+    with pytest.raises(bench.Failed, match="is not an ELF file"):
+        bench.Bench(runs=1).measure(bench.case_of(str(path), path, ()))
 
 
 def test_the_benchmarks_of_the_parts_run(tmp_path: Path) -> None:
