@@ -19,6 +19,7 @@ from dbt.codegen import Code, Relocation
 from dbt.state import LEAVE, State
 
 EVERY = pytest.mark.parametrize("policy", POLICIES)
+KILOBYTES = (4, 8, 1024)
 SIZE, COUNT = 256, 512  # bytes of a translation; how many fit
 GUEST = guests.load("riscv64")
 CODE = Code(bytes(SIZE), {"f": (0, SIZE)}, (Relocation(4, "next", 0),), ((8, 16),), SIZE, ())
@@ -106,7 +107,7 @@ def test_invalidate_a_page(benchmark: BenchmarkFixture, did: Did, policy: str) -
 
 
 @EVERY
-@pytest.mark.parametrize("kilobytes", [4, 8, 1024])
+@pytest.mark.parametrize("kilobytes", KILOBYTES)
 @pytest.mark.benchmark(group="cache: a program")
 def test_a_program_in_a_small_cache(benchmark: BenchmarkFixture, did: Did, policy: str, kilobytes: int) -> None:
     """Sorting, whose code takes 11 KiB; in the JSON: what was translated, evicted and found."""

@@ -29,8 +29,8 @@ from dbt.state import BUDGET, BUDGET_SHIFT, LIMIT
 
 PROGRAM = "sha256"
 SIZES = (64, 32, 16, 8, 4, 2, 1)
-SOME = 40_000  # instructions of the runs in which Python is asked at every block
-MOMENTS = 200
+SOME = 700_000  # instructions of the runs for dispatches and latency: nearly the whole program
+MOMENTS = 500
 
 
 def latencies(options: dragoman.Options) -> list[int]:

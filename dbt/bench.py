@@ -362,6 +362,7 @@ MEANS = {  # what is told of all programs together: (engine, in times of)
     ("qemu", "native"): "qemu-riscv64 / native",
     ("reference", "running"): "reference, running / translated, running",
 }
+WITHOUT_FP = f"{MEANS['running', 'qemu']}, without floating point"  # qemu-riscv64 does that in software
 
 
 def counted(results: Iterable[Result]) -> list[Result]:
@@ -375,6 +376,8 @@ def means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, list[float | None]]] = {
         text: {clock: [r.ratio(*pair, clock) for r in kept] for clock in CLOCKS} for pair, text in MEANS.items()
     }
+    integer = [r for r in kept if r.case.bundled is not None and r.case.bundled.kind != "fp"]
+    figures[WITHOUT_FP] = {clock: [r.ratio("running", "qemu", clock) for r in integer] for clock in CLOCKS}
     for engine in ("cold", "running", "qemu", "native", "reference"):
         figures[f"instructions/s: {ENGINES[engine]}"] = {c: [r.speed(engine, c) for r in kept] for c in CLOCKS}
     found = {}
@@ -404,8 +407,9 @@ def machine() -> dict[str, str]:
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
+    kernel = ".".join(platform.release().split(".")[:2])
     found = {
-        "processor": f"{model}, {os.cpu_count()} processors", "system": f"{platform.system()} {platform.release()}",
+        "processor": f"{model}, {os.cpu_count()} processors", "system": f"{platform.system()} {kernel}",
         "python": platform.python_version(), "dragoman": version("dragoman") or "not installed: a source tree",
     }  # fmt: skip
     qemu = shutil.which("qemu-riscv64")
@@ -495,6 +499,9 @@ def means_text(results: Sequence[Result]) -> str:
     if target is not None:
         lines.append(f"\ntranslated, running: {target['geomean']:.2f} x qemu-riscv64's time "
                      f"(geometric mean of {target['programs']} programs)")  # fmt: skip
+    integer = found.get(WITHOUT_FP)
+    if integer is not None:
+        lines.append(f"without floating point: {integer['geomean']:.2f} x, of {integer['programs']} programs")
     return "\n".join(lines)
 
 
