@@ -117,7 +117,12 @@ def measure(command: Sequence[str], stdin: str = os.devnull, executable: str | N
     """Run a command alone and wait for it."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(stdin, "rb") as given:
         begin = time.perf_counter()
-        child = subprocess.Popen(command, executable=executable, stdin=given, stdout=output, stderr=errors, env=_env())
+        try:
+            child = subprocess.Popen(
+                command, executable=executable, stdin=given, stdout=output, stderr=errors, env=_env()
+            )
+        except OSError as error:
+            raise Failed(f"{executable or command[0]} cannot be run: {error.strerror}") from None
         try:
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:

@@ -51,7 +51,7 @@ def command(words: Sequence[str]) -> int:
         opened(lambda: dragoman.load(program, args).close(), program)  # says in our words why it does not run
         cases = [bench.case_of(program, path, args)]
     for file, mode in ((options.stdin, os.R_OK), (options.native, os.X_OK)):
-        if file is not None and not os.access(file, mode):
+        if file is not None and (not os.access(file, mode) or os.path.isdir(file)):
             raise Fail(USAGE, f"{file}: there is no such file, or it may not be {'read' if mode == os.R_OK else 'run'}")
     try:  # now, not after an hour
         output = open(options.json, "w") if options.json else None  # noqa: SIM115 - closed below
@@ -66,22 +66,23 @@ def command(words: Sequence[str]) -> int:
     if program == ALL:
         print(bench.heading(), flush=True)
     results = []
-    for case in cases:
-        try:
+    try:
+        for case in cases:
             results.append(measuring.measure(case))
-        except bench.Failed as failure:
-            raise Fail(FAILURE, str(failure)) from None
-        finally:
             measuring.progress("")
-        if program == ALL:
-            print(bench.line(results[-1]), flush=True)
+            if program == ALL:
+                print(bench.line(results[-1]), flush=True)
+    except bench.Failed as failure:
+        raise Fail(FAILURE, str(failure)) from None
+    finally:
+        measuring.progress("")
+        if output is not None:  # what was measured until Ctrl-C, too
+            with output:
+                output.write(json.dumps(bench.report(results, options.runs), indent=1) + "\n")
     if program == ALL:
         print(f"\n{bench.means_text(results)}")
     elif results[0].difference is None:
         print(bench.result_text(results[0]))
-    if output is not None:
-        with output:
-            output.write(json.dumps(bench.report(results, options.runs), indent=1) + "\n")
     differences = [result.difference for result in results if result.difference is not None]
     for difference in differences:
         say(f"the engines differ: {difference}")

@@ -139,6 +139,7 @@ def test_a_native_program_of_the_user(tmp_path: Path) -> None:
         (("@all", "small"), 2, "@all takes no arguments"),
         (("--runs=0", "@hello"), 2, "not at least 1"),
         (("--native=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be run"),
+        (("--native=/usr", "@hello"), 2, "/usr: there is no such file, or it may not be run"),
         (("--stdin=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be read"),
         (("--json=/no/such/file", "@hello"), 2, "cannot write /no/such/file"),
         (("@nothing",), 127, "there is no bundled program @nothing"),
@@ -152,8 +153,9 @@ def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], status: int,
     assert done.stderr.startswith("dragoman: ") and done.stderr.count("\n") == 1 and sentence in done.stderr
 
 
-def test_ctrl_c_ends_the_command_and_the_run() -> None:
-    words = [sys.executable, "-m", "dragoman", "bench", "--runs=1", "@sieve"]
+def test_ctrl_c_ends_the_command_and_the_run(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    words = [sys.executable, "-m", "dragoman", "bench", "--runs=1", f"--json={report}", "@sieve"]
     bench_process = subprocess.Popen(words, cwd=peers.REPOSITORY, text=True, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
     try:
@@ -167,6 +169,7 @@ def test_ctrl_c_ends_the_command_and_the_run() -> None:
         _, said = bench_process.communicate(timeout=60)
         assert (bench_process.returncode, said) == (130, "dragoman: interrupted\n")
         assert not any(command_line(pid) for pid in running)
+        assert json.loads(report.read_text())["programs"] == [], "what was measured until then"
     finally:
         bench_process.kill()
         bench_process.wait()
@@ -185,6 +188,9 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     path.write_text("no program")
     with pytest.raises(bench.Failed, match="is not an ELF file"):
         bench.Bench(runs=1).measure(bench.case_of(str(path), path, ()))
+    path.chmod(0o755)
+    done = command("--runs=1", f"--native={path}", "@hello", PATH=without_qemu(tmp_path))
+    assert (done.returncode, done.stderr) == (125, f"dragoman: {path} cannot be run: Exec format error\n")
 
 
 def test_the_benchmarks_of_the_parts_run(tmp_path: Path) -> None:
