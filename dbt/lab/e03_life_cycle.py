@@ -31,7 +31,7 @@ LITTLE = 2 << 10  # bytes of host code for that guest
 
 def run(report: Report) -> None:
     guest = guests.load("riscv64")
-    with Machine(guest, functions(guest), True, Options(hot=0, cache_size=BOUND)) as machine:
+    with Machine(guest, functions(guest), True, Options(hot=0, superblock=0, cache_size=BOUND)) as machine:
         pieces = compiled(machine)
         cache, arena = machine.engine.cache, machine.engine.translator.backend.arena
         empty, rng = arena.used, Random(3)

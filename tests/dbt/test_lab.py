@@ -193,8 +193,8 @@ def side_exits_that_store_nothing(patch: Patch) -> None:
 def cuts_that_count_as_boundaries(patch: Patch) -> None:
     decode = Translator.decode
 
-    def wrong(self: Any, pc: int) -> Any:
-        sites, exit = decode(self, pc)
+    def wrong(self: Any, pc: int, most: int) -> Any:
+        sites, exit = decode(self, pc, most)
         return sites, Jump(exit.target) if isinstance(exit, Continue) else exit
 
     patch.setattr(Translator, "decode", wrong)
@@ -203,14 +203,17 @@ def cuts_that_count_as_boundaries(patch: Patch) -> None:
 def a_limit_that_is_ignored(patch: Patch) -> None:
     decode = Translator.decode
 
-    def wrong(self: Any, pc: int) -> Any:
-        limit, self.options.max_instructions = self.options.max_instructions, 64
-        try:
-            return decode(self, pc)
-        finally:
-            self.options.max_instructions = limit
+    patch.setattr(Translator, "decode", lambda self, pc, most: decode(self, pc, 64))
 
-    patch.setattr(Translator, "decode", wrong)
+
+def branches_that_end_every_translation(patch: Patch) -> None:
+    lift = Translator.lift
+
+    def short(self: Any, pc: int, boundary: bool) -> Any:
+        self.options.superblock = 0
+        return lift(self, pc, boundary)
+
+    patch.setattr(Translator, "lift", short)
 
 
 def wrong_operands(patch: Patch) -> None:
@@ -266,6 +269,7 @@ def tracebacks(patch: Patch) -> None:
         ("C08", nothing_kept),
         ("C09", a_limit_that_is_ignored),
         ("C09", cuts_that_count_as_boundaries),
+        ("C09", branches_that_end_every_translation),
         ("C10", a_bound_that_is_ignored),
         ("C10", cuts_that_count_as_boundaries),
         ("C11", callouts_in_place),
@@ -278,6 +282,7 @@ def tracebacks(patch: Patch) -> None:
         ("C16", side_exits_that_store_nothing),
         ("C18", cuts_that_count_as_boundaries),
         ("C18", a_limit_that_is_ignored),
+        ("C18", branches_that_end_every_translation),
         ("C19", writes_that_are_not_seen),
         ("C19", fences_that_do_nothing),
         ("C20", an_engine_that_stops_late),
