@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import stat
 import weakref
 from bisect import bisect_right
@@ -41,6 +42,8 @@ _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _MADV_DONTNEED = 4
+
+_BACKED = re.compile(rb"[\x40-\xff]")  # the highest byte of an entry of pagemap: present, or in swap space
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _c_mmap = _libc.mmap
@@ -238,7 +241,7 @@ class AddressSpace:
         else:
             self._need(address, size, WRITE)
             self._copy_in(address, value.to_bytes(size, "little"))
-        self._written(address, size, WATCHED)
+        self._note(address, size)
 
     def fetch(self, address: int) -> int:
         """The 32-bit word at `address` if its low two bits are set, else the 16-bit parcel."""
@@ -287,7 +290,7 @@ class AddressSpace:
             self._copy_in(address, data)
         if self._effects is not None:
             self._effects.append(("write", address, bytes(data)))
-        self._written(address, len(data), EXEC | WATCHED)
+        self._note(address, len(data))
 
     def peek(self, address: int, length: int) -> bytes:
         """Bytes whatever the protection: for debuggers and dumps. The range must be mapped."""
@@ -303,7 +306,7 @@ class AddressSpace:
             self._copy_in(address, data)
         if self._effects is not None:
             self._effects.append(("poke", address, bytes(data)))
-        self._written(address, len(data), EXEC | WATCHED)
+        self._note(address, len(data))
 
     def read_cstring(self, address: int, limit: int = 1 << 20) -> bytes:
         """The bytes up to a NUL; OSError ENAMETOOLONG if there is none among the first `limit`."""
@@ -327,6 +330,15 @@ class AddressSpace:
 
     def regions(self) -> list[Region]:
         return list(self._regions)
+
+    def touched(self, region: Region) -> list[int]:
+        """Numbers of the region's pages that the host has backed with memory; of private ones the others are zero."""
+        first, count = region.start >> PAGE_SHIFT, region.end - region.start >> PAGE_SHIFT
+        if region.shared or region.file:  # others may have written it, or the file holds more
+            return list(range(first, first + count))
+        with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+            entries = os.pread(pagemap.fileno(), 8 * count, (self.base + region.start >> PAGE_SHIFT) * 8)
+        return [first + m.start() for m in _BACKED.finditer(entries[7::8])]
 
     def region_at(self, address: int) -> Region | None:
         index = bisect_right(self._starts, address) - 1
@@ -456,7 +468,9 @@ class AddressSpace:
                     raise _failed()
                 if self._effects is not None:
                     self._effects.append(("discard", low, reached - low))
-                self._written(low, reached - low, EXEC | WATCHED)
+                self._note(low, reached - low)
+                if region.protection & EXEC:
+                    self._tell(low, reached)
         if reached < end:
             raise OutOfMemory("the range has a hole")
 
@@ -626,15 +640,10 @@ class AddressSpace:
             self._host_protect(page << PAGE_SHIFT, (page + count) << PAGE_SHIFT, _host_protection(entry))
             page += count
 
-    def _written(self, address: int, length: int, telling: int) -> None:
-        """After a write: note the pages, and tell the watchers where a page has one of the bits `telling`."""
-        if length <= 0:
-            return
-        first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
-        if self.dirty is not None:
-            self.dirty.update(range(first, last + 1))
-        if self.watchers and any(entry & telling for entry in set(bytes(self._map[first:last + 1]))):
-            self._tell(address, address + length)
+    def _note(self, address: int, length: int) -> None:
+        """After a write: remember the pages, for whoever wants to know."""
+        if self.dirty is not None and length > 0:
+            self.dirty.update(range(address >> PAGE_SHIFT, (address + length - 1 >> PAGE_SHIFT) + 1))
 
     def _unwatch_range(self, address: int, length: int) -> bool:
         first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT

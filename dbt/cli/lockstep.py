@@ -52,7 +52,7 @@ def command(words: Sequence[str]) -> int:
     report = opened(
         lambda: dragoman.lockstep(
             program, args, seed=options.deterministic, max_instructions=options.max_instructions,
-            options=translation(options), progress=_progress(), **guest_settings(options),
+            options=translation(parser, options), progress=_progress(), **guest_settings(options),
         ),
         program,
     )  # fmt: skip

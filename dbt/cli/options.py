@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from dbt.cli.errors import USAGE, Fail
 
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
+# Those of `translator_options`, by attribute; the reference engine has no use for them.
+TRANSLATOR = ("max_block", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos")
 CACHE_POLICIES = ("lru", "lfu", "fifo", "size")
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
@@ -188,9 +190,36 @@ def translator_options(parser: Parser) -> None:
         "(lfu), as far as the engine sees what runs; the oldest (fifo); the largest (size)",
     )
     parser.option(
+        "--smc", choices=("detect", "fencei", "off"),
+        help="when translations of code that the program has written over go: at the write (detect, default); at the "
+        "program's fence.i or the system call that stands for it (fencei), as on a processor; never (off), which shows "
+        "what a translator gets wrong that does not care",
+    )
+    parser.option(
+        "--chain", choices=("on", "off"),
+        help="off: let no translated block lead to the next, but ask the monitor after each; shows what chaining is "
+        "worth (default: on)",
+    )
+    parser.option(
+        "--sensitive", choices=("inline", "callout"),
+        help="inline: translate simple instructions on CPU state, such as those on the floating-point flags, in place "
+        "(default); callout: let the monitor execute them, as the rest of the sensitive ones",
+    )
+    parser.option(
         "--chaos", metavar="SEED", type=seed,
         help="disturb the translator at random, to test it: drop translations, leave host code early; a program must "
         "not notice",
+    )
+
+
+def flag(name: str) -> str:
+    """An option's attribute as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def events_option(parser: Parser, what: str) -> None:
+    parser.option(
+        "--events", metavar="N", type=number(1), help=f"at the first block boundary after every N instructions {what}"
     )
 
 
@@ -223,15 +252,23 @@ def program_of(parser: Parser, rest: list[str]) -> tuple[str, list[str]]:
 
 
 def translation(
-    options: argparse.Namespace, dump: frozenset[str] = frozenset(), write: Callable[[str], None] = print
-) -> Any:
+    parser: Parser, options: argparse.Namespace, dump: frozenset[str] = frozenset(),
+    write: Callable[[str], None] = print,
+) -> Any:  # fmt: skip
     """The translator options as the public `Options`."""
+    if options.cache == "off":
+        for name in ("cache_size", "cache_policy", "chain"):
+            if getattr(options, name):
+                parser.error(f"--cache=off keeps nothing, so there is nothing for {flag(name)} to say")
     import dragoman
 
     chosen = dragoman.Options(dump=dump, write=write, chaos=options.chaos)
     if options.max_block is not None:
         chosen.max_instructions = options.max_block
     chosen.cache_off = options.cache == "off"
+    chosen.chain = options.chain != "off"
+    chosen.smc = options.smc or chosen.smc
+    chosen.sensitive = options.sensitive or chosen.sensitive
     chosen.cache_size = options.cache_size or chosen.cache_size
     chosen.cache_policy = options.cache_policy or chosen.cache_policy
     if options.hot is not None or dump:
