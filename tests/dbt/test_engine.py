@@ -147,6 +147,13 @@ def test_chained_blocks_run_without_python() -> None:
     made.close()
 
 
+def test_without_chaining_every_block_comes_back() -> None:
+    made = rig("translated", LOOP, options=Options(hot=0, chain=False), t2=50)
+    assert made.run(1 << 60).trap
+    assert made.state.blocks == 50 and made.engine.entries >= 50
+    made.close()
+
+
 def test_indirect_jumps_stay_native() -> None:
     """A call and a return through registers, over and over: the jump cache answers."""
     words = [
