@@ -86,10 +86,14 @@ def test_compare_finds_nothing(name: str) -> None:
 
 def test_compare_looks_at_everything() -> None:
     """Whatever is different in one of two snapshots has a sentence of its own."""
-    one = compare.Snapshot(0, None, "", 10, 3, {"ident": 9, "inline": 1}, 1, {"x1": 5, "pc": 8}, b"out", b"err")
+    one = compare.Snapshot(
+        status=0, signal=None, reason="", instructions=10, blocks=3, classes={"ident": 9, "inline": 1}, syscalls=1,
+        registers={"x1": 5, "pc": 8}, stdout=b"out", stderr=b"err", events=("5 0x10 aa",),
+    )  # fmt: skip
     others = {
         "status": 1, "signal": 11, "reason": "why", "instructions": 11, "blocks": 4, "syscalls": 2, "stdout": b"oup",
         "stderr": b"er", "classes": {"ident": 8, "inline": 1}, "registers": {"x1": 5, "pc": 9},
+        "events": ("5 0x10 aa", "10 0x14 bb"),
     }  # fmt: skip
     assert set(others) == {field.name for field in fields(compare.Snapshot)}
     assert compare._differences(one, replace(one)) == []
