@@ -183,6 +183,14 @@ def test_a_superblock_is_one_translation() -> None:
     assert made == [4, 2, 2, 1]
 
 
+def test_a_translation_ends_behind_a_branch_backward() -> None:
+    made = rig("translated", [*LOOP, NOP, asm("beq", rs1=0, rs2=5, imm=8), NOP], t2=2)
+    assert made.run(1 << 60).trap
+    sizes = {t.key[0] - CODE: t.instructions for t in made.engine.cache.translations()}
+    assert sizes[0] == 3 and sizes[12] == 3
+    made.close()
+
+
 def test_chained_blocks_run_without_python() -> None:
     made = rig("translated", LOOP, t2=1_000_000)
     assert made.run(1 << 60).trap

@@ -64,6 +64,20 @@ def test_an_event_comes_at_the_first_boundary_at_or_after_its_deadline(engine: s
     made.close()
 
 
+def test_an_event_comes_at_a_boundary_inside_a_translation() -> None:
+    """Three branches forward that are not taken, in one translation: a boundary behind each."""
+    words = [*[NOP, asm("beq", rs1=5, rs2=0, imm=40)] * 3, asm("ecall")]
+    for deadline in range(1, 7):
+        made, seen = rig("translated", words, t0=1), []
+        events = Events(made.state)
+        events.at(deadline, lambda m=made, s=seen: s.append((m.state.count, m.state.blocks, m.state.pc)))
+        assert run(made, events).trap
+        count = deadline + 1 & -2
+        assert seen == [(count, count // 2, CODE + 4 * count)]
+        assert len([t for t in made.engine.cache.translations() if t.key[0] == CODE]) == 1
+        made.close()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_trap_is_a_boundary_and_is_handled_first(engine: str) -> None:
     """The event is due in the block that ends at an ecall; it is delivered once the caller has dealt with that."""
