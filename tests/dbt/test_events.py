@@ -64,6 +64,20 @@ def test_an_event_comes_at_the_first_boundary_at_or_after_its_deadline(engine: s
     made.close()
 
 
+def test_an_event_comes_at_a_boundary_inside_a_translation() -> None:
+    """Three branches forward that are not taken, in one translation: a boundary behind each."""
+    words = [*[NOP, asm("beq", rs1=5, rs2=0, imm=40)] * 3, asm("ecall")]
+    for deadline in range(1, 7):
+        made, seen = rig("translated", words, t0=1), []
+        events = Events(made.state)
+        events.at(deadline, lambda m=made, s=seen: s.append((m.state.count, m.state.blocks, m.state.pc)))
+        assert run(made, events).trap
+        count = deadline + 1 & -2
+        assert seen == [(count, count // 2, CODE + 4 * count)]
+        assert len([t for t in made.engine.cache.translations() if t.key[0] == CODE]) == 1
+        made.close()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_trap_is_a_boundary_and_is_handled_first(engine: str) -> None:
     """The event is due in the block that ends at an ecall; it is delivered once the caller has dealt with that."""
@@ -78,6 +92,18 @@ def test_a_trap_is_a_boundary_and_is_handled_first(engine: str) -> None:
         made.state.pc += 4
         assert run(made, events).trap
         assert seen == [(2, CODE + 12)]
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_begins_inside_a_block_delivers_at_its_end(engine: str) -> None:
+    made, seen = rig(engine, t0=3), []
+    events = Events(made.state)
+    for _ in range(3):
+        made.engine.step()
+    events.at(2, lambda: seen.append((made.state.count, made.state.pc)))
+    assert run(made, events).trap
+    assert seen == [(3, CODE + 12) if engine == "insn" else (BLOCK, CODE)]
     made.close()
 
 
@@ -224,10 +250,12 @@ def test_a_digest_sees_a_register_a_byte_and_a_mapping() -> None:
         seen.append(digest(state, space))
         assert len(set(seen)) == len(seen)
 
-    state.slots[state.slot("f31")] ^= 1
-    differs()
-    space.store(DATA + 0x1FFF, 1, 1)
-    differs()
+    for register in state.guest.registers:
+        state.slots[register.slot] ^= 1
+        differs()
+    for value in (1, 2):
+        space.store(DATA + 0x1FFF, 1, value)
+        differs()
     space.map(0x40000, 0x1000, 3, fixed=True)
     differs()
     state.pc += 2
