@@ -23,6 +23,7 @@ from guests.riscv.zba import ZBA
 from guests.riscv.zbb import ZBB
 from guests.riscv.zbc import ZBC
 from guests.riscv.zbs import ZBS
+from guests.riscv.zfa import ZFA
 from guests.riscv.zfhmin import ZFHMIN
 from guests.riscv.zicbo import ZICBOM, ZICBOP, ZICBOZ
 from guests.riscv.zicond import ZICOND
@@ -32,15 +33,22 @@ from guests.riscv.zihintpause import ZIHINTPAUSE
 from guests.spec import Guest, Operands, Row
 
 # In the manual's order of names.
-DEFAULT = "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zawrs_zfhmin_zba_zbb_zbc_zbs"
+DEFAULT = "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zihpm_zawrs_zfa_zfhmin_zba_zbb_zbc_zbs"
 EXTENSIONS = (
     I, M, A, F, D, C, ZICSR, ZIFENCEI,
-    ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFHMIN,
+    ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFA, ZFHMIN,
 )  # fmt: skip
-NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr"})
-IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zfhmin": ("f",)}
+NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr", "zihpm"})
+IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zihpm": ("zicsr",), "zfa": ("f",), "zfhmin": ("f",)}
+# Properties of memory that hold here whatever the string says: fetches, reservations and atomics of main memory work,
+# misaligned loads and stores too; reservation sets and cache blocks have 64 bytes at most and exactly.
+PROPERTIES = frozenset({"ziccif", "ziccrse", "ziccamoa", "zicclsm", "za64rs", "za128rs", "zic64b"})
 GROUPS = {"g": ("i", "m", "a", "f", "d", "zicsr", "zifencei"), "b": ("zba", "zbb", "zbs")}  # letters for several
-PROFILES = {"rva22u64": "rv64gcb_zicbom_zicbop_zicboz_zicntr_zihintpause_zfhmin"}  # without Zihpm, which has no rows
+# All that is mandatory but Zkt: how long an instruction takes is nothing that can be promised here.
+PROFILES = {
+    "rva22u64": "rv64gcb_zic64b_zicbom_zicbop_zicboz_ziccamoa_ziccif_zicclsm_ziccrse_zicntr_zihintpause_zihpm_za64rs"
+    "_zfhmin"
+}
 
 
 class UnknownIsa(ValueError):
@@ -58,7 +66,7 @@ def parse(text: str) -> frozenset[str]:
         raise UnknownIsa(f"ISA string {text!r} must begin with rv64i or rv64g")
     found: set[str] = set()
     for name in names:
-        for one in GROUPS.get(name, (name,)):
+        for one in () if name in PROPERTIES else GROUPS.get(name, (name,)):
             if one not in NAMES:
                 raise UnknownIsa(f"ISA string {text!r}: extension {one!r} is not implemented (known: {known()})")
             found.add(one)
@@ -69,8 +77,8 @@ def parse(text: str) -> frozenset[str]:
 
 
 def known() -> str:
-    """The implemented extensions, for messages."""
-    return " ".join(sorted(NAMES, key=lambda n: (len(n) > 1, n)))
+    """The names that an ISA string may contain, for messages."""
+    return " ".join(sorted(NAMES | PROPERTIES, key=lambda n: (len(n) > 1, n)))
 
 
 def rows(features: frozenset[str]) -> list[Row]:

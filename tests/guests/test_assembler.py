@@ -57,7 +57,7 @@ UNSHOWN: dict[str, dict[str, int]] = {
     "fence.i": {"imm": 0, "rs1": 0, "rd": 0},
     "c.nop": {"imm": 0},
 }
-UNKNOWN: dict[str, tuple[str, ...]] = {"binutils": ("zicond",), "clang": ()}  # extensions that 2.40 has not
+UNKNOWN: dict[str, tuple[str, ...]] = {"binutils": ("zfa", "zicond"), "clang": ()}  # extensions that 2.40 has not
 # Rows whose other encodings an assembler refuses or writes otherwise, by assembler: field -> values left out.
 LEFT_OUT: dict[str, dict[str, dict[str, tuple[int, ...]]]] = {
     "binutils": {

@@ -90,4 +90,4 @@ def test_carryless_product_without_a_host_instruction(monkeypatch: pytest.Monkey
 
 def test_what_linux_is_said_to_have_is_there() -> None:
     assert set(linux.IMA_EXTENSIONS) - {"fd"} <= GUEST.features and {"f", "d"} <= GUEST.features
-    assert linux.HWPROBE[4] == 0x0085_0018_1000_00FB
+    assert linux.HWPROBE[4] == 0x008D_0019_1000_00FB
