@@ -15,9 +15,14 @@ class Translation:
     """One block of host code. `exits` maps each exit slot's displacement to the key it leads to."""
 
     key: Key
-    end: int  # guest address after the last byte it was made from
+    source: bytes  # the guest's code that it was made from; empty where there is none to be fetched
     entry: int  # host address
     size: int  # bytes of host code
     room: int  # bytes that it takes in the arena: with its constants, to the next boundary of a placement
     instructions: int  # guest instructions
     exits: dict[int, Key] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        """The guest address after the last byte that it depends on."""
+        return self.key[0] + max(len(self.source), 1)

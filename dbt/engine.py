@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from dbt.block import Key, Translation
 from dbt.cache import TranslationCache
-from dbt.memory import PAGE_SIZE, AddressSpace, page_down, page_up
+from dbt.coherence import Coherence
+from dbt.memory import PAGE_SIZE, AddressSpace, page_down
 from dbt.options import Options
 from dbt.reference import LIMIT as AT_LIMIT
 from dbt.reference import Reference, Stop
@@ -39,10 +40,12 @@ class Translated:
         self.state = state
         self.space = space
         self.monitor = Reference(state, space, wall_clock)
-        self.monitor.domain.code_fences.append(self.flush)
         self.translator = Translator(state, space, self.options)
         self._off = self.options.cache_off
-        self.cache = TranslationCache(state, self.options.cache_size, self.options.cache_policy, linked=not self._off)
+        linked = self.options.chain and not self._off
+        self.cache = TranslationCache(state, self.options.cache_size, self.options.cache_policy, linked)
+        self.coherence = Coherence(space, self.cache, self.options.smc)
+        self.monitor.domain.code_fences.append(self.coherence.fence)
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
         self.entries = 0  # times Python entered translated code
@@ -52,7 +55,6 @@ class Translated:
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
         state.words[MEMORY] = space.base
-        space.watchers.append(self._changed)
 
     def prepare(self) -> None:
         """To be called before running after foreign code may have taken the fault signals."""
@@ -63,8 +65,7 @@ class Translated:
         """Stop serving the arena's faults; the engine must not run afterwards."""
         if self.translator.started:
             self.translator.backend.close()
-        if self._changed in self.space.watchers:
-            self.space.watchers.remove(self._changed)
+        self.coherence.close()
 
     @property
     def classes(self) -> dict[Treat, int]:
@@ -152,7 +153,7 @@ class Translated:
         if found is not None:
             return found
         times = self.heat.get(key, 0) + 1
-        if times <= (0 if self._off else self.options.hot):
+        if times <= (0 if self._off else self.options.hot * self.coherence.patience(key[0])):
             self.heat[key] = times
             return None
         return self._translate(key)
@@ -193,13 +194,13 @@ class Translated:
         for translation in made:
             self.heat.pop(translation.key, None)
             self.cache.insert(translation)
-            self.space.watch(page_down(translation.key[0]), translation.end)
+            self.coherence.made(translation)
         return made[0]
+
+    def fence(self) -> None:
+        """The guest's instruction fetches must see its stores from now on."""
+        self.coherence.fence()
 
     def flush(self) -> None:
         """Drop every translation."""
         self.cache.clear()
-
-    def _changed(self, start: int, end: int) -> None:
-        """Guest memory changed. The pages are no longer watched, so all that was made from them goes."""
-        self.cache.invalidate(page_down(start), page_up(end))

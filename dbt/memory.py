@@ -238,7 +238,7 @@ class AddressSpace:
         else:
             self._need(address, size, WRITE)
             self._copy_in(address, value.to_bytes(size, "little"))
-        self._written(address, size, WATCHED)
+        self._note(address, size)
 
     def fetch(self, address: int) -> int:
         """The 32-bit word at `address` if its low two bits are set, else the 16-bit parcel."""
@@ -287,7 +287,7 @@ class AddressSpace:
             self._copy_in(address, data)
         if self._effects is not None:
             self._effects.append(("write", address, bytes(data)))
-        self._written(address, len(data), EXEC | WATCHED)
+        self._note(address, len(data))
 
     def peek(self, address: int, length: int) -> bytes:
         """Bytes whatever the protection: for debuggers and dumps. The range must be mapped."""
@@ -303,7 +303,7 @@ class AddressSpace:
             self._copy_in(address, data)
         if self._effects is not None:
             self._effects.append(("poke", address, bytes(data)))
-        self._written(address, len(data), EXEC | WATCHED)
+        self._note(address, len(data))
 
     def read_cstring(self, address: int, limit: int = 1 << 20) -> bytes:
         """The bytes up to a NUL; OSError ENAMETOOLONG if there is none among the first `limit`."""
@@ -456,7 +456,9 @@ class AddressSpace:
                     raise _failed()
                 if self._effects is not None:
                     self._effects.append(("discard", low, reached - low))
-                self._written(low, reached - low, EXEC | WATCHED)
+                self._note(low, reached - low)
+                if region.protection & EXEC:
+                    self._tell(low, reached)
         if reached < end:
             raise OutOfMemory("the range has a hole")
 
@@ -626,15 +628,10 @@ class AddressSpace:
             self._host_protect(page << PAGE_SHIFT, (page + count) << PAGE_SHIFT, _host_protection(entry))
             page += count
 
-    def _written(self, address: int, length: int, telling: int) -> None:
-        """After a write: note the pages, and tell the watchers where a page has one of the bits `telling`."""
-        if length <= 0:
-            return
-        first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
-        if self.dirty is not None:
-            self.dirty.update(range(first, last + 1))
-        if self.watchers and any(entry & telling for entry in set(bytes(self._map[first:last + 1]))):
-            self._tell(address, address + length)
+    def _note(self, address: int, length: int) -> None:
+        """After a write: remember the pages, for whoever wants to know."""
+        if self.dirty is not None and length > 0:
+            self.dirty.update(range(address >> PAGE_SHIFT, (address + length - 1 >> PAGE_SHIFT) + 1))
 
     def _unwatch_range(self, address: int, length: int) -> bool:
         first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT

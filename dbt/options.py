@@ -21,6 +21,9 @@ class Options:
     log_stores: bool = False  # every store notes its address, for lockstep
     cache_size: int = 32 << 20  # most bytes of host code; what exceeds them is evicted
     cache_policy: str = "lru"  # which translation goes first: one of `dbt.cache.POLICIES`
+    chain: bool = True  # False: no block leads to another; the monitor is asked at every one
+    sensitive: str = "inline"  # instructions of class inline: translated in place, or each a "callout"
+    smc: str = "detect"  # what makes a translation stale: one of `dbt.coherence.MODES`
     cache_off: bool = False  # translate whenever a block is entered, keep nothing, link nothing: the control
     chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
     checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known

@@ -100,7 +100,7 @@ class Process:
         self.state.pc = entry
         self.state.slots[self.guest.stack_slot] = pointer
         self.engine = self._engine()
-        self.kernel.on_flush_icache = lambda start, end: self._flush()
+        self.kernel.on_flush_icache = self.engine.fence
 
     def _engine(self) -> Any:
         if self.settings.engine == "reference":
@@ -110,10 +110,6 @@ class Process:
         engine = Translated(self.state, self.space, self.wall_clock, self.settings.options)
         engine.poll = self._poll
         return engine
-
-    def _flush(self) -> None:
-        if hasattr(self.engine, "flush"):
-            self.engine.flush()
 
     def wall_clock(self) -> int:
         """What the guest's clock register reads: 10 MHz, of virtual time if the run is deterministic."""
@@ -297,6 +293,7 @@ class Process:
                 "cache_bytes": engine.cache.bytes,
                 "cache_bytes_max": cache.bytes_max,
                 "invalidations": cache.invalidations,
+                "writes_to_code_pages": engine.coherence.writes,
                 "python_entries": engine.entries,
                 "interpreted_cold": engine.interpreted,
                 "monitor_steps": engine.stepped,

@@ -221,6 +221,9 @@ class Reference:
 
         self.domain._store = noted
 
+    def fence(self) -> None:
+        """Instruction fetches see all stores: they do so anyway."""
+
     def step(self) -> Stop:
         """Execute exactly one instruction, or take its trap."""
         return self._go(0, once=True)

@@ -148,6 +148,7 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
             ("  invalidations", f"{stats['invalidations']:>15,}  dropped because guest code changed"),
+            ("  writes to code pages", f"{stats['writes_to_code_pages']:>15,}"),
             ("cache", f"{stats['cache_bytes']:>15,}  bytes in use, {stats['cache_bytes_max']:,} at most"),
             ("  look-ups", f"{looked:>15,}  {100 * stats['cache_hits'] / looked if looked else 0:.1f} % found"),
             ("  evictions", f"{stats['cache_evictions']:>15,}  dropped to make room"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,6 +67,7 @@ class Translator:
         self.options = options
         self.stats = TranslationStats()
         self._state = state
+        self._callouts = {Treat.CALLOUT, *([Treat.INLINE] if options.sensitive == "callout" else [])}
         self._backend: Backend | None = None
 
     @property
@@ -106,7 +108,7 @@ class Translator:
             exits = {slots[symbol]: leads for symbol, leads in function.exits.items() if symbol in slots}
             made.append(
                 Translation(
-                    (block.pc, block.boundary), self._end(block), at, piece.functions[function.name][1],
+                    (block.pc, block.boundary), self._source(block), at, piece.functions[function.name][1],
                     backend.arena.room(piece), len(block.guest), exits,
                 )
             )  # fmt: skip
@@ -149,7 +151,7 @@ class Translator:
                 decoded = self.guest.decode(self.space.fetch(pc))
             except MemoryFault:
                 decoded = None
-            if decoded is None or decoded.treat is Treat.CALLOUT:
+            if decoded is None or decoded.treat in self._callouts:
                 return sites, Callout(pc)
             sites.append(Site(pc, decoded))
             following = pc + decoded.length & (1 << 64) - 1
@@ -184,10 +186,13 @@ class Translator:
             exit = exit or builder.taken or Jump(builder.next_pc())
         return verify(builder.finish(exit))
 
-    @staticmethod
-    def _end(block: Block) -> int:
-        """A callout's bytes belong to the block too: it was decided by looking at them."""
-        return block.exit.pc + 4 if isinstance(block.exit, Callout) else block.end
+    def _source(self, block: Block) -> bytes:
+        """The guest's code of a block. A callout's belongs to it too: it was decided by looking at it."""
+        length = block.end - block.pc
+        if isinstance(block.exit, Callout):
+            with suppress(MemoryFault):  # which the monitor will meet
+                length += 4 if self.space.fetch(block.exit.pc) & 3 == 3 else 2
+        return self.space.peek(block.pc, length)
 
     # --- dumps --------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ Owns: the translations, exit slots, the jump cache, the bound. Must not know: ho
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,10 @@ class TranslationCache:
 
     def translations(self) -> Iterable[Translation]:
         return self._by_key.values()
+
+    def in_page(self, page: int) -> Set[Translation]:
+        """Those that depend on bytes in the guest page of this number."""
+        return self._pages.get(page, frozenset())
 
     def target(self, slot: int) -> Key:
         """Where the exit through this slot leads."""
@@ -179,23 +183,21 @@ class TranslationCache:
 
     def invalidate(self, start: int, end: int) -> int:
         """Drop every translation made from bytes in [start, end); returns how many there were."""
-        doomed: set[Translation] = set()
         first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
         pages = range(first, last + 1) if last - first < len(self._pages) else list(self._pages)
-        for page in pages:
-            for translation in self._pages.get(page, ()):
-                if translation.key[0] < end and start < max(translation.end, translation.key[0] + 1):
-                    doomed.add(translation)
-        for translation in doomed:
-            self._drop(translation)
-        self.stats.invalidations += len(doomed)
+        doomed = {t for page in pages for t in self._pages.get(page, ()) if t.key[0] < end and start < t.end}
+        self.drop(doomed)
         return len(doomed)
+
+    def drop(self, stale: Collection[Translation]) -> None:
+        """Invalidate these."""
+        self.stats.invalidations += len(stale)
+        for translation in stale:
+            self._drop(translation)
 
     def clear(self) -> None:
         """Invalidate everything."""
-        self.stats.invalidations += len(self._by_key)
-        for translation in list(self._by_key.values()):
-            self._drop(translation)
+        self.drop(list(self._by_key.values()))
 
     def _drop(self, translation: Translation) -> None:
         """The one way out: links to it and the jump-cache entry are undone, its slots and its code are free."""
@@ -239,7 +241,7 @@ class TranslationCache:
 def _pages(translation: Translation) -> range:
     """Guest pages that it was made from."""
     start = translation.key[0]
-    return range(start >> PAGE_SHIFT, (max(translation.end - 1, start) >> PAGE_SHIFT) + 1)
+    return range(start >> PAGE_SHIFT, (translation.end - 1 >> PAGE_SHIFT) + 1)
 
 
 def _jump(pc: int) -> int:

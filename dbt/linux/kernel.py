@@ -109,7 +109,7 @@ class Kernel:
         self.no_new_privileges = 0
         self.auxiliary = b""
         self.loaded: Loaded | None = None
-        self.on_flush_icache: Callable[[int, int], None] | None = None
+        self.on_flush_icache: Callable[[], None] | None = None
         self._told: set[str] = set()
         self._bound: dict[int, tuple[str, Handler, int]] = {}
         for number, name in abi.CALLS.items():

@@ -138,7 +138,7 @@ def riscv_flush_icache(kernel: Kernel, start: int, end: int, flags: int) -> None
     if flags & ~1:
         raise failure(errno.EINVAL)
     if kernel.on_flush_icache is not None:
-        kernel.on_flush_icache(start, end)
+        kernel.on_flush_icache()  # all of it, whatever the range, as Linux does
 
 
 CALLS: dict[str, Callable[..., int | None]] = {

@@ -22,7 +22,7 @@ from dbt.arena import ALIGN, Arena, ArenaFull
 from dbt.block import Key, Translation
 from dbt.cache import POLICIES, TranslationCache
 from dbt.cache.policies import policy
-from dbt.cli import CACHE_POLICIES
+from dbt.cli.options import CACHE_POLICIES
 from dbt.codegen import Code, Relocation
 from dbt.options import Options
 from dbt.state import JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
@@ -51,7 +51,7 @@ class Bench:
             return None
         at, slots = placed[0]
         exits: dict[int, Key] = {slots[f"e{i}"]: (to, True) for i, to in enumerate(leads)}
-        made = Translation((pc, True), pc + 4, at, size, self.arena.room(code), 1, exits)
+        made = Translation((pc, True), bytes(4), at, size, self.arena.room(code), 1, exits)
         self.cache.insert(made)
         return made
 

@@ -19,6 +19,7 @@ from support.riscv import asm
 from support.tiny import A0, A1, A7, BASE, EBREAK, ECALL, LOOP, SP, START, header, li, segment
 
 from dbt import cli
+from dbt.cli import errors, options
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ("translated", "reference")
@@ -89,7 +90,7 @@ def test_a_file_that_cannot_run(name: str, tmp_path: Path, capsys: pytest.Captur
         if command == "info" and name == "beyond all":
             continue  # a fact of the guest's memory, not of the file
         options = ["--stdin=/dev/null"] if command == "compare" else []
-        assert cli.main([command, *options, str(path)]) == cli.NOT_RUNNABLE
+        assert cli.main([command, *options, str(path)]) == errors.NOT_RUNNABLE
         out, err = capsys.readouterr()
         assert out == "" and err.startswith(f"dragoman: {path}: ") and err.count("\n") == 1
         assert sentence in err
@@ -388,8 +389,8 @@ def test_the_log_file_takes_it_all(tmp_path: Path) -> None:
 
 
 def test_dump(tmp_path: Path) -> None:
-    done = dragoman("run", "--max-instructions=1", "--dump", ",".join(cli.STAGES), "@hello")
-    for stage in cli.STAGES:
+    done = dragoman("run", "--max-instructions=1", "--dump", ",".join(options.STAGES), "@hello")
+    for stage in options.STAGES:
         assert f"--- {stage} 0x1001ad2" in done.stderr
     path = tmp_path / "dump"
     done = dragoman("run", "--max-instructions=1", "--dump=opt", "--dump-file", path, "@hello")

@@ -485,9 +485,12 @@ def test_watchers_hear_of_every_way_that_code_changes(space: AddressSpace) -> No
     space.map(0x20000, P, RW, fixed=True)
     space.write(0x20000, b"data")
     space.unmap(0x20000, P)
-    space.store(0x10000, 8, 0)  # the CPU's own stores are its engine's business until a page is watched
+    space.store(0x10000, 8, 0)  # nobody made anything from this page, so nobody wants to know
+    space.write(0x10010, b"code")
+    space.poke(0x10010, b"code")
     assert heard == []
     for change, expected in (
+            (lambda: space.store(0x10010, 8, 1), (0x10010, 0x10018)),
             (lambda: space.write(0x10010, b"code"), (0x10010, 0x10014)),
             (lambda: space.poke(0x10010, b"code"), (0x10010, 0x10014)),
             (lambda: space.protect(0x10000, P, READ), (0x10000, 0x11000)),
@@ -495,6 +498,7 @@ def test_watchers_hear_of_every_way_that_code_changes(space: AddressSpace) -> No
             (lambda: space.discard(0x11000, P), (0x11000, 0x12000)),
             (lambda: space.remap(0x12000, P, P, may_move=True, to=0x30000), (0x12000, 0x13000)),
             (lambda: space.unmap(0x13000, P), (0x13000, 0x14000))):
+        space.watch(0x10000, 0x11000)
         heard.clear()
         change()
         assert heard == [expected]

@@ -1,0 +1,105 @@
+"""The command line: `dragoman run`, `compare`, `lockstep`, `lab`, `info`, a file for each.
+
+Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
+(`dragoman`) and the texts of `dbt.report`, both imported when it needs them, so that `--help` is quick.
+Must not know: how anything is done.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from dbt.cli import compare, info, lockstep, run
+from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say
+
+DESCRIPTION = """\
+Dragoman runs RISC-V (RV64GC) Linux programs on x86-64 by translating them while they run.
+
+commands:
+  run PROGRAM [ARGS...]       run a program
+  compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
+  lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
+  info PROGRAM                what a program file is and which instructions it holds
+  lab NAME                    small experiments that show one mechanism each
+
+PROGRAM is a statically linked RISC-V ELF file, or @NAME for one that comes with Dragoman
+(`dragoman info --programs` lists them). Try:
+
+  dragoman run @hello
+  dragoman run --stats @sieve small
+  dragoman compare @sieve small
+
+`dragoman COMMAND --help` explains a command.
+"""
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "run": run.command,
+    "compare": compare.command,
+    "lockstep": lockstep.command,
+    "info": info.command,
+    "lab": info.lab_command,
+}
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    if not words:
+        sys.stderr.write(DESCRIPTION)
+        raise Fail(USAGE, "which command? (see above)")
+    name, rest = words[0], words[1:]
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write("usage: dragoman COMMAND [OPTIONS] ...\n\n" + DESCRIPTION + "\n" + STATUSES)
+        return 0
+    if name in ("-V", "--version"):
+        import dragoman
+
+        print(f"dragoman {dragoman.__version__}")
+        return 0
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        hint = f"; to run it: dragoman run {name}" if name.startswith("@") or os.path.exists(name) else ""
+        raise Fail(USAGE, f"there is no {what} {name!r} (commands: {' '.join(COMMANDS)}){hint}")
+    return COMMANDS[name](rest)
+
+
+def _standard_descriptors() -> None:
+    """Occupy 0, 1 and 2 if they were closed, so that no file of ours gets one; using them fails as if closed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if descriptor == 0 else os.O_RDONLY)
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out a command; returns the exit status."""
+    _standard_descriptors()
+    try:
+        status = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except Fail as failure:
+        say(str(failure))
+        return failure.status
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at exit
+        os.dup2(1, 2)
+        return die(signal.SIGPIPE)
+    except SystemExit as leaving:  # argparse, after --help
+        return leaving.code if isinstance(leaving.code, int) else USAGE
+    except Exception as error:
+        if os.environ.get("DRAGOMAN_DEBUG") == "1":
+            raise
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            say("out of memory: the host gives no more (a guest reserves 256 GiB of addresses; is `ulimit -v` set?)")
+            return FAILURE
+        text = " ".join(str(error).split())
+        say(f"internal error: {type(error).__name__}{': ' if text else ''}{text} (DRAGOMAN_DEBUG=1 shows where)")
+        return FAILURE

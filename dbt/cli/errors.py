@@ -1,0 +1,79 @@
+"""How a command ends: exit statuses, the line on stderr that goes with each of ours, dying by the guest's signal.
+
+Owns: the statuses and their words. Must not know: any command.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+USAGE, DIFFER, LIMIT, FAILURE, NOT_RUNNABLE, NOT_FOUND, INTERRUPTED = 2, 3, 124, 125, 126, 127, 130
+
+STATUSES = """\
+exit status: the program's own. If a signal kills the program, dragoman dies by the same signal.
+Dragoman's own, each with a line on stderr that begins "dragoman:":
+  2  bad usage             124  --max-instructions reached      127  program not found
+  3  the engines differ    125  dragoman itself failed          130  interrupted (Ctrl-C)
+                           126  the file cannot be run
+"""
+
+
+class Fail(Exception):
+    """Ends the command with a sentence and a status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def say(message: str) -> None:
+    """A line of ours on stderr."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"dragoman: {message}\n")
+        sys.stderr.flush()
+
+
+def why(error: OSError) -> str:
+    """The reason alone, as a part of a sentence."""
+    return (error.strerror or str(error)).lower()
+
+
+def opened(action: Callable[[], Any], program: str) -> Any:
+    """Do what opens a program, and say what went wrong in our words."""
+    import dragoman
+
+    try:
+        return action()
+    except dragoman.UnknownProgram as error:
+        raise Fail(NOT_FOUND, str(error)) from None
+    except FileNotFoundError:
+        raise Fail(NOT_FOUND, f"{program}: there is no such file") from None
+    except dragoman.NotRunnable as error:
+        raise Fail(NOT_RUNNABLE, str(error)) from None
+    except dragoman.UnknownIsa as error:
+        raise Fail(USAGE, str(error)) from None
+    except dragoman.UnsupportedHost as error:
+        raise Fail(FAILURE, f"{error}; --engine=reference runs anywhere, slowly") from None
+
+
+def die(number: int) -> int:
+    """End by a signal, as the guest did, without a core dump of ours; 128 + number if we survive it."""
+    import ctypes
+    import resource
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: a core-dump program ignores the limit
+    with suppress(OSError, ValueError):  # SIGKILL has no other action
+        signal.signal(number, signal.SIG_DFL)
+    with suppress(OSError, ValueError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number} & signal.valid_signals())
+        os.kill(os.getpid(), number)
+    return 128 + number

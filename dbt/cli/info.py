@@ -1,0 +1,45 @@
+"""`dragoman info` and `dragoman lab`: what there is, and experiments on it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from dbt.cli.errors import FAILURE, Fail, opened
+from dbt.cli.options import Parser
+
+
+def lab_command(words: Sequence[str]) -> int:
+    try:
+        lab = importlib.import_module("dbt.lab").main
+    except ModuleNotFoundError as error:
+        if error.name != "dbt.lab":
+            raise
+        raise Fail(FAILURE, "`dragoman lab` is not part of this installation") from None
+    return int(lab(list(words)) or 0)
+
+
+def command(words: Sequence[str]) -> int:
+    parser = Parser("info", "Say what a program file is, or what Dragoman has.", "PROGRAM | --programs | --coverage")
+    parser.option("--programs", action="store_true", help="list the programs that come with Dragoman")
+    parser.option("--coverage", action="store_true", help="list instructions and system calls, done and not done")
+    options, rest = parser.split(words)
+    if len(rest) + options.programs + options.coverage != 1:
+        parser.error("one of PROGRAM, --programs and --coverage is wanted")
+    import dragoman
+    from dbt import report
+
+    if options.programs:
+        print(report.programs_text())
+    elif options.coverage:
+        print(report.coverage_text())
+    else:
+        program = rest[0]
+        path = opened(lambda: dragoman.find(program), program)
+        bundled = None
+        if program.startswith("@"):
+            from guests import programs
+
+            bundled = programs.find(program)
+        print(opened(lambda: report.program_text(path, bundled), program))
+    return 0

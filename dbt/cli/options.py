@@ -1,0 +1,270 @@
+"""Options that several commands share, and the parser: options before the program's name, the rest is the program's.
+
+Owns: their names, their checks, what they mean as arguments of the public functions. Must not know: any command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from dbt.cli.errors import USAGE, Fail
+
+STAGES = ("decode", "ir", "opt", "llvm", "asm")
+# Those of `translator_options`, by attribute; the reference engine has no use for them.
+TRANSLATOR = ("max_block", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos")
+CACHE_POLICIES = ("lru", "lfu", "fifo", "size")
+MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
+MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
+
+
+class _Help(argparse.HelpFormatter):
+    """An optional value is shown as it must be written: --stats[=json]."""
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.nargs == "?":
+            return f"[={action.metavar}]"
+        return super()._format_args(action, default_metavar)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return super()._format_action_invocation(action).replace(" [=", "[=")
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(indent + line for line in text.splitlines(keepends=True))
+
+
+class Parser(argparse.ArgumentParser):
+    """Options before the program's name; all that follows it is the program's."""
+
+    def __init__(self, name: str, description: str, operands: str = "", epilog: str = "") -> None:
+        super().__init__(
+            prog=f"dragoman {name}", usage=f"dragoman {name} [OPTIONS] {operands}".rstrip(), description=description,
+            epilog=epilog, allow_abbrev=False, formatter_class=_Help,
+        )  # fmt: skip
+        self._takes: dict[str, tuple[str, bool]] = {"-h": ("--help", False), "--help": ("--help", False)}
+
+    def option(self, *names: str, **how: Any) -> None:
+        """An option. The last name is the long one; one that takes a value may have it in the next word."""
+        action = self.add_argument(*names, **how)
+        for name in names:
+            self._takes[name] = names[-1], action.nargs is None
+
+    def error(self, message: str) -> NoReturn:
+        raise Fail(USAGE, f"{message.removeprefix('argument ')} (see `{self.prog} --help`)")
+
+    def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the options in front; also returns what is left, from the first word that is none.
+
+        The words are made unambiguous before argparse sees them, since it would look for options further on.
+        """
+        options: list[str] = []
+        rest = list(words)
+        while rest and rest[0].startswith("-") and rest[0] != "-":
+            word = rest.pop(0)
+            if word == "--":
+                break
+            name, equals, value = word.partition("=")
+            if not word.startswith("--"):
+                name, value = word[:2], word[2:]
+                equals = value
+            if name not in self._takes:
+                self.error(f"there is no option {name}")
+            long, takes = self._takes[name]
+            if takes and not equals:
+                if not rest:
+                    self.error(f"{name} needs a value")
+                value, equals = rest.pop(0), "="
+            options.append(f"{long}={value}" if equals else long)
+        return self.parse_args(options), rest
+
+
+def number(low: int, high: int | None = None) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            value = int(text.replace("_", ""), 0)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if value < low or (high is not None and value > high):
+            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {limits}")
+        return value
+
+    return convert
+
+
+def size(text: str) -> int:
+    digits, unit = (text[:-1], text[-1].upper()) if text[-1:] in tuple("kKmM") else (text, "")
+    if not digits.isascii() or not digits.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 65536, 64K or 1M")
+    value = int(digits[:12]) << {"": 0, "K": 10, "M": 20}[unit]
+    if not MIN_CACHE <= value <= MAX_CACHE:
+        raise argparse.ArgumentTypeError(f"{text} is not from {MIN_CACHE >> 10}K to {MAX_CACHE >> 20}M")
+    return value
+
+
+def limit(text: str) -> int | None:
+    return None if text == "none" else number(0)(text)
+
+
+def seed(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form VAR=VALUE")
+    return name, value
+
+
+def stages(text: str) -> frozenset[str]:
+    found = frozenset(text.split(","))
+    unknown = sorted(found - set(STAGES))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no stage {unknown[0]!r} (there are: {', '.join(STAGES)})")
+    return found
+
+
+def folder(text: str) -> str:
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text}: is not a folder")
+    return text
+
+
+class _Edit(argparse.Action):
+    """-E and -U, in the order given."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        edits = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*edits, values if isinstance(values, tuple) else (values, None)])
+
+
+def guest_options(parser: Parser) -> None:
+    """The options that say what world the program meets."""
+    parser.option(
+        "--isa", metavar="STRING",
+        help="the processor's instruction set, such as rv64imac or rv64gc_zicntr; other instructions are illegal then "
+        "(default: all that is implemented)",
+    )
+    parser.option(
+        "-L", "--sysroot", metavar="DIR", type=folder,
+        help="look here first for the absolute paths that the program opens (default: QEMU_LD_PREFIX, if it is set)",
+    )
+    parser.option(
+        "-E", "--env", metavar="VAR=VALUE", dest="edits", action=_Edit, type=assignment,
+        help="set a variable in the program's environment, which is otherwise yours; may be repeated",
+    )
+    parser.option("-U", "--unset", metavar="VAR", dest="edits", action=_Edit, help="remove a variable from it")
+    parser.option("-0", "--argv0", metavar="NAME", help="what the program sees as its own name")
+
+
+def translator_options(parser: Parser) -> None:
+    """The options that say how the translator works; none of them changes what a program sees."""
+    parser.option(
+        "--max-block", metavar="N", type=number(1, MAX_BLOCK),
+        help="most instructions translated as one block (default: 64)",
+    )
+    parser.option(
+        "--hot", metavar="N", type=number(0),
+        help="translate a block once it has been interpreted N times (default: 64; with --dump: 0, so that all that "
+        "runs is shown)",
+    )
+    parser.option(
+        "--cache", choices=("on", "off"),
+        help="off: keep no translation, and translate a block whenever it is entered; shows what the cache is worth, "
+        "and is slow beyond use for all but the smallest programs (default: on)",
+    )
+    parser.option(
+        "--cache-size", metavar="N[K|M]", type=size,
+        help="most bytes of host code that are kept, such as 64K (default: 32M); what does not fit is dropped, and "
+        "translated again if it is still needed",
+    )
+    parser.option(
+        "--cache-policy", choices=CACHE_POLICIES,
+        help="which translation is dropped first: the least recently used (lru, default) or the least frequently used "
+        "(lfu), as far as the engine sees what runs; the oldest (fifo); the largest (size)",
+    )
+    parser.option(
+        "--smc", choices=("detect", "fencei", "off"),
+        help="when translations of code that the program has written over go: at the write (detect, default); at the "
+        "program's fence.i or the system call that stands for it (fencei), as on a processor; never (off), which shows "
+        "what a translator gets wrong that does not care",
+    )
+    parser.option(
+        "--chain", choices=("on", "off"),
+        help="off: let no translated block lead to the next, but ask the monitor after each; shows what chaining is "
+        "worth (default: on)",
+    )
+    parser.option(
+        "--sensitive", choices=("inline", "callout"),
+        help="inline: translate simple instructions on CPU state, such as those on the floating-point flags, in place "
+        "(default); callout: let the monitor execute them, as the rest of the sensitive ones",
+    )
+    parser.option(
+        "--chaos", metavar="SEED", type=seed,
+        help="disturb the translator at random, to test it: drop translations, leave host code early; a program must "
+        "not notice",
+    )
+
+
+def flag(name: str) -> str:
+    """An option's attribute as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def seed_option(parser: Parser, command: str) -> None:
+    parser.option(
+        "--deterministic", metavar="SEED", nargs="?", const=0, default=0, type=seed,
+        help=f"{command} is deterministic anyway; --deterministic=7 chooses the seed (default: 0)",
+    )
+
+
+def guest_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The guest options as arguments of the public functions."""
+    env = None
+    if options.edits:
+        env = dict(os.environ)
+        for name, value in options.edits:
+            env.pop(name, None)
+            if value is not None:
+                env[name] = value
+    sysroot = options.sysroot
+    if sysroot is None and os.path.isdir(os.environ.get("QEMU_LD_PREFIX", "")):
+        sysroot = os.environ["QEMU_LD_PREFIX"]
+    return {"isa": options.isa, "sysroot": sysroot, "env": env, "argv0": options.argv0}
+
+
+def program_of(parser: Parser, rest: list[str]) -> tuple[str, list[str]]:
+    if not rest:
+        parser.error("which program?")
+    return rest[0], rest[1:]
+
+
+def translation(
+    parser: Parser, options: argparse.Namespace, dump: frozenset[str] = frozenset(),
+    write: Callable[[str], None] = print,
+) -> Any:  # fmt: skip
+    """The translator options as the public `Options`."""
+    if options.cache == "off":
+        for name in ("cache_size", "cache_policy", "chain"):
+            if getattr(options, name):
+                parser.error(f"--cache=off keeps nothing, so there is nothing for {flag(name)} to say")
+    import dragoman
+
+    chosen = dragoman.Options(dump=dump, write=write, chaos=options.chaos)
+    if options.max_block is not None:
+        chosen.max_instructions = options.max_block
+    chosen.cache_off = options.cache == "off"
+    chosen.chain = options.chain != "off"
+    chosen.smc = options.smc or chosen.smc
+    chosen.sensitive = options.sensitive or chosen.sensitive
+    chosen.cache_size = options.cache_size or chosen.cache_size
+    chosen.cache_policy = options.cache_policy or chosen.cache_policy
+    if options.hot is not None or dump:
+        chosen.hot = options.hot or 0
+    return chosen
