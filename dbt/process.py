@@ -48,6 +48,7 @@ class Settings:
 
     engine: str = "translated"
     isa: str | None = None
+    extensions: Sequence[Any] = ()  # instructions of the user's own, see `guests.load`
     sysroot: str | Path | None = None
     env: Mapping[str, str] | None = None  # None: the caller's own environment
     argv0: str | None = None
@@ -64,7 +65,8 @@ class Process:
 
     `registers` reads and `set_register` writes by name (psABI or architectural); `read` and `write` access
     guest memory; `step` executes single instructions; `run` goes on to the end or to a limit.
-    Raises FileNotFoundError, `dbt.elf.NotRunnable`, `guests.riscv.isa.UnknownIsa`.
+    Raises FileNotFoundError, `dbt.elf.NotRunnable`, `guests.riscv.isa.UnknownIsa`,
+    `guests.spec.BadExtension`.
     """
 
     def __init__(self, path: str | Path, args: Sequence[str] = (), settings: Settings | None = None) -> None:
@@ -72,7 +74,7 @@ class Process:
         if self.settings.engine not in ENGINES:
             raise ValueError(f"no engine {self.settings.engine!r} (there are: {', '.join(ENGINES)})")
         self.path = Path(path)
-        self.guest = guests.load("riscv64", self.settings.isa)
+        self.guest = guests.load("riscv64", self.settings.isa, self.settings.extensions)
         self.image = elf.open_image(self.path, self.guest.linux)
         self.space = AddressSpace()
         self.state = State(self.guest)

@@ -7,17 +7,19 @@ Owns: which extensions exist here, and building a `Guest` from a string such as 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 from guests.decode import Decoder
-from guests.riscv import csrs, disasm, planned, registers, traps
+from guests.riscv import csrs, custom, disasm, planned, registers, traps
 from guests.riscv.rv64a import A
 from guests.riscv.rv64d import D
 from guests.riscv.rv64f import F
 from guests.riscv.rv64i import I
 from guests.riscv.rv64m import M
 from guests.riscv.rvc import C
+from guests.riscv.table import Extension
 from guests.riscv.zawrs import ZAWRS
 from guests.riscv.zba import ZBA
 from guests.riscv.zbb import ZBB
@@ -81,10 +83,10 @@ def known() -> str:
     return " ".join(sorted(NAMES | PROPERTIES, key=lambda n: (len(n) > 1, n)))
 
 
-def rows(features: frozenset[str]) -> list[Row]:
+def rows(features: frozenset[str], own: Sequence[Extension] = ()) -> list[Row]:
     """Every row whose extensions are all present."""
     present = []
-    for extension in EXTENSIONS:
+    for extension in (*EXTENSIONS, *own):
         for row in extension.rows:
             if row.requires <= features:
                 present.append(_limited(row, features) if row.extension == "zicsr" else row)
@@ -102,13 +104,29 @@ def _limited(row: Row, features: frozenset[str]) -> Row:
     return replace(row, legal=both)
 
 
+def guest(isa: str = DEFAULT, own: Sequence[Extension] = ()) -> Guest:
+    """The RISC-V guest with the extensions of an ISA string, and the user's own, which need not be in the string.
+
+    Without the latter the same string is the same value. Raises UnknownIsa, BadExtension.
+    """
+    if not own:
+        return _standard(isa)
+    features = parse(isa)
+    custom.check_names(own, rows(features))
+    made = _guest(isa, features | {extension.name for extension in own}, own)
+    custom.check_rows(own, made)
+    return made
+
+
 @cache
-def guest(isa: str = DEFAULT) -> Guest:
-    """The RISC-V guest with the extensions of an ISA string; raises UnknownIsa."""
+def _standard(isa: str) -> Guest:
+    return _guest(isa, parse(isa), ())
+
+
+def _guest(isa: str, features: frozenset[str], own: Sequence[Extension]) -> Guest:
     from guests.riscv import linux
 
-    features = parse(isa)
-    table = rows(features)
+    table = rows(features, own)
     return Guest(
         name="riscv64",
         isa=isa,
@@ -137,6 +155,7 @@ def guest(isa: str = DEFAULT) -> Guest:
         linux=linux,
         elf_machine=243,
         features=features,
+        own=tuple(extension.name for extension in own),
         planned=[row for extension in planned.EXTENSIONS for row in extension.rows],
         ticks=csrs.TICKS,
     )
