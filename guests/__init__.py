@@ -6,12 +6,17 @@ The distribution is `dragoman`; `DISTRIBUTION` lets the entry point tell this pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from guests.spec import Guest
 
 DISTRIBUTION = "dragoman"
+GUESTS = {  # name -> the module whose `guest` makes it
+    "riscv64": "guests.riscv.isa",
+    "toy": "guests.toy.isa",
+}
 
 
 def load(name: str, isa: str | None = None, extensions: Sequence[Any] = ()) -> Guest:
@@ -19,15 +24,10 @@ def load(name: str, isa: str | None = None, extensions: Sequence[Any] = ()) -> G
 
     `extensions` are instructions of the user's own, in the form in which the guest has its own; the toy has none.
     """
-    if name == "riscv64":
-        from guests.riscv import isa as riscv
-
-        return riscv.guest(isa or riscv.DEFAULT, tuple(extensions))
-    if name == "toy":
-        from guests.toy.isa import GUEST
-
-        return GUEST
-    raise KeyError(f"no guest architecture {name!r} (there are: riscv64, toy)")
+    if name not in GUESTS:
+        raise KeyError(f"no guest architecture {name!r} (there are: {', '.join(GUESTS)})")
+    guest: Guest = import_module(GUESTS[name]).guest(isa, tuple(extensions))
+    return guest
 
 
 def extensions_of(path: str | Path) -> list[Any]:

@@ -104,11 +104,13 @@ def _limited(row: Row, features: frozenset[str]) -> Row:
     return replace(row, legal=both)
 
 
-def guest(isa: str = DEFAULT, own: Sequence[Extension] = ()) -> Guest:
-    """The RISC-V guest with the extensions of an ISA string, and the user's own, which need not be in the string.
+def guest(isa: str | None = None, own: Sequence[Extension] = ()) -> Guest:
+    """The RISC-V guest with the extensions of an ISA string (None: all there are), and the user's own.
 
-    Without the latter the same string is the same value. Raises UnknownIsa, BadExtension.
+    Of the latter the string says nothing. Without them, the same string is the same value. Raises UnknownIsa,
+    BadExtension.
     """
+    isa = isa or DEFAULT
     if not own:
         return _standard(isa)
     features = parse(isa)
