@@ -110,6 +110,7 @@ def load(
     stderr: int = 2,
     strace: Callable[[str], None] | None = None,
     trace: Callable[[str], None] | None = None,
+    granularity: str = "block",
     options: Options | None = None,
 ) -> Process:
     """A guest process, loaded and about to execute its first instruction. It wants `close()` in the end.
@@ -126,6 +127,8 @@ def load(
     stdin, stdout, stderr   host file descriptors
     strace    called with a line for every system call
     trace     called with a line for every instruction (engine "reference" only)
+    granularity   "insn": events (`Process.at`) come after any instruction, not at block boundaries only (engine
+              "reference" only)
     options   what shapes translations, see `Options`
 
     Raises FileNotFoundError, NotRunnable, UnknownIsa, BadExtension, UnknownProgram, UnsupportedHost.
@@ -135,7 +138,7 @@ def load(
 
     path, settings = _settings(
         program, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed,
-        strace=strace, stdin=stdin, stdout=stdout, stderr=stderr, options=options,
+        strace=strace, stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity, options=options,
     )  # fmt: skip
     if trace is not None:
         from dbt.report import TracedProcess
@@ -230,12 +233,14 @@ def compare(
     seed: int = 0,
     stdin: bytes = b"",
     max_instructions: int | None = None,
+    events: int | None = None,
     options: Options | None = None,
 ) -> Comparison:
     """Run a program in the reference interpreter, then in the translator, and compare all that can be seen.
 
     Output, exit status or signal, instructions, blocks, instruction classes and registers must be equal.
     `max_instructions` bounds the slow reference run: both are compared there, and the translator goes on.
+    `events`: both also note a digest of registers and memory every so many instructions, and these must be equal.
     """
     _check_packages()
     from dbt import compare as comparing
@@ -243,7 +248,7 @@ def compare(
     path, settings = _settings(
         program, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options
     )  # fmt: skip
-    return comparing.compare(path, args, settings, stdin=stdin, max_instructions=max_instructions)
+    return comparing.compare(path, args, settings, stdin=stdin, max_instructions=max_instructions, events=events)
 
 
 def lockstep(

@@ -2,10 +2,9 @@
 
 The mapping is private, so that a forked child's code is its own; pages are writable or executable, never
 both, toggled for all placements of a batch together. The fault table has a 32-bit entry for every two bytes of
-code: the landing offset of the guest access that starts there, or 0. Free ranges are kept in order of address;
-a placement takes the first that is large enough, and ranges that touch become one. Nothing here is a
-dictionary of blocks. Owns: placement, freeing, protection, relocation. Must not know: what code means or who
-links to it.
+code: the landing offset of the guest access that starts there, or 0. A placement takes the smallest free range that
+is large enough, and of several the first; free ranges that touch become one.
+Owns: placement, freeing, protection, relocation. Must not know: what code means or who links to it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,10 @@ class Arena:
         self._faults = memoryview(self._table).cast("I")
         self.used = 0  # bytes placed and not freed
         self._placed: dict[int, int] = {}  # start -> end
-        self._starts, self._ends = [ALIGN], [size]  # of the holes, in order
+        self._hole_at: dict[int, int] = {}  # start -> end, of each free range
+        self._hole_to: dict[int, int] = {}  # end -> start
+        self._by_size: list[tuple[int, int]] = []  # length and start, in order
+        self._add_hole(ALIGN, size)
         self._protect([(0, size)], executable=True)
 
     @staticmethod
@@ -57,7 +59,7 @@ class Arena:
     @property
     def holes(self) -> list[tuple[int, int]]:
         """The free ranges, in order."""
-        return list(zip(self._starts, self._ends))
+        return sorted(self._hole_at.items())
 
     def place(self, code: Code, value: Values) -> int:
         """Copy code in, apply its relocations with `value(symbol)`, and return its host address.
@@ -100,17 +102,14 @@ class Arena:
         return self._code[address - self.base : address - self.base + length]
 
     def _take(self, length: int) -> int:
-        """Reserve the start of the first hole that is large enough."""
-        starts, ends = self._starts, self._ends
-        for i, start in enumerate(starts):
-            if ends[i] - start >= length:
-                break
-        else:
+        """Reserve the start of the smallest hole that is large enough."""
+        i = bisect_left(self._by_size, (length, 0))
+        if i == len(self._by_size):
             raise ArenaFull
-        if ends[i] - start == length:
-            del starts[i], ends[i]
-        else:
-            starts[i] = start + length
+        _, start = self._by_size[i]
+        end = self._remove_hole(start)
+        if end - start > length:
+            self._add_hole(start + length, end)
         self._placed[start] = start + length
         self.used += length
         return start
@@ -119,19 +118,24 @@ class Arena:
         """Make a reserved range a hole again, one with the holes that it touches."""
         end = self._placed.pop(start)
         self.used -= end - start
-        starts, ends = self._starts, self._ends
-        i = bisect_left(starts, start)
-        before, after = i > 0 and ends[i - 1] == start, i < len(starts) and starts[i] == end
-        if before and after:
-            ends[i - 1] = ends[i]
-            del starts[i], ends[i]
-        elif before:
-            ends[i - 1] = end
-        elif after:
-            starts[i] = start
-        else:
-            starts.insert(i, start)
-            ends.insert(i, end)
+        if start in self._hole_to:
+            start = self._hole_to[start]
+            self._remove_hole(start)
+        if end in self._hole_at:
+            end = self._remove_hole(end)
+        self._add_hole(start, end)
+
+    def _add_hole(self, start: int, end: int) -> None:
+        self._hole_at[start] = end
+        self._hole_to[end] = start
+        insort(self._by_size, (end - start, start))
+
+    def _remove_hole(self, start: int) -> int:
+        """Returns where it ended."""
+        end = self._hole_at.pop(start)
+        del self._hole_to[end]
+        del self._by_size[bisect_left(self._by_size, (end - start, start))]
+        return end
 
     def _protect(self, ranges: Iterable[tuple[int, int]], executable: bool) -> None:
         protection = mmap.PROT_READ | (mmap.PROT_EXEC if executable else mmap.PROT_WRITE)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Snapshot:
     registers: dict[str, int]
     stdout: bytes
     stderr: bytes
+    events: tuple[str, ...]  # "count pc digest" each
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Comparison:
             for stream in ("stdout", "stderr"):
                 text = compared.pop(stream)
                 compared[stream] = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+            compared["events"] = {"number": len(events := compared["events"]), "last": events[-1] if events else None}
             runs.append(data | {"compared": compared, "speed": run.speed, "warm_speed": run.warm_speed})
         return {"program": self.program, "equal": self.equal, "differences": list(self.differences),
                 "bounded": self.bounded, "ratio": self.ratio, "runs": runs}  # fmt: skip
@@ -127,6 +130,8 @@ class Comparison:
                          f"compared there, and the translator went on to the end.")  # fmt: skip
         end = self.translated
         how = f"exit status {end.status}" if end.signal is None else end.compared.reason or f"signal {end.signal}"
+        if compared := len(self.reference.compared.events):
+            lines.append(f"Registers and memory were compared at {compared:,} events on the way.")
         lines.append(f"The engines are equal; {how}." if self.equal else "The engines differ:")
         lines += [f"  {difference}" for difference in self.differences]
         return "\n".join(lines)
@@ -134,22 +139,23 @@ class Comparison:
 
 def compare(
     path: Path, args: Sequence[str], settings: Settings, *, stdin: bytes = b"",
-    max_instructions: int | None = None,
+    max_instructions: int | None = None, events: int | None = None,
 ) -> Comparison:  # fmt: skip
     """Run `path` in both engines. `settings.engine` and its descriptors are not looked at.
 
     The program runs twice, and what it does to files it does twice.
     """
-    reference, stopped = _run(path, args, replace(settings, engine="reference"), stdin, max_instructions, False)
+    reference, stopped = _run(path, args, replace(settings, engine="reference"), stdin, max_instructions, False, events)
     at = reference.instructions if stopped else None
-    translated, _ = _run(path, args, replace(settings, engine="translated"), stdin, at, True)
+    translated, _ = _run(path, args, replace(settings, engine="translated"), stdin, at, True, events)
     differences = tuple(_differences(reference.compared, translated.compared))
     return Comparison(str(path), differences, stopped, reference, translated)
 
 
 def _run(
-    path: Path, args: Sequence[str], settings: Settings, stdin: bytes, pause: int | None, on: bool
-) -> tuple[Run, bool]:
+    path: Path, args: Sequence[str], settings: Settings, stdin: bytes, pause: int | None, on: bool,
+    events: int | None,
+) -> tuple[Run, bool]:  # fmt: skip
     """Run to the end or to `pause`, look, and then go on if `on`. Also says whether it paused."""
     with ExitStack() as stack:
         files = [stack.enter_context(os.fdopen(os.memfd_create("dragoman"), "w+b")) for _ in range(3)]
@@ -159,6 +165,9 @@ def _run(
         clock, cpu_clock = time.perf_counter, time.process_time
         begin = clock()
         process = stack.enter_context(Process(path, args, replace(settings, stdin=given, stdout=out, stderr=err)))
+        noted: list[str] = []
+        if events:
+            process.trace_events(events, noted.append)
         start = clock() - begin
         wall, cpu = clock(), cpu_clock()
         paused = False
@@ -167,7 +176,7 @@ def _run(
         except LimitReached:
             paused = True
         wall, cpu = clock() - wall, cpu_clock() - cpu
-        compared = _snapshot(process, out, err)
+        compared = _snapshot(process, out, err, noted)
         if paused and on:
             again, cpu_again = clock(), cpu_clock()
             process.run()
@@ -184,11 +193,12 @@ def _classes(stats: dict[str, Any]) -> dict[str, int]:
     return {treat.value: stats[treat.value] for treat in Treat}
 
 
-def _snapshot(process: Process, out: int, err: int) -> Snapshot:
+def _snapshot(process: Process, out: int, err: int, events: Sequence[str]) -> Snapshot:
     stats = process.stats()
     return Snapshot(
         process.status, process.signal, reason(process) if process.signal is not None else "", stats["instructions"],
         stats["blocks"], _classes(stats), stats["syscalls"], process.registers, _whole(out), _whole(err),
+        tuple(events),
     )  # fmt: skip
 
 
@@ -213,6 +223,9 @@ def _differences(reference: Snapshot, translated: Snapshot) -> list[str]:
             at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
             found.append(f"{name}: {len(a)} and {len(b)} bytes, first different at byte {at}: "
                          f"reference {a[at:at + 16]!r}, translated {b[at:at + 16]!r}")  # fmt: skip
+    if reference.events != translated.events:
+        a, b = next((a, b) for a, b in zip_longest(reference.events, translated.events, fillvalue="none") if a != b)
+        found.append(f"events: first different: reference {a}, translated {b}")
     for name, value in reference.registers.items():
         if value != translated.registers[name]:
             found.append(f"register {name}: reference {value:#x}, translated {translated.registers[name]:#x}")

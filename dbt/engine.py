@@ -79,6 +79,11 @@ class Translated:
 
     # --- running ------------------------------------------------------------------------------------
 
+    @property
+    def interruptible(self) -> bool:
+        """Whether an event may come before the next instruction: at boundaries only."""
+        return not self.state.mid_block
+
     def run(self, until: int) -> Stop:
         """Run to the first boundary at which the count is at least `until`, or to a trap."""
         state, words, translator = self.state, self.state.words, self.translator

@@ -203,7 +203,7 @@ class _Pair:
         what: list[str] = []
         for region in ours.regions():
             if region.protection & WRITE and not (region.file and region.shared):
-                what += self._compare_pages(_touched(ours, theirs, region.start, region.end))
+                what += self._compare_pages({*ours.touched(region), *theirs.touched(region)})
         return what
 
     # --- reporting ----------------------------------------------------------------------------------
@@ -364,19 +364,6 @@ def _describe(reference: tuple[Any, ...], translated: tuple[Any, ...]) -> list[s
         else:
             what.append(_line(name, str(a), str(b)))
     return what
-
-
-def _touched(ours: AddressSpace, theirs: AddressSpace, start: int, end: int) -> set[int]:
-    """Pages of a range that either host has backed with memory; the others are zero on both sides."""
-    count = (end - start) // PAGE_SIZE
-    pages: set[int] = set()
-    for space in (ours, theirs):
-        seen = (ctypes.c_ubyte * count)()
-        if _libc.mincore(ctypes.c_void_p(space.base + start), ctypes.c_size_t(end - start), seen):
-            return set(range(start >> PAGE_SHIFT, end >> PAGE_SHIFT))
-        at = bytes(seen)
-        pages.update((start >> PAGE_SHIFT) + i for i in range(count) if at[i] & 1)
-    return pages
 
 
 def _bytes_differing(start: int, a: bytes, b: bytes, most: int = 8) -> list[str]:

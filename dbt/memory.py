@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import stat
 import weakref
 from bisect import bisect_right
@@ -41,6 +42,8 @@ _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _MADV_DONTNEED = 4
+
+_BACKED = re.compile(rb"[\x40-\xff]")  # the highest byte of an entry of pagemap: present, or in swap space
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _c_mmap = _libc.mmap
@@ -327,6 +330,15 @@ class AddressSpace:
 
     def regions(self) -> list[Region]:
         return list(self._regions)
+
+    def touched(self, region: Region) -> list[int]:
+        """Numbers of the region's pages that the host has backed with memory; of private ones the others are zero."""
+        first, count = region.start >> PAGE_SHIFT, region.end - region.start >> PAGE_SHIFT
+        if region.shared or region.file:  # others may have written it, or the file holds more
+            return list(range(first, first + count))
+        with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+            entries = os.pread(pagemap.fileno(), 8 * count, (self.base + region.start >> PAGE_SHIFT) * 8)
+        return [first + m.start() for m in _BACKED.finditer(entries[7::8])]
 
     def region_at(self, address: int) -> Region | None:
         index = bisect_right(self._starts, address) - 1

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import guests
 from dbt import elf
+from dbt.digest import digest
+from dbt.events import NEVER, Event, Events
 from dbt.linux.kernel import ExitGroup, Kernel, Killed
 from dbt.memory import AddressSpace
 from dbt.reference import Reference, Stop
@@ -30,7 +32,6 @@ if TYPE_CHECKING:  # the reference engine runs without LLVM being imported
     from dbt.options import Options
 
 ENGINES = ("translated", "reference")
-NO_LIMIT = 1 << 62
 
 
 class LimitReached(Exception):
@@ -57,6 +58,7 @@ class Settings:
     stdin: int = 0
     stdout: int = 1
     stderr: int = 2
+    granularity: str = "block"  # where events are delivered; "insn", after any instruction: reference engine only
     options: Options | None = None  # how the translator translates; None: its defaults
 
 
@@ -73,11 +75,14 @@ class Process:
         self.settings = settings or Settings()
         if self.settings.engine not in ENGINES:
             raise ValueError(f"no engine {self.settings.engine!r} (there are: {', '.join(ENGINES)})")
+        if self.settings.granularity != "block" and self.settings.engine != "reference":
+            raise ValueError("translated code can be interrupted at block boundaries only")
         self.path = Path(path)
         self.guest = guests.load("riscv64", self.settings.isa, self.settings.extensions)
         self.image = elf.open_image(self.path, self.guest.linux)
         self.space = AddressSpace()
         self.state = State(self.guest)
+        self.events = Events(self.state)
         env = os.environ if self.settings.env is None else self.settings.env
         argv0 = str(path) if self.settings.argv0 is None else self.settings.argv0
         argv = [os.fsencode(argv0), *map(os.fsencode, args)]
@@ -106,7 +111,7 @@ class Process:
 
     def _engine(self) -> Any:
         if self.settings.engine == "reference":
-            return Reference(self.state, self.space, self.wall_clock)
+            return Reference(self.state, self.space, self.wall_clock, self.settings.granularity)
         from dbt.engine import Translated
 
         engine = Translated(self.state, self.space, self.wall_clock, self.settings.options)
@@ -161,6 +166,8 @@ class Process:
         """Execute up to `count` instructions (a system call is one step); returns how many were taken."""
         taken = 0
         while taken < count and not self.ended:
+            if self.engine.interruptible and self.events.deliver() and self.ended:
+                break
             self.handle(self.engine.step())
             taken += 1
         return taken
@@ -171,24 +178,43 @@ class Process:
         Raises LimitReached at the first block boundary at or after `max_instructions` in all, and
         KeyboardInterrupt on Ctrl-C, with the state exact; both can be followed by another `run`.
         """
-        until = NO_LIMIT if max_instructions is None else max_instructions
+        until = NEVER if max_instructions is None else max_instructions
         if hasattr(self.engine, "prepare"):
             self.engine.prepare()
         with self._interruptible():
             while not self.ended:
-                stop = self.engine.run(min(until, self._slice_end()))
+                stop = self.events.run(self.engine, min(until, self._slice_end()))
                 if stop.trap:
                     self.handle(stop)
-                elif self.state.count >= until:
+                elif self.state.count >= until and not self.ended:
                     raise LimitReached(self.state.count)
                 if self._interrupted:
                     self._interrupted = False
                     raise KeyboardInterrupt
         return self.status
 
+    def at(self, count: int, callback: Callable[[Process], object]) -> Event:
+        """Call `callback(process)` at the first block boundary at which `count` instructions have retired.
+
+        It may look at the process and change it, registers, pc and memory included, and register further events.
+        """
+        return self.events.at(count, lambda: (callback(self), self.ended)[1])
+
+    def every(self, period: int, callback: Callable[[Process], object]) -> Event:
+        """The same again and again: when the next multiple of `period` instructions has been reached."""
+        return self.events.every(period, lambda: (callback(self), self.ended)[1])
+
+    def digest(self) -> str:
+        """32 hexadecimal digits: equal for two processes whose registers, counts and memory are equal."""
+        return digest(self.state, self.space)
+
+    def trace_events(self, period: int, write: Callable[[str], None]) -> Event:
+        """Write a line "count pc digest" every `period` instructions. Engines that agree write the same lines."""
+        return self.every(period, lambda process: write(f"{process.instructions} {process.pc:#x} {process.digest()}"))
+
     def _slice_end(self) -> int:
         """The reference interpreter is entered for short whiles, so that Ctrl-C is seen between them."""
-        return self.state.count + 100_000 if self.settings.engine == "reference" else NO_LIMIT
+        return self.state.count + 100_000 if self.settings.engine == "reference" else NEVER
 
     def handle(self, stop: Stop) -> None:
         """Do what a trap asks for: a system call, or the signal that Linux would send."""

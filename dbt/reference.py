@@ -28,6 +28,7 @@ class Stop(NamedTuple):
 
 
 LIMIT = Stop(False)
+GRANULARITIES = ("block", "insn")
 
 
 class Integers:
@@ -188,11 +189,19 @@ for _op in OPS.values():
 
 
 class Reference:
-    """The engine. `watch`, when set, is called with (pc, decoded) after every instruction."""
+    """The engine. `watch`, when set, is called with (pc, decoded) after every instruction.
+
+    `granularity` "insn": it may be interrupted after any instruction, as a processor may, and not at boundaries only.
+    """
 
     name = "reference"
 
-    def __init__(self, state: State, space: AddressSpace, wall_clock: Callable[[], int]) -> None:
+    def __init__(
+        self, state: State, space: AddressSpace, wall_clock: Callable[[], int], granularity: str = "block"
+    ) -> None:
+        if granularity not in GRANULARITIES:
+            raise ValueError(f"no granularity {granularity!r} (there are: {', '.join(GRANULARITIES)})")
+        self._anywhere = granularity == "insn"
         self.state = state
         self.space = space
         self.domain = Integers(state, space, wall_clock)
@@ -201,13 +210,17 @@ class Reference:
         self.trapped = 0  # callouts among them that trapped, so that they are not in the count
         self._decode = state.guest.decode
 
+    @property
+    def interruptible(self) -> bool:
+        """Whether an event may come before the next instruction."""
+        return self._anywhere or not self.state.mid_block
+
     def run(self, until: int) -> Stop:
-        """Run to the first boundary at which the count is at least `until`, or to a trap.
+        """Run to the first boundary (or instruction) at which the count is at least `until`, or to a trap.
 
         At a trap the state is that before the instruction that took it.
         """
-        state = self.state
-        if not state.mid_block and state.count >= until:
+        if self.interruptible and self.state.count >= until:
             return LIMIT
         return self._go(until, once=False)
 
@@ -230,7 +243,7 @@ class Reference:
 
     def _go(self, until: int, once: bool) -> Stop:
         state, m, decode, fetch, watch = self.state, self.domain, self._decode, self.space.fetch, self.watch
-        pc, count, blocks = state.pc, state.count, state.blocks
+        pc, count, blocks, anywhere = state.pc, state.count, state.blocks, self._anywhere
         inline = callout = 0
         start = count
         boundary = not state.mid_block
@@ -260,7 +273,7 @@ class Reference:
                     blocks += 1
                     if count >= until:
                         return LIMIT
-                if once:
+                if once or (anywhere and count >= until):
                     return LIMIT
         except IllegalInstruction:
             boundary = True  # entering a trap is one

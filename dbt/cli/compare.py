@@ -11,6 +11,7 @@ from pathlib import Path
 from dbt.cli.errors import DIFFER, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.options import (
     Parser,
+    events_option,
     guest_options,
     guest_settings,
     limit,
@@ -39,6 +40,7 @@ def command(words: Sequence[str]) -> int:
         help="stop the slow reference interpreter after N instructions and compare there; the translator then goes "
         f"on to the end (default: {COMPARE_LIMIT:,}; none: no limit)",
     )
+    events_option(parser, "compare registers and memory too, by their digests")
     seed_option(parser, "compare")
     parser.option("--stdin", metavar="FILE", help="standard input of both runs (default: ours, if it is no terminal)")
     parser.option("--json", action="store_true", help="print one JSON object instead of the table")
@@ -52,7 +54,7 @@ def command(words: Sequence[str]) -> int:
     result = opened(
         lambda: dragoman.compare(
             program, args, seed=options.deterministic, stdin=given, max_instructions=options.max_instructions,
-            **settings,
+            events=options.events, **settings,
         ),
         program,
     )  # fmt: skip

@@ -245,6 +245,12 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def events_option(parser: Parser, what: str) -> None:
+    parser.option(
+        "--events", metavar="N", type=number(1), help=f"at the first block boundary after every N instructions {what}"
+    )
+
+
 def seed_option(parser: Parser, command: str) -> None:
     parser.option(
         "--deterministic", metavar="SEED", nargs="?", const=0, default=0, type=seed,

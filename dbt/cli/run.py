@@ -15,6 +15,7 @@ from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opene
 from dbt.cli.options import (
     TRANSLATOR,
     Parser,
+    events_option,
     flag,
     guest_options,
     guest_settings,
@@ -75,6 +76,12 @@ def _parser() -> Parser:
         help="make the run repeatable: time is the number of instructions, and random numbers come from SEED "
         "(default: 0)",
     )
+    events_option(parser, "write a line: how many have been executed, pc, and a digest of registers and memory")
+    parser.option(
+        "--granularity", choices=("block", "insn"),
+        help="where events are delivered: at block boundaries, as translated code must (default), or after any "
+        "instruction, as a processor does (insn, with --engine=reference)",
+    )
     parser.option(
         "--stats", metavar="json", nargs="?", const="text", choices=("text", "json"),
         help="at the end show what was executed, translated and how fast; --stats=json for one line of JSON",
@@ -91,7 +98,7 @@ def _parser() -> Parser:
     )
     parser.option("--dump-file", metavar="FILE", help="write --dump there")
     parser.option(
-        "-D", "--log", metavar="FILE", help="write --strace, --trace, --dump and --stats there, not to stderr"
+        "-D", "--log", metavar="FILE", help="write --strace, --trace, --events, --dump and --stats there, not to stderr"
     )
     return parser
 
@@ -108,13 +115,17 @@ def command(words: Sequence[str]) -> int:
         for name in ("dump", *TRANSLATOR):
             if getattr(options, name) not in (None, frozenset()):
                 parser.error(f"{flag(name)} is for the translator, and the reference engine does not translate")
+    elif options.granularity == "insn":
+        parser.error("--granularity=insn needs --engine=reference: translated code stops at block boundaries only")
     if options.dump_file and not options.dump:
         parser.error("--dump-file without --dump")
     import dragoman
 
     log = Log()
     line = log.to(options.log)
-    settings = guest_settings(options) | {"seed": options.deterministic}
+    settings = guest_settings(options) | {
+        "seed": options.deterministic, "granularity": options.granularity or "block",
+    }  # fmt: skip
     if options.strace:
         settings["strace"] = line
     if traced:
@@ -123,6 +134,8 @@ def command(words: Sequence[str]) -> int:
         settings["options"] = translation(parser, options, options.dump, log.to(options.dump_file or options.log))
     start = time.perf_counter()
     process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
+    if options.events:
+        process.trace_events(options.events, line)
     begin, cpu = time.perf_counter(), time.process_time()
     status = 0
     try:

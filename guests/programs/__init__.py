@@ -49,6 +49,15 @@ _TABLE = (
         large=(),
     ),
     Program(
+        name="smc",
+        about="writes over code it has run, without a fence and with one; smc itself: in the block that runs",
+        kind="misc",
+        small_output="smc without a fence: 2\nsmc with a fence: 2\n",
+        large_output="smc without a fence: 2\nsmc with a fence: 2\n",
+        small_instructions=6_000,
+        large_instructions=6_000,
+    ),
+    Program(
         name="sieve",
         about="primes by a segmented sieve of Eratosthenes",
         kind="integer",

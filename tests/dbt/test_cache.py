@@ -241,15 +241,17 @@ def test_a_batch_is_placed_wholly_or_not_at_all() -> None:
     assert (arena.used, arena.holes) == (0, [(ALIGN, 1 << 12)])
 
 
-def test_the_first_hole_that_is_large_enough_is_taken() -> None:
+def test_the_smallest_hole_that_is_large_enough_is_taken() -> None:
     arena = Arena(1 << 12)
     at = [arena.place(piece(256), {}.__getitem__) for _ in range(8)]
-    for i in (1, 4, 5):
+    for i in (1, 2, 4, 6):
         arena.free(at[i])
-    assert arena.place(piece(300), {}.__getitem__) == at[4]
-    assert arena.place(piece(256), {}.__getitem__) == at[1]
+    assert arena.place(piece(256), {}.__getitem__) == at[4]
+    assert arena.place(piece(100), {}.__getitem__) == at[6]
+    assert arena.place(piece(300), {}.__getitem__) == at[1]
+    arena.free(at[7])
     with pytest.raises(KeyError):
-        arena.free(at[5])
+        arena.free(at[7])
 
 
 def protections(arena: Arena) -> set[str]:
