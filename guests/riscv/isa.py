@@ -25,6 +25,7 @@ from guests.riscv.zba import ZBA
 from guests.riscv.zbb import ZBB
 from guests.riscv.zbc import ZBC
 from guests.riscv.zbs import ZBS
+from guests.riscv.zcb import ZCB
 from guests.riscv.zfa import ZFA
 from guests.riscv.zfhmin import ZFHMIN
 from guests.riscv.zicbo import ZICBOM, ZICBOP, ZICBOZ
@@ -32,16 +33,23 @@ from guests.riscv.zicond import ZICOND
 from guests.riscv.zicsr import ZICSR
 from guests.riscv.zifencei import ZIFENCEI
 from guests.riscv.zihintpause import ZIHINTPAUSE
+from guests.riscv.zimop import ZCMOP, ZIMOP
 from guests.spec import Guest, Operands, Row
 
 # In the manual's order of names.
-DEFAULT = "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zihpm_zawrs_zfa_zfhmin_zba_zbb_zbc_zbs"
+DEFAULT = (
+    "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zihpm_zimop_zawrs_zfa_zfhmin_zcb_zcmop_zba_zbb_zbc_zbs"
+)
 EXTENSIONS = (
     I, M, A, F, D, C, ZICSR, ZIFENCEI,
     ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFA, ZFHMIN,
+    ZCB, ZIMOP, ZCMOP,
 )  # fmt: skip
 NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr", "zihpm"})
-IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zihpm": ("zicsr",), "zfa": ("f",), "zfhmin": ("f",)}
+IMPLIES = {
+    "d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zihpm": ("zicsr",), "zfa": ("f",), "zfhmin": ("f",),
+    "zcb": ("c",), "zcmop": ("c",),
+}  # fmt: skip
 # Properties of memory that hold here whatever the string says: fetches, reservations and atomics of main memory work,
 # misaligned loads and stores too; reservation sets and cache blocks have 64 bytes at most and exactly.
 PROPERTIES = frozenset({"ziccif", "ziccrse", "ziccamoa", "zicclsm", "za64rs", "za128rs", "zic64b"})

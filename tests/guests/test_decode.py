@@ -132,7 +132,7 @@ def _hint(word: int, ours: Decoded | None, theirs: Canonical | None) -> bool:
 # Extensions that capstone 5 does not know, and what it takes their words for.
 UNKNOWN = {
     "zba": "", "zbb": "", "zbs": "", "zbc": "", "zicond": "", "zicbom": "", "zicboz": "", "zawrs": "", "zfa": "",
-    "zfhmin": "", "zicbop": "ori", "zihintpause": "fence",
+    "zfhmin": "", "zcb": "", "zimop": "", "zicbop": "ori", "zihintpause": "fence", "zcmop": "c.lui",
 }  # fmt: skip
 
 
@@ -176,12 +176,16 @@ RULES: dict[str, tuple[str, Rule]] = {
 }
 
 
+PRIVILEGED = (0x30200073, 0x10200073, 0x10500073, 0x12000073)  # mret, sret, wfi, sfence.vma
+
+
 def words(rng: Random, count: int) -> Iterator[int]:
-    """16-bit parcels (all of them at full scale), then 32-bit words: a row's pattern, or a valid opcode and noise.
+    """Privileged words, 16-bit parcels (all at full scale), 32-bit words: a row's pattern, or an opcode and noise.
 
     In the former each field is 0 with probability 1/4, and a CSR one that exists with probability 1/2, so that
     what needs fields to be so is reached.
     """
+    yield from PRIVILEGED
     parcels = [w for w in range(1 << 16) if w & 3 != 3]
     rng.shuffle(parcels)
     parcels = parcels[: count // 2]
