@@ -3,7 +3,8 @@
 PYTHON ?= python3
 JOBS ?= 2
 DEBIAN_PACKAGES ?= busybox-static
-BENCH ?=
+BENCH ?= @all
+STAGES ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-long lint bench peers debian-guests clean
+.PHONY: help demo test test-long lint bench bench-stages peers debian-guests clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -83,8 +84,12 @@ lint: $(VENV)/.test ## ruff and mypy
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-bench: $(VENV)/.test ## speed against qemu-riscv64, native code and the interpreter; BENCH="--runs 3 sieve nbody" narrows it
-	$(RUN) -m bench.programs $(BENCH)
+bench: $(VENV)/.test ## speed against qemu-riscv64, native code and the interpreter; BENCH="--runs=3 @sieve" narrows it
+	$(RUN) -m dragoman bench $(BENCH)
+
+bench-stages: $(VENV)/.test ## speed of the translator's parts; STAGES="-k sensitive --benchmark-json=FILE" is for pytest
+	$(RUN) -m pytest bench --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name \
+		--benchmark-group-by=group $(STAGES)
 
 # --- what tests compare with ------------------------------------------------------------------------------------------
 

@@ -143,10 +143,10 @@ class Translator:
         except MemoryFault:
             return False
 
-    def decode(self, pc: int) -> tuple[list[Site], Exit | None]:
-        """The instructions from `pc` to the end of the block; the exit where it is not the last one's."""
+    def decode(self, pc: int, most: int) -> tuple[list[Site], Exit | None]:
+        """Up to `most` instructions from `pc` to the end of the block; the exit where it is not the last one's."""
         sites: list[Site] = []
-        while len(sites) < self.options.max_instructions:
+        while len(sites) < most:
             try:
                 decoded = self.guest.decode(self.space.fetch(pc))
             except MemoryFault:
@@ -168,9 +168,25 @@ class Translator:
 
     def lift(self, pc: int, boundary: bool) -> Block:
         """The IR of the block at `pc`, verified, before any pass."""
-        sites, exit = self.decode(pc)
         builder = Builder(pc, boundary, self.guest.align, self.guest.rounding_slot)
         self.guest.link(builder)
+        guest = builder.block.guest
+        sites, exit = self.decode(pc, self.options.max_instructions)
+        for _ in range(self.options.superblock):
+            exit = self._append(builder, sites, exit)
+            if not isinstance(exit, Branch) or exit.target <= guest[-1].pc:  # backwards: a loop, which is likely taken
+                break
+            sites, beyond = self.decode(exit.otherwise, self.options.max_instructions - len(guest))
+            if not sites or exit.otherwise >> PAGE_SHIFT != pc >> PAGE_SHIFT:
+                break
+            builder.go_past(exit)
+            exit = beyond
+        else:
+            exit = self._append(builder, sites, exit)
+        return verify(builder.finish(exit))
+
+    def _append(self, builder: Builder, sites: list[Site], exit: Exit | None) -> Exit:
+        """Run the bodies of these instructions; returns how the block ends if it ends there."""
         for site in sites:
             decoded = site.decoded
             text = self.guest.disassemble(decoded, site.pc)
@@ -180,11 +196,8 @@ class Translator:
                 decoded.row.body(builder, decoded.operands)
             except NeedsCallout:
                 builder.drop()
-                exit = Callout(site.pc)
-                break
-        else:
-            exit = exit or builder.taken or Jump(builder.next_pc())
-        return verify(builder.finish(exit))
+                return Callout(site.pc)
+        return exit or builder.taken or Jump(builder.next_pc())
 
     def _source(self, block: Block) -> bytes:
         """The guest's code of a block. A callout's belongs to it too: it was decided by looking at it."""
@@ -237,14 +250,21 @@ def _exit_text(exit: Exit | None) -> str:
 
 
 def _followers(block: Block) -> Iterable[Key]:
-    """Keys that the block's exit leads to, and the return address of a call."""
+    """Keys that the block leads to, and the return address of a call; the likely ones first."""
     match block.exit:
         case Jump(target):
-            return ((target, True),) if not block.guest or target == block.end else ((target, True), (block.end, True))
+            yield target, True
+            if block.guest and target != block.end:
+                yield block.end, True
         case Branch(_, taken, otherwise):
-            return ((otherwise, True), (taken, True))
+            yield otherwise, True
+            yield taken, True
         case Continue(target):
-            return ((target, False),)
+            yield target, False
         case Indirect():
-            return ((block.end, True),)
-    return ()
+            yield block.end, True
+    for inst in block.insts:
+        if inst.op.name == "branch_out":
+            to = inst.args[1]
+            assert isinstance(to, int)
+            yield to, True

@@ -151,6 +151,8 @@ class _Lowering:
         self.checked: set[object] = set()
         self.sides: list[tuple[str, int, int, dict[int, Place]]] = []  # label, at, reason, what changed
         self.side_at: dict[tuple[int, int], str] = {}
+        self.outs: list[tuple[str, int | None, int, dict[int, Place]]] = []  # label, where to (None: late), at, changed
+        self.passed: list[int] = []  # the guest instructions whose boundary lies inside
         self.result = Lowered(name, "")
         self.counter = 0
         self.here = "%entry"
@@ -233,6 +235,7 @@ class _Lowering:
         for inst in block.insts:
             self.instruction(inst)
         self.exit()
+        self.out_exits()
         self.side_exits()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
@@ -363,8 +366,12 @@ class _Lowering:
         if key not in self.side_at:
             label = f"%side{len(self.sides)}"
             self.side_at[key] = label
-            self.sides.append((label, at, key[1], {slot: self.place(v) for slot, v in self.pending.items()}))
+            self.sides.append((label, at, key[1], self.changed()))
         return self.side_at[key]
+
+    def changed(self) -> dict[int, Place]:
+        """What the guest's registers are here, where they are not in their slots."""
+        return {slot: self.place(value) for slot, value in self.pending.items()}
 
     def place(self, value: Value) -> Place:
         """Where a value is at this point of the function, without making it anywhere else."""
@@ -473,6 +480,23 @@ class _Lowering:
 
     def do_leave_if(self, inst: Inst) -> None:
         self.leave_when(self.use(inst.args[0]), inst.at, str(inst.attrs[0]))
+
+    def do_branch_out(self, inst: Inst) -> None:
+        """Out of line, where the branch is taken and where the budget ends at the boundary behind it."""
+        condition, to = inst.args
+        assert isinstance(to, int)
+        changed = self.changed()
+        self.out_when(self.use(condition), to, inst.at, changed)
+        self.passed.append(inst.at)
+        late = self.let(f"icmp slt i64 {self.spent(inst.at + 1)}, {1 << self.target.budget_shift}", "c")
+        self.out_when(late, None, inst.at, changed)
+
+    def out_when(self, condition: str, to: int | None, at: int, changed: dict[int, Place]) -> None:
+        label, on = f"%out{len(self.outs)}", self.fresh("ok")
+        self.outs.append((label, to, at, changed))
+        weights = ", !prof !1" if to is None else ""
+        self.put(f"br i1 {condition}, label {label}, label {on}{weights}")
+        self.label(on)
 
     # --- floating point -----------------------------------------------------------------------------
 
@@ -646,6 +670,16 @@ class _Lowering:
 
     # --- ways out -----------------------------------------------------------------------------------
 
+    def store(self, values: Mapping[int, str]) -> list[str]:
+        """Store values that were all read; those of pinned registers become arguments. Returns the arguments."""
+        arguments = dict(self.arguments)
+        for slot, value in values.items():
+            if slot in arguments:
+                arguments[slot] = value
+            else:
+                self.put(f"store i64 {value}, ptr {self.field(self.target.slot(slot))}")
+        return list(arguments.values())
+
     def flush(self, pending: Mapping[int, Value]) -> list[str]:
         """Store what changed; pinned registers become arguments. Returns those arguments."""
         arguments = dict(self.arguments)
@@ -668,7 +702,10 @@ class _Lowering:
 
     def leave(self, pc: int | str, via: int, budget: str, pending: Mapping[int, Value]) -> None:
         """Return to the monitor at guest address `pc`."""
-        arguments = self.flush(pending)
+        self.return_to_monitor(pc, via, budget, self.flush(pending))
+
+    def return_to_monitor(self, pc: int | str, via: int, budget: str, arguments: list[str]) -> None:
+        """The same, with all registers in place."""
         operand = pc if isinstance(pc, str) else self.use(pc)
         self.put(f"store i64 {operand}, ptr {self.field(self.target.pc)}")
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
@@ -682,9 +719,14 @@ class _Lowering:
         code = self.let(f"load ptr, ptr {place}", "f")
         self.call(code, budget, f"ptrtoint (ptr @{symbol} to i64)", arguments)
 
-    def spent(self, instructions: int, blocks: int) -> str:
-        """The budget register after so many instructions and blocks."""
-        return self.let(f"sub i64 %t, {(instructions << self.target.budget_shift) - blocks}", "t")
+    def price(self, instructions: int, blocks: int = 0) -> int:
+        """What the first so many instructions take off the budget register, if `blocks` more than inside end there."""
+        inside = sum(1 for at in self.passed if at < instructions)
+        return (instructions << self.target.budget_shift) - inside - blocks
+
+    def spent(self, instructions: int, blocks: int = 0) -> str:
+        """The budget register after them."""
+        return self.let(f"sub i64 %t, {self.price(instructions, blocks)}", "t")
 
     def count_inline(self, before: int) -> None:
         """Count the inline-class instructions among the first so many of the block."""
@@ -699,11 +741,11 @@ class _Lowering:
         count = len(block.guest)
         match exit:
             case Callout(pc):
-                self.leave(pc, CALLOUT, self.spent(count, 0), self.pending)
+                self.leave(pc, CALLOUT, self.spent(count), self.pending)
             case Jump(pc):
                 self.through_slot(pc, True, self.spent(count, 1), self.flush(self.pending))
             case Continue(pc):
-                self.through_slot(pc, False, self.spent(count, 0), self.flush(self.pending))
+                self.through_slot(pc, False, self.spent(count), self.flush(self.pending))
             case Branch(condition, taken, otherwise):
                 test = self.use(condition)
                 arguments = self.flush(self.pending)
@@ -742,6 +784,20 @@ class _Lowering:
         code = self.let(f"load ptr, ptr {self.field(target.leave)}", "f")
         self.call(code, budget, str(MISS), arguments)
 
+    def out_exits(self) -> None:
+        """Where a branch inside is taken, or an event is due behind it."""
+        for label, to, at, changed in self.outs:
+            self.label(label)
+            self.count_inline(at + 1)
+            values = {slot: self.fetched(place) for slot, place in changed.items()}
+            arguments = self.store(values)
+            budget = self.spent(at + 1)  # its own boundary is among those passed
+            if to is not None:
+                self.through_slot(to, True, budget, arguments)
+            else:
+                guest = self.block.guest[at]
+                self.return_to_monitor(guest.pc + guest.length & MASK, LATE, budget, arguments)
+
     def side_exits(self) -> None:
         """One landing for every site, which says where it is, and one common end that stores the state."""
         if not self.sides:
@@ -763,19 +819,14 @@ class _Lowering:
             self.put("br label %side")
         self.label("%side")
         spent = self.let("phi i64 " + ", ".join(
-            f"[{at << self.target.budget_shift}, {label}]" for label, at, _, _ in self.sides))  # fmt: skip
+            f"[{self.price(at)}, {label}]" for label, at, _, _ in self.sides))  # fmt: skip
         via = self.let("phi i64 " + ", ".join(
             f"[{SIDE | reason << 3}, {label}]" for label, _, reason, _ in self.sides))  # fmt: skip
         values = {slot: self.let("phi i64 " + ", ".join(edges)) for slot, edges in incoming.items()}
-        arguments = dict(self.arguments)
-        for slot, value in values.items():
-            if slot in arguments:
-                arguments[slot] = value
-            else:
-                self.put(f"store i64 {value}, ptr {self.field(self.target.slot(slot))}")
+        arguments = self.store(values)
         budget = self.let(f"sub i64 %t, {spent}", "t")
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
-        self.call(code, budget, via, list(arguments.values()))
+        self.call(code, budget, via, arguments)
 
 
 def _slot(inst: Inst) -> int:

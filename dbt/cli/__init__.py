@@ -1,4 +1,4 @@
-"""The command line: `dragoman run`, `compare`, `lockstep`, `lab`, `info`, a file for each.
+"""The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, a file for each.
 
 Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
 (`dragoman`) and the texts of `dbt.report`, both imported when it needs them, so that `--help` is quick.
@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from dbt.cli import compare, info, lockstep, run
+from dbt.cli import bench, compare, info, lockstep, run
 from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say
 
 DESCRIPTION = """\
@@ -23,6 +23,7 @@ commands:
   run PROGRAM [ARGS...]       run a program
   compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
+  bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code
   info PROGRAM                what a program file is and which instructions it holds
   lab NAME                    small experiments that show one mechanism each
 
@@ -40,6 +41,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "run": run.command,
     "compare": compare.command,
     "lockstep": lockstep.command,
+    "bench": bench.command,
     "info": info.command,
     "lab": info.lab_command,
 }

@@ -14,7 +14,9 @@ from dbt.cli.errors import USAGE, Fail
 
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
 # Those of `translator_options`, by attribute; the reference engine has no use for them.
-TRANSLATOR = ("max_block", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos")
+TRANSLATOR = (
+    "max_block", "superblock", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos",
+)  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
 
@@ -198,6 +200,11 @@ def translator_options(parser: Parser) -> None:
         help="most instructions translated as one block (default: 64)",
     )
     parser.option(
+        "--superblock", metavar="N", type=number(0, MAX_BLOCK),
+        help="most branches that a translation goes past where they are not taken (default: 6; 0: each translation is "
+        "a basic block)",
+    )
+    parser.option(
         "--hot", metavar="N", type=number(0),
         help="translate a block once it has been interpreted N times (default: 64; with --dump: 0, so that all that "
         "runs is shown)",
@@ -296,6 +303,8 @@ def translation(
     chosen = dragoman.Options(dump=dump, write=write, chaos=options.chaos)
     if options.max_block is not None:
         chosen.max_instructions = options.max_block
+    if options.superblock is not None:
+        chosen.superblock = options.superblock
     chosen.cache_off = options.cache == "off"
     chosen.chain = options.chain != "off"
     chosen.smc = options.smc or chosen.smc

@@ -115,6 +115,50 @@ def test_the_budget_ends_at_the_first_boundary_at_or_after(until: int) -> None:
     assert seen[0][2] == min(-(-until // 3) * 3, 300)
 
 
+SUPERBLOCK = [
+    asm("addi", rd=6, rs1=6, imm=1),
+    asm("beq", rs1=5, rs2=0, imm=40),  # out at t0 = 0
+    asm("ld", rd=7, rs1=8, imm=0),
+    asm("csrrsi", csr=1, imm=1, rd=0),
+    asm("blt", rs1=7, rs2=0, imm=28),  # out where the word is negative
+    asm("sd", rs1=8, rs2=6, imm=8),
+    asm("addi", rd=5, rs1=5, imm=-1),
+    asm("fence.i", imm=0, rs1=0, rd=0),  # a callout behind a boundary inside
+    asm("bne", rs1=5, rs2=9, imm=-32),
+    asm("ecall"), asm("ecall"),
+    asm("addi", rd=28, rs1=0, imm=77),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first, word, address", [(3, 5, DATA), (0, 5, DATA), (3, 1 << 63, DATA), (3, 5, 0x70000)])
+def test_a_translation_goes_past_branches_and_nobody_can_tell(first: int, word: int, address: int) -> None:
+    """To the end, out at the first branch, out at the second, a fault behind the first: stopped at every boundary."""
+    seen = []
+    for options in (None, Options(hot=0, superblock=0), Options(hot=0), Options(hot=0, max_instructions=3)):
+        made = rig("reference" if options is None else "translated", SUPERBLOCK, options=options, t0=first, s0=address)
+        made.space.write(DATA, word.to_bytes(8, "little"))
+        trace = [*stops(made), made.outcome(), made.memory(), dict(made.engine.classes)]
+        made.state.pc, made.state.slots[made.state.slot("t0")] = CODE, first
+        trace += [made.run(made.state.count + 2), made.outcome(), made.run(1 << 60), made.outcome()]
+        seen.append(trace)
+        made.close()
+    assert seen[1:] == seen[:1] * 3
+
+
+def test_a_superblock_is_one_translation() -> None:
+    """Three branches that are not taken, then a loop: one function, and each boundary in it is counted."""
+    made = []
+    for superblock in (0, 1, 2, 3):
+        words = [*[asm("beq", rs1=5, rs2=6, imm=40), NOP] * 3, asm("addi", rd=7, rs1=7, imm=-1),
+                 asm("bne", rs1=7, rs2=0, imm=-28)]  # fmt: skip
+        machine = rig("translated", words, options=Options(hot=0, superblock=superblock), t0=1, t2=1000)
+        assert machine.run(1 << 60).trap
+        assert (machine.state.count, machine.state.blocks) == (8000, 4000)
+        made.append(len([t for t in machine.engine.cache.translations() if CODE <= t.key[0] < CODE + 28]))
+        machine.close()
+    assert made == [4, 2, 2, 1]
+
+
 def test_chained_blocks_run_without_python() -> None:
     made = rig("translated", LOOP, t2=1_000_000)
     assert made.run(1 << 60).trap

@@ -303,7 +303,7 @@ def _digest(rig: Rig, cases: list[tuple[int, list[int], int, int, list[int]]]) -
 
 
 def test_options_change_nothing() -> None:
-    """Block length, batch, pinned registers and optimisation are invisible to the guest."""
+    """What shapes translations is invisible to the guest."""
     rng = Random(40)
     cases = []
     for number in range(scaled(3)):
@@ -325,7 +325,12 @@ def test_options_change_nothing() -> None:
         if _digest(rig, cases) != expected:
             wrong.append(f"max_instructions={length} batch={batch} pinned={pinned} optimisation={level}")
         rig.close()
-    others = (Options(), Options(hot=2), Options(hot=0, log_stores=True), Options(hot=0, chaos=1), Options(chaos=2))
+    others = (
+        Options(), Options(hot=2), Options(hot=0, log_stores=True), Options(hot=0, chaos=1), Options(chaos=2),
+        Options(hot=0, superblock=0), Options(hot=0, superblock=1), Options(hot=0, superblock=64, max_instructions=9),
+        Options(hot=0, superblock=64, max_instructions=500), Options(hot=0, sensitive="callout"),
+        Options(hot=0, chain=False), Options(hot=0, smc="fencei"),
+    )  # fmt: skip
     for options in others:
         rig = Rig(REGIONS, options, translated=True)
         combinations += 1

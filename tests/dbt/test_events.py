@@ -25,13 +25,13 @@ LINE = 20  # straight-line instructions in each turn of `LOOP`
 # t0 counts down; blocks of LINE + 2 instructions, one boundary a turn
 LOOP = [*[NOP] * LINE, asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-4 * (LINE + 1)), asm("ecall")]
 BLOCK = LINE + 2
-ENGINES = ("reference", "insn", "translated", "unchained", "short", "chaos")
+ENGINES = ("reference", "insn", "translated", "blocks", "unchained", "short", "chaos")
 
 
 def rig(engine: str, words: list[int] = LOOP, **registers: int) -> Rig:
     """A rig with code in place; "insn" is the reference interpreter that may be interrupted anywhere."""
-    options = {"unchained": Options(hot=0, chain=False), "short": Options(hot=0, max_instructions=3),
-               "chaos": Options(hot=2, chaos=5)}.get(engine)  # fmt: skip
+    options = {"blocks": Options(hot=0, superblock=0), "unchained": Options(hot=0, chain=False),
+               "short": Options(hot=0, max_instructions=3), "chaos": Options(hot=2, chaos=5)}.get(engine)  # fmt: skip
     made = Rig(REGIONS, options, translated=engine not in ("reference", "insn"))
     if engine == "insn":
         made.engine = Reference(made.state, made.space, lambda: 0, "insn")
@@ -210,8 +210,8 @@ def trace(name: str, period: int, engine: str = "translated", options: Options |
 def test_traces_are_the_same_in_every_engine(name: str, period: int) -> None:
     wanted = trace(name, period, "reference")
     assert len(wanted) > 50
-    short = Options(chain=False, max_instructions=5)
-    for options in (Options(), short, Options(chaos=period), Options(cache_size=4096)):
+    short, long = Options(chain=False, max_instructions=5), Options(superblock=40, max_instructions=300)
+    for options in (Options(), short, long, Options(chaos=period), Options(cache_size=4096)):
         assert trace(name, period, options=options) == wanted
 
 

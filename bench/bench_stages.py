@@ -1,0 +1,155 @@
+"""Each stage of translation by itself, over all blocks that a program made hot.
+
+The JSON has guest instructions a second for every stage. A block's stages are those of `dbt/translate.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import dragoman
+from dbt.arena import Arena
+from dbt.backend import Backend, arena_size
+from dbt.block import Key
+from dbt.codegen import Code
+from dbt.translate import Translator
+from guests.spec import Guest
+from ir import llvm, passes
+from ir.block import Block
+from ir.passes import PIPELINE
+from ir.verify import verify
+
+PROGRAMS = ("sha256", "nbody", "json")  # long integer blocks, floating point, short blocks with many branches
+BATCH = 12
+
+
+@dataclass
+class Work:
+    """The hot blocks of a program, at every stage."""
+
+    guest: Guest
+    words: list[int]
+    translator: Translator
+    backend: Backend
+    keys: list[Key]
+    lifted: list[Block]
+    before: dict[str, list[Block]]  # what each pass is given
+    optimised: list[Block]
+    lowered: list[llvm.Lowered]
+    texts: list[str]  # modules of at most BATCH blocks
+    pieces: list[list[Code]]
+
+    @property
+    def instructions(self) -> int:
+        return sum(len(block.guest) for block in self.lifted)
+
+    def modules(self) -> list[str]:
+        """LLVM's text of all blocks, in batches."""
+        return [llvm.module(self.lowered[i : i + BATCH], self.backend.target)
+                for i in range(0, len(self.lowered), BATCH)]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def work(request: pytest.FixtureRequest) -> Iterator[Work]:
+    """The blocks that a run of the small size translated."""
+    output = os.open(os.devnull, os.O_WRONLY)
+    with dragoman.load(f"@{request.param}", ["small"], seed=0, stdout=output) as process:
+        process.run()
+        engine: Any = process.engine
+        translator, backend = engine.translator, engine.translator.backend
+        keys = [translation.key for translation in engine.cache.translations()]
+        lifted = [translator.lift(*key) for key in keys]
+        before, blocks = {}, lifted
+        for name, run in PIPELINE:
+            before[name] = blocks
+            blocks = [verify(run(block)) for block in blocks]
+        lowered = [_lower(block, backend) for block in blocks]
+        words = [site.decoded.word for key in keys for site in translator.decode(key[0])[0]]
+        made = Work(process.guest, words, translator, backend, keys, lifted, before, blocks, lowered, [], [])
+        made.texts = made.modules()
+        made.pieces = [list(backend.compiler.compile(text).split().values()) for text in made.texts]
+        yield made
+    os.close(output)
+
+
+def _lower(block: Block, backend: Backend) -> llvm.Lowered:
+    return llvm.lower(block, f"b{block.pc:x}{'' if block.boundary else 'm'}", backend.target)
+
+
+Timed = Callable[..., Any]
+Did = Callable[..., None]
+
+
+@pytest.mark.benchmark(group="stages")
+def test_decode_new_words(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    look_up: Any = work.guest.decode
+    benchmark(lambda: [look_up.look_up(word) for word in work.words])
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_decode_known_words(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    """With what fetches them, as a block is decoded."""
+    blocks = benchmark(lambda: [work.translator.decode(pc) for pc, _ in work.keys])
+    assert sum(len(sites) for sites, _ in blocks) == len(work.words)
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_decode_and_lift(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    benchmark(lambda: [work.translator.lift(*key) for key in work.keys])
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+@pytest.mark.parametrize("name", [name for name, _ in PIPELINE])
+def test_pass(benchmark: BenchmarkFixture, did: Did, work: Work, name: str) -> None:
+    run, blocks = dict(PIPELINE)[name], work.before[name]
+    benchmark(lambda: [run(block) for block in blocks])
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_verify_once(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    benchmark(lambda: [verify(block) for block in work.lifted])
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_all_passes_verified(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    benchmark(lambda: [passes.optimise(block) for block in work.lifted])
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_lower(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    benchmark(lambda: [_lower(block, work.backend) for block in work.optimised] and work.modules())
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_llvm(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    """Parse, generate code, take the object file apart: in batches, as when a program runs."""
+    compile = work.backend.compiler.compile
+    benchmark.pedantic(lambda: [compile(text).split() for text in work.texts], rounds=5)
+    benchmark.extra_info["modules"] = len(work.texts)
+    did(guest_instructions=work.instructions)
+
+
+@pytest.mark.benchmark(group="stages")
+def test_place(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
+    def fresh() -> tuple[tuple[Arena], dict[str, Any]]:
+        return (Arena(arena_size(1 << 20)),), {}
+
+    def place(arena: Arena) -> None:
+        for pieces in work.pieces:
+            arena.place_all([(code, lambda symbol: 0) for code in pieces])
+
+    benchmark.pedantic(place, setup=fresh, rounds=20)
+    did(guest_instructions=work.instructions, bytes=sum(len(code.text) for batch in work.pieces for code in batch))

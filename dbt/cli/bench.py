@@ -1,0 +1,95 @@
+"""`dragoman bench`. Owns: its options, its progress, where results are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbt.cli.errors import DIFFER, FAILURE, USAGE, Fail, opened, say, why
+from dbt.cli.options import Parser, number, program_of
+
+ALL = "@all"
+NOTES = """\
+A program is run by the translator, by qemu-riscv64 if it is installed, as native code if that can be had (bundled
+programs are built by ziglang if it is installed), and by the reference interpreter, each time as a process of its own.
+@NAME alone is run at its large size, and in the reference interpreter at its small one. All runs must print the same
+and end alike: a program that tells the time cannot be measured.
+
+exit status: 0, whatever the program's own; 3 if two runs differ, 125 if a run failed, else as for `dragoman run`.
+"""
+
+
+def command(words: Sequence[str]) -> int:
+    parser = Parser(
+        "bench", "Measure how fast a program, or each bundled program, runs under each engine.",
+        "PROGRAM [ARGS...] | @all", NOTES,
+    )  # fmt: skip
+    parser.option("--runs", metavar="N", type=number(1), default=5, help="runs of each engine, in turn (default: 5)")
+    parser.option(
+        "--max-instructions", metavar="N", type=number(1),
+        help="stop the slow reference interpreter after N instructions; what it printed until then is compared "
+        "(default: 1,000,000, and none for the small size of a bundled program)",
+    )
+    parser.option("--native", metavar="FILE", help="the same program built for this machine")
+    parser.option("--stdin", metavar="FILE", default=os.devnull, help="standard input of all runs (default: none)")
+    parser.option("--json", metavar="FILE", help="write all figures and all runs there")
+    options, rest = parser.split(words)
+    program, args = program_of(parser, rest)
+    if program == ALL and (args or options.native):
+        parser.error(f"{ALL} takes no arguments and no --native")
+    import dragoman
+    from dbt import bench
+
+    if program == ALL:
+        cases = bench.bundled_cases()
+    else:
+        path = opened(lambda: dragoman.find(program), program)
+        opened(lambda: dragoman.load(program, args).close(), program)  # says in our words why it does not run
+        cases = [bench.case_of(program, path, args)]
+    for file, mode in ((options.stdin, os.R_OK), (options.native, os.X_OK)):
+        if file is not None and (not os.access(file, mode) or os.path.isdir(file)):
+            raise Fail(USAGE, f"{file}: there is no such file, or it may not be {'read' if mode == os.R_OK else 'run'}")
+    try:  # now, not after an hour
+        output = open(options.json, "w") if options.json else None  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise Fail(USAGE, f"cannot write {options.json}: {why(error)}") from None
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # of what we start
+    measuring = bench.Bench(
+        options.runs, options.max_instructions, options.stdin, options.native and Path(options.native).resolve(),
+        _progress if sys.stderr is not None and sys.stderr.isatty() else lambda text: None,
+    )  # fmt: skip
+    print("\n".join(f"{name}: {value}" for name, value in bench.machine().items()), end="\n\n", flush=True)
+    if program == ALL:
+        print(bench.heading(), flush=True)
+    results = []
+    try:
+        for case in cases:
+            results.append(measuring.measure(case))
+            measuring.progress("")
+            if program == ALL:
+                print(bench.line(results[-1]), flush=True)
+    except bench.Failed as failure:
+        raise Fail(FAILURE, str(failure)) from None
+    finally:
+        measuring.progress("")
+        if output is not None:  # what was measured until Ctrl-C, too
+            with output:
+                output.write(json.dumps(bench.report(results, options.runs), indent=1) + "\n")
+    if program == ALL:
+        print(f"\n{bench.means_text(results)}")
+    elif results[0].difference is None:
+        print(bench.result_text(results[0]))
+    differences = [result.difference for result in results if result.difference is not None]
+    for difference in differences:
+        say(f"the engines differ: {difference}")
+    return DIFFER if differences else 0
+
+
+def _progress(text: str) -> None:
+    """One line on the terminal that is written over."""
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()

@@ -1,0 +1,297 @@
+"""`dragoman bench`: statuses, JSON, that runs which differ are found, the arithmetic. Timings decide nothing here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import peers, tiny
+from support.riscv import asm
+from support.tiny import A0, A1, A2, SP, call, leave, li
+
+from dbt import bench
+from guests import programs
+
+
+def command(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(peers.REPOSITORY)} | env
+    done = subprocess.run(
+        [sys.executable, "-m", "dragoman", "bench", *map(str, words)], env=environment, text=True, timeout=300,
+        stdin=subprocess.DEVNULL, capture_output=True, cwd=tempfile.gettempdir(),
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def without_qemu(tmp_path: Path) -> str:
+    """A PATH without qemu-riscv64."""
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    return str(tmp_path / "bin")
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_a_program_under_every_engine(tmp_path: Path) -> None:
+    peers.need("qemu-riscv64", "qemu-user")
+    peers.need("ziglang", "ziglang")
+    report = tmp_path / "report.json"
+    done = command("--runs=2", f"--json={report}", "@sieve", "small")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "qemu-riscv64 version" in done.stdout and "@sieve small: 758,236 instructions" in done.stdout
+    assert "x qemu-riscv64's time" in done.stdout and "The program is short" in done.stdout
+    assert all(name in done.stdout for name in bench.ENGINES.values())
+    told = json.loads(report.read_text())
+    assert (told["runs"], told["differences"], told["means"]) == (2, [], {})
+    assert {"processor", "python", "llvmlite", "qemu-riscv64"} <= set(told["machine"])
+    (program,) = told["programs"]
+    assert (program["program"], program["arguments"], program["status"]) == ("@sieve", ["small"], 0)
+    assert program["equal"] and program["instructions"] == 758_236 and not program["reference_bounded"]
+    assert set(program["engines"]) == set(bench.ENGINES)
+    for figures in program["engines"].values():
+        assert all(figures[name] > 0 for name in ("cpu_seconds", "wall_seconds", "instructions_per_second"))
+        assert figures["time_to_qemu"] > 0 and figures["time_to_native"] > 0
+    assert program["engines"]["cold"]["cpu_seconds"] > program["engines"]["running"]["cpu_seconds"]
+    assert program["translation_seconds"] > 0 and program["start_seconds"] > 0
+    assert {who: len(runs) for who, runs in program["samples"].items()} == dict.fromkeys(
+        ("translated", "qemu", "native", "reference"), 2
+    )
+    assert program["samples"]["translated"][0]["stats"]["translations"] > 0
+
+
+def test_what_is_missing_is_said_and_left_out(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    program = tiny.program(tmp_path / "program", leave(7))
+    done = command("--runs=1", f"--json={report}", program, PATH=without_qemu(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "qemu-riscv64: not installed" in done.stdout and "ended with status 7" in done.stdout
+    assert "x qemu-riscv64's time" not in done.stdout
+    told = json.loads(report.read_text())["programs"][0]
+    assert set(told["engines"]) == {"reference", "cold", "running"}
+    assert told["status"] == 7 and told["engines"]["cold"]["time_to_qemu"] is None
+
+
+def test_the_reference_interpreter_is_bounded_and_the_rest_is_not(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = command("--runs=1", "--max-instructions=5_000", f"--json={report}", "@sieve", "small",
+                   PATH=without_qemu(tmp_path))  # fmt: skip
+    assert done.returncode == 0 and "was stopped after 5," in done.stdout
+    program = json.loads(report.read_text())["programs"][0]
+    assert program["reference_bounded"] and program["instructions"] == 758_236
+    assert 5_000 <= program["samples"]["reference"][0]["stats"]["instructions"] < 5_100
+
+
+def test_every_run_has_the_same_input(tmp_path: Path) -> None:
+    peers.need("qemu-riscv64", "qemu-user")
+    # read(0, sp, 100), then exit with what it returned
+    words = [li(A0, 0), asm("addi", rd=A1, rs1=SP, imm=0), li(A2, 100), *call(63), *call(94)]
+    given = tmp_path / "input"
+    given.write_bytes(b"x" * 42)
+    done = command("--runs=2", f"--stdin={given}", tiny.program(tmp_path / "program", words))
+    assert done.returncode == 0 and "ended with status 42" in done.stdout, done.stderr
+
+
+def test_runs_that_differ_are_found(tmp_path: Path) -> None:
+    """A fake qemu that prints something else, one that ends otherwise, and a native program that does."""
+    folder = Path(without_qemu(tmp_path))
+    fake, report = folder / "qemu-riscv64", tmp_path / "report.json"
+    script(fake, 'echo "Hello from elsewhere!"')
+    done = command("--runs=1", f"--json={report}", "@hello", PATH=str(folder))
+    assert done.returncode == 3 and "running" not in done.stdout
+    assert done.stderr == ("dragoman: the engines differ: @hello: qemu printed 'Hello from elsewhere!' on stdout, "
+                           "it must have 'Hello from RISC-V!'\n")  # fmt: skip
+    told = json.loads(report.read_text())
+    assert not told["programs"][0]["equal"] and len(told["differences"]) == 1
+    script(fake, "echo it broke >&2\nexit 4")
+    done = command("--runs=1", "@hello", "more", PATH=str(folder))
+    assert done.returncode == 3
+    assert "qemu ended with status 4 (it broke), translated ended with status 0" in done.stderr
+    fake.unlink()
+    native = script(tmp_path / "native", 'kill -SEGV "$$"')
+    done = command("--runs=1", f"--native={native}", "@hello", PATH=str(folder))
+    assert done.returncode == 3 and "native killed by SIGSEGV, it must have ended with status 0" in done.stderr
+
+
+def test_a_native_program_of_the_user(tmp_path: Path) -> None:
+    native = script(tmp_path / "native", r"printf 'Hello from RISC-V!\nargc = 2\nargv[1] = %s\n' $1")
+    done = command("--runs=1", f"--native={native}", "@hello", "x", PATH=without_qemu(tmp_path))
+    assert done.returncode == 0 and bench.ENGINES["native"] in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, status, sentence",
+    [
+        ((), 2, "which program?"),
+        (("@all", "small"), 2, "@all takes no arguments"),
+        (("--runs=0", "@hello"), 2, "not at least 1"),
+        (("--native=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be run"),
+        (("--native=/usr", "@hello"), 2, "/usr: there is no such file, or it may not be run"),
+        (("--stdin=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be read"),
+        (("--json=/no/such/file", "@hello"), 2, "cannot write /no/such/file"),
+        (("@nothing",), 127, "there is no bundled program @nothing"),
+        (("/no/such",), 127, "there is no such file"),
+        (("/dev/null",), 126, "/dev/null"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], status: int, sentence: str) -> None:
+    done = command(*words)
+    assert done.returncode == status and done.stdout == ""
+    assert done.stderr.startswith("dragoman: ") and done.stderr.count("\n") == 1 and sentence in done.stderr
+
+
+def test_ctrl_c_ends_the_command_and_the_run(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    words = [sys.executable, "-m", "dragoman", "bench", "--runs=1", f"--json={report}", "@sieve"]
+    bench_process = subprocess.Popen(words, cwd=peers.REPOSITORY, text=True, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    try:
+        children = Path(f"/proc/{bench_process.pid}/task/{bench_process.pid}/children")
+        end = time.monotonic() + 60
+        # The compiler of the native program is a child too: wait for the first run.
+        while not (running := [pid for pid in children.read_text().split() if b"\0run\0" in command_line(pid)]):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        bench_process.send_signal(signal.SIGINT)
+        _, said = bench_process.communicate(timeout=60)
+        assert (bench_process.returncode, said) == (130, "dragoman: interrupted\n")
+        assert not any(command_line(pid) for pid in running)
+        assert json.loads(report.read_text())["programs"] == [], "what was measured until then"
+    finally:
+        bench_process.kill()
+        bench_process.wait()
+
+
+def command_line(pid: str) -> bytes:
+    """Of a process that may be gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "program"
+    path.write_text("no program")
+    with pytest.raises(bench.Failed, match="is not an ELF file"):
+        bench.Bench(runs=1).measure(bench.case_of(str(path), path, ()))
+    path.chmod(0o755)
+    done = command("--runs=1", f"--native={path}", "@hello", PATH=without_qemu(tmp_path))
+    assert (done.returncode, done.stderr) == (125, f"dragoman: {path} cannot be run: Exec format error\n")
+
+
+def test_the_benchmarks_of_the_parts_run(tmp_path: Path) -> None:
+    """Each once, without being timed, in a process of its own as `make bench-stages` does."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    words = ["bench", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], env=environment, cwd=peers.REPOSITORY, text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=600)  # fmt: skip
+    files = list((peers.REPOSITORY / "bench").glob("bench_*.py"))
+    functions = sum(file.read_text().count("\ndef test_") for file in files)
+    assert done.returncode == 0, done.stdout
+    assert len(files) >= 6 and f"{functions} passed" in done.stdout, done.stdout
+
+
+# --- what is alike ------------------------------------------------------------------------------------------------
+
+
+def sample(stdout: bytes = b"", status: int = 0, stderr: bytes = b"", **stats: Any) -> bench.Sample:
+    return bench.Sample(1.0, 1.0, status, stdout, stderr, stats)
+
+
+@pytest.mark.parametrize(
+    "found, sentence",
+    [
+        (sample(b"one\ntwo\n"), None),
+        (sample(b"one\nTwo\n"), "printed 'Two' on stdout, x 'two'"),
+        (sample(b"one\n"), "printed '' on stdout, x 'two'"),
+        (sample(b"one\ntwo\n", stderr=b"oh"), "printed 'oh' on stderr, x ''"),
+        (sample(b"one\ntwo\n", status=1), "ended with status 1, x ended with status 0"),
+        (sample(b"one\ntwo\n", status=-9), "killed by SIGKILL, x ended with status 0"),
+        (sample(b"one\nt", status=124, bounded=True), None),
+        (sample(b"one\nx", status=124, bounded=True), "printed 'x' on stdout, x 'two'"),
+        (sample(b"one\nt", status=124, bounded=False), "ended with status 124, x ended with status 0"),
+    ],
+)
+def test_check(found: bench.Sample, sentence: str | None) -> None:
+    wanted = sample(b"one\ntwo\n")
+    if sentence is None:
+        bench.check(found, wanted, "x")
+    else:
+        with pytest.raises(bench.Differ) as differ:
+            bench.check(found, wanted, "x")
+        assert str(differ.value) == sentence
+
+
+def test_engines_tell_of_a_signal_in_their_own_words() -> None:
+    bench.check(sample(status=-11, stderr=b"dragoman: guest killed"), sample(status=-11, stderr=b"qemu: uncaught"), "x")
+
+
+# --- the arithmetic -----------------------------------------------------------------------------------------------
+
+
+def result(name: str, instructions: int, translated: float, qemu: float | None, difference: str | None = None) -> Any:
+    """A program whose runs took so many CPU seconds; of ours 2 were start and 1 was translation."""
+    stats = {"instructions": instructions, "cpu_seconds": translated - 2, "wall_seconds": 2 * translated - 2,
+             "seconds": {"lift": 0.25, "llvm": 0.75}}  # fmt: skip
+    runs = [bench.Sample(2 * t, t, 0, b"", b"", stats) for t in (translated, 99.0, 0.5)]
+    found = bench.Result(bench.case_of(f"@{name}", Path(name), ()), {"translated": runs}, difference)
+    if qemu is not None:
+        found.samples["qemu"] = [bench.Sample(3 * qemu, qemu, 0, b"", b"")]
+    return found
+
+
+def test_figures_are_medians_and_ratios_are_times() -> None:
+    found = result("sieve", 40_000_000, 5.0, 4.0)
+    assert (found.seconds("cold"), found.seconds("cold", "wall"), found.seconds("running")) == (5.0, 10.0, 2.0)
+    assert found.seconds("running", "wall") == 7.0 and found.translation() == 1.0
+    assert found.speed("running") == 20_000_000 and found.speed("qemu") == 10_000_000
+    assert (found.ratio("running", "qemu"), found.ratio("qemu", "running")) == (0.5, 2.0)
+    assert found.ratio("running", "qemu", "wall") == pytest.approx(7 / 12)
+    assert found.ratio("running", "native") is None and found.seconds("native") is None
+
+
+def test_means_leave_out_what_is_short_or_wrong_or_has_no_partner() -> None:
+    results = [
+        result("sieve", 40_000_000, 5.0, 4.0), result("nbody", 10_000_000, 5.0, 1.0), result("fft", 10**9, 5.0, None),
+        result("hello", 550, 5.0, 4.0), result("life", 10**9, 5.0, 4.0, "@life: qemu printed 'x', it must have 'y'"),
+    ]  # fmt: skip
+    assert [r.case.name for r in bench.counted(results)] == ["@sieve", "@nbody", "@fft"]
+    means = bench.means(results)
+    target = means["translated, running / qemu-riscv64"]
+    assert target["programs"] == 2 and target["geomean"] == pytest.approx(1.0)  # of 0.5 and 2
+    assert (target["least"], target["greatest"], target["median"]) == (0.5, 2.0, 1.25)
+    assert means["instructions/s: translated, running"]["programs"] == 3
+    assert "translated, running / native" not in means
+    text = bench.means_text(results)
+    assert "too short: @hello." in text
+    assert "translated, running: 1.00 x qemu-riscv64's time (geometric mean of 2 programs)" in text
+    assert text.endswith("without floating point: 0.50 x, of 1 programs")
+    assert "DIFFERS" in bench.line(results[-1]) and "DIFFERS" not in bench.line(results[0])
+    report = json.loads(json.dumps(bench.report(results, 3)))
+    assert len(report["programs"]) == 5 and report["differences"] == ["@life: qemu printed 'x', it must have 'y'"]
+
+
+def test_the_cases() -> None:
+    cases = bench.bundled_cases()
+    assert [case.name for case in cases] == [f"@{name}" for name in programs.PROGRAMS]
+    sieve = next(case for case in cases if case.name == "@sieve")
+    assert (sieve.arguments, sieve.small, sieve.argv0) == (("large",), ("small",), "sieve")
+    assert sieve.output(("small",)) == programs.PROGRAMS["sieve"].small_output
+    assert sieve.output(("large",)) == programs.PROGRAMS["sieve"].large_output
+    own = bench.case_of("./sieve", Path("sieve"), ["large"])
+    assert (own.small, own.output(("large",)), own.argv0) == (None, None, "./sieve")
+    assert bench.case_of("@sieve", Path("sieve"), ["small"]).small is None
