@@ -1,4 +1,4 @@
-"""Why basic blocks? One program with translations of at most 1, 2, 4, ... 64 instructions.
+"""Why basic blocks? Two programs with translations of at most 1, 2, 4, ... 64 instructions, then with superblocks.
 
 In the JSON, for each size:
 
@@ -27,18 +27,19 @@ from bench.again import Again
 from dbt.process import LimitReached
 from dbt.state import BUDGET, BUDGET_SHIFT, LIMIT
 
-PROGRAM = "sha256"
-SIZES = (64, 32, 16, 8, 4, 2, 1)
-SOME = 700_000  # instructions of the runs for dispatches and latency: nearly the whole program
+PROGRAMS = ("sha256", "lz")  # long blocks, and short ones
+# Most instructions of a translation, and branches that it may go past.
+SIZES = ((1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (32, 0), (64, 0), (64, 2), (64, 6), (64, 16))
+SOME = 400_000  # instructions of the runs for dispatches and latency: most of the program
 MOMENTS = 500
 
 
-def latencies(options: dragoman.Options) -> list[int]:
+def latencies(program: str, options: dragoman.Options) -> list[int]:
     """Instructions executed beyond each of many random moments, until the engine may stop."""
-    rng = Random(PROGRAM)
+    rng = Random(program)
     moments = sorted(rng.sample(range(1, SOME), MOMENTS))
     found = []
-    with Again(PROGRAM, options=options) as again:
+    with Again(program, options=options) as again:
         for moment in moments:
             if moment > again.process.instructions:
                 with pytest.raises(LimitReached):
@@ -47,9 +48,9 @@ def latencies(options: dragoman.Options) -> list[int]:
     return found
 
 
-def granules(options: dragoman.Options) -> list[int]:
+def granules(program: str, options: dragoman.Options) -> list[int]:
     """Lengths of the translations that a run enters, one after the other."""
-    with Again(PROGRAM, options=options) as again:
+    with Again(program, options=options) as again:
         state, backend = again.process.state, again.process.engine.translator.backend
         enter, lengths = backend.enter, []
 
@@ -66,18 +67,21 @@ def granules(options: dragoman.Options) -> list[int]:
 
 
 @pytest.mark.benchmark(group="granularity")
-@pytest.mark.parametrize("size", SIZES)
-def test_granularity(benchmark: BenchmarkFixture, did: Callable[..., None], size: int) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("size, past", SIZES)
+def test_granularity(
+    benchmark: BenchmarkFixture, did: Callable[..., None], size: int, past: int, program: str
+) -> None:
     def options(**more: Any) -> dragoman.Options:
-        return dragoman.Options(hot=0, max_instructions=size, **more)
+        return dragoman.Options(hot=0, max_instructions=size, superblock=past, **more)
 
-    with Again(PROGRAM, options=options()) as again:
+    with Again(program, options=options()) as again:
         again.run()
         stats = again.process.stats()
         spent = sum(stats["seconds"].values())
         benchmark.pedantic(again.run, setup=again.restart, rounds=5)
         assert again.process.stats()["translations"] == stats["translations"]
-    entered, late = granules(options(chain=False)), latencies(options())
+    entered, late = granules(program, options(chain=False)), latencies(program, options())
     assert max(entered) <= size
     benchmark.extra_info.update(
         translation_seconds=spent, translations=stats["translations"], host_bytes=stats["code_bytes"],

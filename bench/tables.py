@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bench_cache import KILOBYTES
+from bench.bench_granularity import PROGRAMS as GRANULARITY
 from bench.bench_granularity import SIZES
 from bench.bench_programs import KERNELS
 from bench.bench_sensitive import PAIRS
@@ -97,16 +98,20 @@ def small_cache(found: Results) -> str:
 
 
 def granularity(found: Results) -> str:
+    return "\n".join(f"@{program}:\n\n{granularity_of(found, program)}" for program in GRANULARITY)
+
+
+def granularity_of(found: Results, program: str) -> str:
     rows = []
-    for size in sorted(SIZES):
-        name = f"test_granularity[{size}]"
+    for size, past in SIZES:
+        name = f"test_granularity[{size}-{past}-{program}]"
         extra = {what: found.extra(name, what) for what in
                  ("translations", "translation_seconds", "dispatches", "latency", "latency_granule")}  # fmt: skip
-        rows.append([str(size), f"{extra['translations']:,}", f"{extra['translation_seconds']:.2f}",
+        rows.append([str(size), str(past), f"{extra['translations']:,}", f"{extra['translation_seconds']:.2f}",
                      f"{found.extra(name, 'instructions_per_second') / 1e6:,.0f}", f"{extra['dispatches']:.2f}",
                      f"{extra['latency']:.1f}", f"{extra['latency_granule']:.1f}"])  # fmt: skip
-    return table(["at most", "translations", "to translate, s", "M instr/s then", "dispatches", "latency", "could be"],
-                 rows)  # fmt: skip
+    head = ["at most", "past", "translations", "to translate, s", "M instr/s then", "dispatches", "latency", "could be"]
+    return table(head, rows)
 
 
 def sensitive(found: Results) -> str:

@@ -67,6 +67,16 @@ def test_a_signal(engine: str, tmp_path: Path) -> None:
 
 
 @ENGINES
+def test_a_system_call_ends_a_reservation(engine: str, tmp_path: Path) -> None:
+    """The exit status is what the store-conditional says: 1, it failed."""
+    path = tiny.program(tmp_path / "program", [
+        asm("addi", rd=8, rs1=SP, imm=-16), asm("lr.w", rd=5, rs1=8, aq=0, rl=0), *tiny.call(172),
+        asm("sc.w", rd=A0, rs1=8, rs2=5, aq=0, rl=0), *tiny.call(94),
+    ])  # fmt: skip
+    assert dragoman.run(path, engine=engine, options=dragoman.Options(hot=0)).status == 1
+
+
+@ENGINES
 def test_the_limit_keeps_what_there_is(engine: str) -> None:
     with pytest.raises(dragoman.LimitReached) as caught:
         dragoman.run("@hello", engine=engine, max_instructions=300)

@@ -26,7 +26,7 @@ from dbt.cache.policies import policy
 from dbt.cli.options import policy as chosen
 from dbt.codegen import Code, Relocation
 from dbt.options import Options
-from dbt.state import JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
+from dbt.state import EXIT_SLOTS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
 from guests.programs import PROGRAMS
 
 EVERY = pytest.mark.parametrize("name", POLICIES)
@@ -70,6 +70,7 @@ class Bench:
         known = {t.key: t for t in cache.translations()}
         assert cache.bytes == sum(t.room for t in known.values()) == arena.used <= cache.bound
         assert cache.stats.bytes_max <= cache.bound
+        assert cache._slots_left() + len(cache._target) == EXIT_SLOTS
         for t in known.values():
             for slot, leads in t.exits.items():
                 assert words[slot >> 3] == (known[leads].entry if leads in known else MONITOR)
@@ -418,6 +419,30 @@ def test_without_a_cache_the_results_are_the_same(expected: tuple[Any, ...]) -> 
     assert len(engine.cache) == 1
     made.close()
     reference.close()
+
+
+def test_without_a_cache_a_loop_of_one_block_comes_back_each_time() -> None:
+    made = Rig(REGIONS, Options(cache_off=True), translated=True)
+    words = [asm("addi", rd=5, rs1=5, imm=1), asm("bne", rs1=5, rs2=7, imm=-4), asm("ecall")]
+    made.space.poke(CODE, words_to_bytes(words))
+    made.state.pc, made.state.slots[7] = CODE, 20
+    assert made.run(1 << 40).trap
+    assert made.state.blocks == 20 and made.engine.entries == 21  # the last one is the ecall's
+    made.close()
+
+
+def test_the_policy_hears_what_the_engine_runs() -> None:
+    """Two blocks, the older one run again: lru gives up the other one."""
+    made = Rig(REGIONS, Options(hot=0, cache_policy="lru"), translated=True)
+    old, new = CODE, CODE + 0x100
+    for at in (old, new):
+        made.space.poke(at, words_to_bytes([asm("addi", rd=5, rs1=0, imm=1), asm("ecall")]))
+    for at in (old, new, old):
+        made.state.pc = at
+        assert made.run(1 << 40).trap
+    assert made.engine.cache.stats.hits == 1
+    assert made.engine.cache.evict()[0] in (new, new + 4)
+    made.close()
 
 
 @EVERY

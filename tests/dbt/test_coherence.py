@@ -221,6 +221,17 @@ def test_data_beside_code_neither_thrashes_nor_is_lost() -> None:
     bench.close()
 
 
+def test_code_in_a_page_that_was_given_up_is_seen_to_change() -> None:
+    """Nothing watches such a page, so nothing that was made from it may be left."""
+    bench = Bench("detect")
+    assert bench.call() == OLD
+    for _ in range(TOLERANCE):
+        bench.space.write(CODE + 0x800, b"x")
+    bench.space.write(CODE, returns(NEW))
+    assert bench.call() == NEW
+    bench.close()
+
+
 def test_code_that_is_rewritten_again_and_again_must_be_hotter_each_time() -> None:
     bench = Bench("detect", hot=1)
     made = bench.engine.translator.stats

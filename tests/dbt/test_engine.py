@@ -16,6 +16,7 @@ from support.tiny import elf
 from dbt.memory import READ, WRITE
 from dbt.options import Options
 from dbt.process import Process, Settings
+from dbt.state import JUMP_ENTRIES
 from guests.spec import Treat
 
 CODE, DATA = 0x10000, 0x20000
@@ -96,6 +97,29 @@ def test_the_second_half_of_an_instruction_may_be_missing(engine: str) -> None:
     made.close()
 
 
+def test_a_cut_does_not_lead_to_the_block_that_begins_there() -> None:
+    """What was jumped to is entered at a boundary; what goes on after a cut is not, though the address is the same."""
+    made = rig("translated", [NOP] * 5, options=Options(hot=0, max_instructions=2, batch=1))
+    made.state.pc = CODE + 8
+    assert stops(made) == [(CODE + 20, 3, 0)]
+    made.state.pc = CODE
+    assert stops(made) == [(CODE + 20, 8, 0)]
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_guest_counts_its_own_instructions(engine: str) -> None:
+    """In the middle of a block, after a chained jump, and after an instruction that the monitor executed."""
+    read = [asm("csrrs (reads only)", csr=0xC02, rd=5 + i) for i in range(3)]
+    clock = asm("csrrs (reads only)", csr=0xC01, rd=11)
+    made = rig(engine, [NOP, NOP, read[0], NOP, asm("jal", rd=0, imm=8), NOP, NOP, read[1], clock, NOP, read[2]])
+    for start in (0, 10):  # translated, and then run again
+        made.state.pc = CODE
+        made.run(1 << 60)
+        assert [n - start for n in made.state.slots[5:8].tolist()] == [2, 6, 9]
+    made.close()
+
+
 LOOP = [
     asm("addi", rd=5, rs1=5, imm=1),
     asm("addi", rd=6, rs1=6, imm=3),
@@ -167,6 +191,13 @@ def test_chained_blocks_run_without_python() -> None:
     made.close()
 
 
+def test_without_chaining_every_block_comes_back() -> None:
+    made = rig("translated", LOOP, options=Options(hot=0, chain=False), t2=50)
+    assert made.run(1 << 60).trap
+    assert made.state.blocks == 50 and made.engine.entries >= 50
+    made.close()
+
+
 def test_indirect_jumps_stay_native() -> None:
     """A call and a return through registers, over and over: the jump cache answers."""
     words = [
@@ -180,6 +211,26 @@ def test_indirect_jumps_stay_native() -> None:
     assert made.run(1 << 60).trap
     assert made.state.count == 4 * 100_000 + 1
     assert made.engine.entries < 20
+    made.close()
+
+
+def test_targets_that_share_an_entry_of_the_jump_cache_are_told_apart() -> None:
+    far = 2 * JUMP_ENTRIES
+    made = Rig(((CODE, far + 0x1000, 7),), translated=True)
+    words = [
+        asm("addi", rd=5, rs1=5, imm=1),
+        asm("jalr", rd=1, rs1=8, imm=0),
+        asm("jalr", rd=1, rs1=9, imm=0),
+        asm("bne", rs1=5, rs2=7, imm=-12),
+        asm("ecall"),
+    ]
+    made.space.poke(CODE, words_to_bytes(words))
+    for at, value in ((CODE + 0x100, 1), (CODE + 0x100 + far, 3)):
+        made.space.poke(at, words_to_bytes([asm("addi", rd=10, rs1=10, imm=value), asm("jalr", rd=0, rs1=1, imm=0)]))
+    made.state.pc, made.state.slots[7] = CODE, 50
+    made.state.slots[8], made.state.slots[9] = CODE + 0x100, CODE + 0x100 + far
+    assert made.run(1 << 60).trap
+    assert made.state.slots[10] == 4 * 50
     made.close()
 
 
@@ -246,6 +297,59 @@ def test_links_to_an_invalidated_block_are_undone() -> None:
         made.state.pc = CODE
         made.run(1 << 60)
         assert made.state.slots[5] == value
+    made.close()
+
+
+STORE = 0x3000  # beside the code that changes
+
+
+def run_store(made: Rig, address: int, value: int, name: str = "sw") -> None:
+    """Let translated code, in a page of its own, store `value`."""
+    made.space.poke(CODE + STORE, words_to_bytes([asm(name, rs1=28, rs2=29, imm=0), asm("ecall")]))
+    made.state.slots[28], made.state.slots[29], made.state.pc = address, value, CODE + STORE
+    assert made.run(1 << 60).cause == 8
+
+
+def test_code_beside_code_that_was_changed_is_still_looked_after() -> None:
+    """Two blocks in one page: the guest changes the one, then the other, which has not run in between."""
+    made = rig("translated", [asm("addi", rd=5, rs1=0, imm=1)])
+    made.space.poke(CODE + 0x100, words_to_bytes([asm("addi", rd=6, rs1=0, imm=1), asm("ecall")]))
+    for at in (CODE, CODE + 0x100):
+        made.state.pc = at
+        made.run(1 << 60)
+    run_store(made, CODE, asm("addi", rd=5, rs1=0, imm=2))
+    run_store(made, CODE + 0x100, asm("addi", rd=6, rs1=0, imm=2))
+    for at in (CODE, CODE + 0x100):
+        made.state.pc = at
+        made.run(1 << 60)
+    assert made.state.slots[5:7].tolist() == [2, 2]
+    made.close()
+
+
+def test_an_instruction_across_a_page_end_is_made_from_both_pages() -> None:
+    """A jump of which only the second half is in the next page, where no block begins; the guest changes that half."""
+    made = rig("translated", [asm("addi", rd=5, rs1=0, imm=1)])
+    made.space.poke(CODE + 0x100, words_to_bytes([asm("addi", rd=5, rs1=0, imm=2), asm("ecall")]))
+    at = CODE + 0xFFE
+    for wanted, target in ((1, CODE), (2, CODE + 0x100)):
+        jump = asm("jal", rd=0, imm=target - at)
+        if wanted == 1:
+            made.space.poke(at, words_to_bytes([jump]))
+        else:
+            run_store(made, at + 2, jump >> 16, "sh")
+        made.state.pc = at
+        made.run(1 << 60)
+        assert made.state.slots[5] == wanted
+    made.close()
+
+
+def test_a_page_that_becomes_read_only_is_so_for_translated_code() -> None:
+    made = rig("translated", [asm("sd", rs1=8, rs2=8, imm=0)], s0=DATA)
+    assert made.run(1 << 60).cause == 8
+    made.space.protect(DATA, 0x1000, READ)
+    made.state.pc = CODE
+    stop = made.run(1 << 60)
+    assert (stop.cause, stop.value) == (15, DATA)
     made.close()
 
 
@@ -452,6 +556,19 @@ def test_guest_memory_is_out_of_reach_beyond_its_region() -> None:
         stop = made.run(1 << 60)
         assert stop.cause in (13, 15), hex(base)
         assert made.state.pc == CODE
+    made.close()
+
+
+def test_the_memory_of_the_host_is_out_of_reach() -> None:
+    """An address that, added to where guest memory is, gives a place of ours: far beyond the guard zones."""
+    made = rig("translated", [asm("sd", rs1=8, rs2=8, imm=0), asm("ld", rd=5, rs1=8, imm=0)])
+    ours = ctypes.create_string_buffer(4096)
+    address = ctypes.addressof(ours) + 2048 - made.space.base & (1 << 64) - 1
+    for pc, cause in ((CODE, 15), (CODE + 4, 13)):
+        made.state.slots[8], made.state.pc = address, pc
+        stop = made.run(1 << 60)
+        assert (stop.cause, stop.value, made.state.pc) == (cause, address, pc)
+    assert ours.raw == bytes(4096)
     made.close()
 
 

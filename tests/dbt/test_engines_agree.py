@@ -8,6 +8,7 @@ against Spike and Unicorn); it is about building, folding, lowering, chaining, c
 from __future__ import annotations
 
 import hashlib
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -30,13 +31,30 @@ from support.programs import (
     set_operands,
     start_program,
 )
-from support.riscv import GUEST, MASK, SCALE, Rig, Tally, asm, difference, draw, label, scaled, text, words_to_bytes
+from support.riscv import (
+    GUEST,
+    INTEGERS,
+    MASK,
+    SCALE,
+    Rig,
+    Tally,
+    asm,
+    difference,
+    draw,
+    is_float,
+    label,
+    register_fields,
+    scaled,
+    text,
+    words_to_bytes,
+)
 
 from dbt.engine import Translated
 from dbt.options import Options
 from dbt.reference import Stop
 from guests.riscv import traps
 from guests.riscv.registers import FRM
+from guests.spec import Row
 
 ECALL = asm("ecall")
 
@@ -125,6 +143,39 @@ def test_every_row(both: Both) -> None:
         at += len(code)
     tally.done(f"{len(GUEST.rows)} rows; " + ", ".join(f"{n} {c}" for n, c in stops.items()))
     assert set(stops) == {"no trap", *(traps.NAMES[c] for c in (2, 3, 4, 6, 8, 13, 15))}
+
+
+PAIRS = tuple(row for row in GUEST.rows if row.writes == "x" and register_fields(row) == {"rd", "rs1", "rs2"}
+              and not is_float(row, "rs1"))  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: row.name)
+def test_every_pair_of_corners(both: Both, row: Row) -> None:
+    """A row of two operands on all pairs of corners, in a loop; of an atomic one the memory operand is the second."""
+    tally = Tally(f"corners of {row.name}")
+    one, two, result, place, table, last = 5, 6, 7, 10, 11, 12
+    atomic = row.may_trap
+    word = draw(row, Random(1), rd=result, rs1=place if atomic else one, rs2=one if atomic else two)
+    loop = [
+        asm("ld", rd=one, rs1=table, imm=0), asm("ld", rd=two, rs1=table, imm=8),
+        asm("sd", rs1=place, rs2=two, imm=0), word, asm("ld", rd=two, rs1=place, imm=0),
+        asm("sd", rs1=table, rs2=result, imm=0), asm("sd", rs1=table, rs2=two, imm=8),
+        asm("addi", rd=table, rs1=table, imm=16),
+    ]  # fmt: skip
+    loop.append(asm("bltu", rs1=table, rs2=last, imm=-4 * len(loop)))
+    both.poke(CODE, words_to_bytes([*loop, ECALL]))
+    pairs = list(product(INTEGERS, repeat=2))
+    for start in range(0, len(pairs), 128):
+        part = pairs[start : start + 128]
+        both.poke(DATA, struct.pack(f"<{2 * len(part)}Q", *(n for pair in part for n in pair)))
+        for rig in both.rigs:
+            slots = rig.state.slots
+            slots[table], slots[last], slots[place] = DATA, DATA + 16 * len(part), DATA + 0x900
+        both.start(CODE)
+        _, found = both.run(1 << 40)
+        found = found or both.memory_difference()
+        tally.check(not found) or tally.note(f"{text(word)} from pair {start} on: {found}")
+    tally.done()
 
 
 def test_random_blocks(both: Both) -> None:

@@ -82,6 +82,18 @@ def test_a_trap_is_a_boundary_and_is_handled_first(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_begins_inside_a_block_delivers_at_its_end(engine: str) -> None:
+    made, seen = rig(engine, t0=3), []
+    events = Events(made.state)
+    for _ in range(3):
+        made.engine.step()
+    events.at(2, lambda: seen.append((made.state.count, made.state.pc)))
+    assert run(made, events).trap
+    assert seen == [(3, CODE + 12) if engine == "insn" else (BLOCK, CODE)]
+    made.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_order(engine: str) -> None:
     made, seen = rig(engine, t0=5), []
     events = Events(made.state)
@@ -224,10 +236,12 @@ def test_a_digest_sees_a_register_a_byte_and_a_mapping() -> None:
         seen.append(digest(state, space))
         assert len(set(seen)) == len(seen)
 
-    state.slots[state.slot("f31")] ^= 1
-    differs()
-    space.store(DATA + 0x1FFF, 1, 1)
-    differs()
+    for register in state.guest.registers:
+        state.slots[register.slot] ^= 1
+        differs()
+    for value in (1, 2):
+        space.store(DATA + 0x1FFF, 1, value)
+        differs()
     space.map(0x40000, 0x1000, 3, fixed=True)
     differs()
     state.pc += 2

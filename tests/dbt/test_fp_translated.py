@@ -242,6 +242,22 @@ def test_every_instruction(rig: Rig, letter: str) -> None:
     assert stepped < tally.cases / 6  # the rest ran in translated code
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_few_operands(rig: Rig, row: Row) -> None:
+    """A quick look at one row: some corners, to nearest as frm says, and towards zero where the host is not."""
+    tally = Tally(f"a few operands of {row.name}")
+    every = vectors(row, 400)
+    batch = every[:: 1 + len(every) // 500]
+    registers = {"rs1": 1 if is_float(row, "rs1") else 6, "rd": 4 if row.writes == "f" else 5}
+    others = {f: n for f, n in (("rs2", 2), ("rs3", 3)) if "f" + f in row.syntax}
+    rounds = any(f.name == "rm" for f in layout(row.pattern).fields)
+    for chosen, frm, mode in (({"rm": 7}, 0, 0), ({"rm": 1}, 3, 1)) if rounds else (({}, 0, 0),):
+        word = draw(row, Random(1), **chosen, **registers, **others)
+        for v, got in zip(batch, run(rig, word, row, batch, frm)):
+            tally.check(got == model(row)(v, mode)) or tally.note(f"{text(word)} {', '.join(map(hex, v))}: {got}")
+    tally.done()
+
+
 def test_flags_accrue(rig: Rig) -> None:
     """Without clearing, flags are the union of all that was raised, and none is lost at an exit."""
     tally = Tally("accrued flags")
@@ -268,6 +284,23 @@ def test_flags_accrue(rig: Rig) -> None:
                 row = next(r for r in ROWS if r.name == GUEST.decode(word).row.name)  # type: ignore[union-attr]
                 expected |= model(row)((a, b), 0)[1]
     tally.done()
+
+
+def test_a_flag_that_the_host_does_not_raise(rig: Rig) -> None:
+    """Infinity times zero plus a quiet NaN: invalid when read, when it leaves, and gone for good once cleared."""
+    read = asm("csrrs (reads only)", rd=7, csr=1)
+    rig.space.poke(CODE, words_to_bytes([asm("fmadd.d", rd=4, rs1=1, rs2=2, rs3=3, rm=0), read, asm("ecall")]))
+    rig.space.poke(CODE + 64, words_to_bytes([asm("addi", rd=5, rs1=5, imm=1), asm("ecall")]))
+    slots, state = rig.state.slots, rig.state
+    slots[FFLAGS], slots[FRM] = 0, 0
+    slots[33 + 1], slots[33 + 2], slots[33 + 3] = fp.F64.infinity, 0, fp.F64.canonical_nan
+    state.pc, state.mid_block = CODE, False
+    rig.run(state.count + 100)
+    assert slots[7] == slots[FFLAGS] == fp.NV
+    slots[FFLAGS] = 0
+    state.pc, state.mid_block = CODE + 64, False
+    rig.run(state.count + 100)
+    assert slots[FFLAGS] == 0
 
 
 def test_every_pair_in_one_block(rig: Rig) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dbt import cli
+from dbt import lockstep as lockstep_module
 from dbt.lockstep import ReproducerError, lockstep, reproduce, save
 from dbt.process import LimitReached, Process, Settings
 from guests import programs
@@ -80,6 +81,42 @@ def test_a_wrong_address_is_found(quiet, monkeypatch):
     report = lockstep(programs.path("json"), (), quiet)
     assert report.difference is not None
     assert any("memory" in line for line in report.difference.what)
+
+
+def test_a_second_store_to_another_page_is_found(quiet, monkeypatch):
+    """The store is right, and so is all that the reference wrote: only the leader's log has the other page."""
+    original = llvm._Lowering.access_store
+    far = 1 << 20  # from the top of the stack into the middle of its region
+
+    def twice(self, pointer, value, size, at):
+        original(self, pointer, value, size, at)
+        if self.block.guest[at].text.startswith("c.sdsp"):
+            original(self, self.let(f"getelementptr i8, ptr {pointer}, i64 {-far}", "a"), value, size, at)
+
+    monkeypatch.setattr(llvm._Lowering, "access_store", twice)
+    monkeypatch.setattr(lockstep_module._Pair, "_compare_all", lambda self: [])
+    report = lockstep(programs.path("json"), (), quiet, max_instructions=2000)
+    assert report.difference is not None
+    assert {line.split()[0] for line in report.difference.what} == {"memory"}
+
+
+def test_a_wrong_count_of_blocks_is_found(quiet, monkeypatch):
+    spent = llvm._Lowering.spent
+    monkeypatch.setattr(llvm._Lowering, "spent", lambda self, instructions, blocks: spent(self, instructions, 0))
+    report = lockstep(programs.path("hello"), (), quiet)
+    assert report.difference is not None
+    assert [line.split()[0] for line in report.difference.what] == ["blocks"]
+
+
+def test_memory_that_nobody_is_known_to_have_written_is_compared_too(quiet):
+    """A byte changes behind everybody's back; the program never touches that page."""
+    def corrupt(process):
+        region = next(r for r in process.space.regions() if r.name == "[stack]")
+        process.space.poke(region.start + 4096, b"x")
+
+    report = lockstep(programs.path("hello"), (), quiet, mutate=corrupt)
+    assert report.difference is not None
+    assert [line.split()[0] for line in report.difference.what] == ["memory"]
 
 
 def test_a_register_defect_names_the_register(quiet, monkeypatch):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 import dragoman
+from dbt import compare
 from guests.programs import PROGRAMS, Program
 
 EACH = pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
@@ -80,6 +82,24 @@ def test_large_size_stops_at_a_bound(name: str) -> None:
 def test_compare_finds_nothing(name: str) -> None:
     comparison = dragoman.compare(f"@{name}", PROGRAMS[name].small)
     assert comparison.equal, comparison.differences
+
+
+def test_compare_looks_at_everything() -> None:
+    """Whatever is different in one of two snapshots has a sentence of its own."""
+    one = compare.Snapshot(
+        status=0, signal=None, reason="", instructions=10, blocks=3, classes={"ident": 9, "inline": 1}, syscalls=1,
+        registers={"x1": 5, "pc": 8}, stdout=b"out", stderr=b"err", events=("5 0x10 aa",),
+    )  # fmt: skip
+    others = {
+        "status": 1, "signal": 11, "reason": "why", "instructions": 11, "blocks": 4, "syscalls": 2, "stdout": b"oup",
+        "stderr": b"er", "classes": {"ident": 8, "inline": 1}, "registers": {"x1": 5, "pc": 9},
+        "events": ("5 0x10 aa", "10 0x14 bb"),
+    }  # fmt: skip
+    assert set(others) == {field.name for field in fields(compare.Snapshot)}
+    assert compare._differences(one, replace(one)) == []
+    for name, value in others.items():
+        (sentence,) = compare._differences(one, replace(one, **{name: value}))
+        assert {"classes": "class ident", "registers": "register pc"}.get(name, name) in sentence
 
 
 @pytest.mark.long
