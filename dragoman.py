@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from dbt.process import Settings as Settings
     from guests.programs import UnknownProgram as UnknownProgram
     from guests.riscv.isa import UnknownIsa as UnknownIsa
+    from guests.riscv.table import Extension as Extension
+    from guests.spec import BadExtension as BadExtension
 
     __version__: str
 
@@ -50,13 +52,15 @@ _HOME = {  # public names that live elsewhere, imported at first use
     "Comparison": "dbt.compare",
     "Report": "dbt.lockstep",
     "UnknownIsa": "guests.riscv.isa",
+    "Extension": "guests.riscv.table",
+    "BadExtension": "guests.spec",
     "UnknownProgram": "guests.programs",
 }
 
 __all__ = [
-    "Comparison", "ForeignPackage", "LimitReached", "MemoryFault", "NotRunnable", "Options", "Process", "Report",
-    "Result", "Settings", "UnknownIsa", "UnknownProgram", "UnsupportedHost", "__version__", "compare",
-    "find", "load", "lockstep", "main", "run",
+    "BadExtension", "Comparison", "Extension", "ForeignPackage", "LimitReached", "MemoryFault", "NotRunnable",
+    "Options", "Process", "Report", "Result", "Settings", "UnknownIsa", "UnknownProgram", "UnsupportedHost",
+    "__version__", "compare", "find", "load", "lockstep", "main", "run",
 ]  # fmt: skip
 
 
@@ -96,6 +100,7 @@ def load(
     *,
     engine: str = "translated",
     isa: str | None = None,
+    extensions: Sequence[Extension] = (),
     env: Mapping[str, str] | None = None,
     argv0: str | None = None,
     sysroot: str | os.PathLike[str] | None = None,
@@ -114,6 +119,7 @@ def load(
     args      its arguments, without argv[0]
     engine    "translated" (fast) or "reference" (the interpreter that defines what is right)
     isa       instruction-set string such as "rv64imac"; None is all that is implemented
+    extensions   instructions of your own, see docs/howto/instruction.md
     env       the guest's environment; None is the caller's own
     argv0     argv[0], if it is not the program's path (of a bundled program: its name)
     sysroot   folder in which absolute paths of the guest are looked for first
@@ -125,14 +131,14 @@ def load(
               "reference" only)
     options   what shapes translations, see `Options`
 
-    Raises FileNotFoundError, NotRunnable, UnknownIsa, UnknownProgram, UnsupportedHost.
+    Raises FileNotFoundError, NotRunnable, UnknownIsa, BadExtension, UnknownProgram, UnsupportedHost.
     """
     _check_packages()
     from dbt.process import Process
 
     path, settings = _settings(
-        program, engine=engine, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, strace=strace, stdin=stdin,
-        stdout=stdout, stderr=stderr, granularity=granularity, options=options,
+        program, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed,
+        strace=strace, stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity, options=options,
     )  # fmt: skip
     if trace is not None:
         from dbt.report import TracedProcess
@@ -147,6 +153,7 @@ def run(
     *,
     engine: str = "translated",
     isa: str | None = None,
+    extensions: Sequence[Extension] = (),
     env: Mapping[str, str] | None = None,
     argv0: str | None = None,
     sysroot: str | os.PathLike[str] | None = None,
@@ -190,8 +197,9 @@ def run(
                     stream.flush()
         descriptors = [file.fileno() for file in outputs] or [1, 2]
         process = load(
-            program, args, engine=engine, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, strace=strace,
-            trace=trace, options=options, stdin=given, stdout=descriptors[0], stderr=descriptors[1],
+            program, args, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot,
+            seed=seed, strace=strace, trace=trace, options=options, stdin=given, stdout=descriptors[0],
+            stderr=descriptors[1],
         )  # fmt: skip
         stack.callback(process.close)
 
@@ -218,6 +226,7 @@ def compare(
     args: Sequence[str] = (),
     *,
     isa: str | None = None,
+    extensions: Sequence[Extension] = (),
     env: Mapping[str, str] | None = None,
     argv0: str | None = None,
     sysroot: str | os.PathLike[str] | None = None,
@@ -237,7 +246,7 @@ def compare(
     from dbt import compare as comparing
 
     path, settings = _settings(
-        program, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options
+        program, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options
     )  # fmt: skip
     return comparing.compare(path, args, settings, stdin=stdin, max_instructions=max_instructions, events=events)
 
@@ -247,6 +256,7 @@ def lockstep(
     args: Sequence[str] = (),
     *,
     isa: str | None = None,
+    extensions: Sequence[Extension] = (),
     env: Mapping[str, str] | None = None,
     argv0: str | None = None,
     sysroot: str | os.PathLike[str] | None = None,
@@ -267,8 +277,8 @@ def lockstep(
     from dbt import lockstep as stepping
 
     path, settings = _settings(
-        program, isa=isa, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options, stdin=stdin, stdout=stdout,
-        stderr=stderr,
+        program, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options,
+        stdin=stdin, stdout=stdout, stderr=stderr,
     )  # fmt: skip
     return stepping.lockstep(path, args, settings, max_instructions, progress)
 

@@ -25,7 +25,7 @@ from dbt.options import Options
 from dbt.process import Process, Settings
 from dbt.reference import Reference, Stop
 from dbt.state import LOG, LOG_END, State
-from guests.spec import Guest
+from guests.spec import BadExtension, Guest
 from ir.text import show
 
 FULL_EVERY = 4096  # boundaries between comparisons of all memory
@@ -230,6 +230,7 @@ class _Pair:
             "dragoman": "lockstep reproducer 1",
             "guest": follower.guest.name,
             "isa": follower.guest.isa,
+            "extensions": list(follower.guest.own),
             "program": str(follower.path),
             "pc": pc,
             "count": count,
@@ -289,10 +290,13 @@ def save(difference: Difference, path: str | Path) -> None:
     Path(path).write_text(json.dumps(difference.reproducer, indent=1) + "\n")
 
 
-def reproduce(path: str | Path, mutate: Callable[[Translated], None] | None = None) -> list[str]:
+def reproduce(
+    path: str | Path, mutate: Callable[[Translated], None] | None = None, extensions: Sequence[Any] = ()
+) -> list[str]:
     """Run a reproducer's one block in both engines; returns the lines that differ (none: it agrees now).
 
-    Raises ReproducerError, FileNotFoundError.
+    `extensions` are those that the run had: the file names them only.
+    Raises ReproducerError, FileNotFoundError, BadExtension.
     """
     import guests
 
@@ -300,15 +304,21 @@ def reproduce(path: str | Path, mutate: Callable[[Translated], None] | None = No
         data = json.loads(Path(path).read_text())
         if data["dragoman"] != "lockstep reproducer 1":
             raise KeyError("dragoman")
-        guest = guests.load(data["guest"], data["isa"])
+        own = [str(name) for name in data.get("extensions", [])]
+        guest = guests.load(data["guest"], data["isa"], extensions)
         registers = bytes.fromhex(data["registers"])
         pages = {
             int(start, 16): (int(page["protection"]), bytes.fromhex(page["bytes"]))
             for start, page in data["pages"].items()
         }
         start = (int(data["pc"]), int(data["count"]), bool(data["mid_block"]))
+    except BadExtension:
+        raise
     except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise ReproducerError(f"{path} is not a lockstep reproducer ({error})") from error
+    missing = sorted(set(own) - set(guest.own))
+    if missing:
+        raise ReproducerError(f"{path} needs the extension {missing[0]} of the run's --extension, which is not given")
     ends = []
     for kind in (Reference, Translated):
         space, state = _world(guest, registers, pages, start)

@@ -49,6 +49,7 @@ class Settings:
 
     engine: str = "translated"
     isa: str | None = None
+    extensions: Sequence[Any] = ()  # instructions of the user's own, see `guests.load`
     sysroot: str | Path | None = None
     env: Mapping[str, str] | None = None  # None: the caller's own environment
     argv0: str | None = None
@@ -66,7 +67,8 @@ class Process:
 
     `registers` reads and `set_register` writes by name (psABI or architectural); `read` and `write` access
     guest memory; `step` executes single instructions; `run` goes on to the end or to a limit.
-    Raises FileNotFoundError, `dbt.elf.NotRunnable`, `guests.riscv.isa.UnknownIsa`.
+    Raises FileNotFoundError, `dbt.elf.NotRunnable`, `guests.riscv.isa.UnknownIsa`,
+    `guests.spec.BadExtension`.
     """
 
     def __init__(self, path: str | Path, args: Sequence[str] = (), settings: Settings | None = None) -> None:
@@ -76,7 +78,7 @@ class Process:
         if self.settings.granularity != "block" and self.settings.engine != "reference":
             raise ValueError("translated code can be interrupted at block boundaries only")
         self.path = Path(path)
-        self.guest = guests.load("riscv64", self.settings.isa)
+        self.guest = guests.load("riscv64", self.settings.isa, self.settings.extensions)
         self.image = elf.open_image(self.path, self.guest.linux)
         self.space = AddressSpace()
         self.state = State(self.guest)

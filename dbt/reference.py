@@ -127,6 +127,8 @@ class Integers:
                 raise IllegalInstruction
         return mode
 
+    static_rounding = rounding
+
     def _accrue(self, result: tuple[int, int]) -> int:
         if result[1]:
             self._slots[self._flags] |= result[1]

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import guests
 from dbt import elf
 from dbt.memory import EXEC, READ, WRITE, AddressSpace, MemoryFault
 from dbt.process import Process, Settings
 from dbt.reference import Stop
 from guests.decode import planned
-from guests.spec import Decoded, Treat
+from guests.spec import Decoded, Guest, Treat
 
 if TYPE_CHECKING:
     from guests.programs import Program
@@ -233,9 +232,8 @@ class TracedProcess(Process):
 _SWEEP = 64 << 20  # bytes of code that are looked at
 
 
-def program_text(path: Path, bundled: Program | None = None) -> str:
-    """What an ELF file is, what is in it, and which instruction set it needs."""
-    guest = guests.load("riscv64")
+def program_text(path: Path, guest: Guest, bundled: Program | None = None) -> str:
+    """What an ELF file is, what is in it, and which instruction set it needs of all that the guest has."""
     image = elf.open_image(path, guest.linux)
     symbols = Symbols(image)
     entry = symbols.at(image.entry)
@@ -313,11 +311,10 @@ def programs_text() -> str:
     return "\n".join(lines)
 
 
-def coverage_text() -> str:
-    """Instructions and system calls: which are done, which are not."""
+def coverage_text(guest: Guest) -> str:
+    """Instructions of a guest and system calls: which are done, which are not."""
     from dbt.linux.kernel import Kernel
 
-    guest = guests.load("riscv64")
     done: Counter[str] = Counter()
     todo: dict[str, list[str]] = {}
     for row in (*guest.rows, *guest.planned):

@@ -5,19 +5,33 @@ The distribution is `dragoman`; `DISTRIBUTION` lets the entry point tell this pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 from guests.spec import Guest
 
 DISTRIBUTION = "dragoman"
+GUESTS = {  # name -> the module whose `guest` makes it
+    "riscv64": "guests.riscv.isa",
+    "toy": "guests.toy.isa",
+}
 
 
-def load(name: str, isa: str | None = None) -> Guest:
-    """The guest architecture of this name, with the extensions of an ISA string in its own naming."""
-    if name == "riscv64":
-        from guests.riscv import isa as riscv
+def load(name: str, isa: str | None = None, extensions: Sequence[Any] = ()) -> Guest:
+    """The guest architecture of this name, with the extensions of an ISA string in its own naming.
 
-        return riscv.guest(isa or riscv.DEFAULT)
-    if name == "toy":
-        from guests.toy.isa import GUEST
+    `extensions` are instructions of the user's own, in the form in which the guest has its own; the toy has none.
+    """
+    if name not in GUESTS:
+        raise KeyError(f"no guest architecture {name!r} (there are: {', '.join(GUESTS)})")
+    guest: Guest = import_module(GUESTS[name]).guest(isa, tuple(extensions))
+    return guest
 
-        return GUEST
-    raise KeyError(f"no guest architecture {name!r} (there are: riscv64, toy)")
+
+def extensions_of(path: str | Path) -> list[Any]:
+    """The RISC-V extensions that a Python file of the user's defines, for `load`; raises BadExtension."""
+    from guests.riscv import custom, isa
+
+    return list(custom.from_file(path, isa.EXTENSIONS))

@@ -247,13 +247,22 @@ def overlaps(rows: Sequence[Row]) -> list[tuple[str, str]]:
     shapes = [(row, layout(row.pattern)) for row in rows]
     for i, (a, x) in enumerate(shapes):
         for b, y in shapes[i + 1 :]:
-            if x.length != y.length or (x.match ^ y.match) & x.mask & y.mask:
-                continue
-            if _excludes(x, y) or _excludes(y, x):
+            if not _meet(x, y):
                 continue
             if x.mask == y.mask or (x.mask & y.mask) not in (x.mask, y.mask):
                 found.append((a.name, b.name))
     return found
+
+
+def have_common_word(a: Row, b: Row) -> bool:
+    """Whether any word matches both rows, one of them being a special case of the other or not."""
+    return _meet(layout(a.pattern), layout(b.pattern))
+
+
+def _meet(x: Layout, y: Layout) -> bool:
+    if x.length != y.length or (x.match ^ y.match) & x.mask & y.mask:
+        return False
+    return not _excludes(x, y) and not _excludes(y, x)
 
 
 def _excludes(x: Layout, y: Layout) -> bool:

@@ -1,6 +1,6 @@
 """What a guest architecture is, as plain data: the whole contract between `guests/<arch>` and `dbt`.
 
-Owns: the types `Row`, `Decoded`, `Register`, `Guest` and the exception `Trap`.
+Owns: the types `Row`, `Decoded`, `Register`, `Guest`, the exceptions `Trap`, `IllegalInstruction`, `BadExtension`.
 Must not know: any particular architecture, LLVM, caches, or who runs the bodies.
 """
 
@@ -39,6 +39,10 @@ class Trap(Exception):
 
 class IllegalInstruction(Exception):
     """The word is not an instruction here and now; the engine turns it into the guest's trap."""
+
+
+class BadExtension(ValueError):
+    """Instructions of the user's own cannot be added to a guest; the message is one sentence that says why."""
 
 
 class Operands:
@@ -147,4 +151,5 @@ class Guest:
     linux: Any = None  # the guest's Linux ABI, as data
     elf_machine: int = 0
     features: frozenset[str] = frozenset()
+    own: tuple[str, ...] = ()  # those of them that the user brought
     planned: Sequence[Row] = ()  # rows that are known and not done: illegal instructions, by name

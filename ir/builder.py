@@ -148,6 +148,12 @@ class Builder:
             raise NeedsCallout
         return mode
 
+    def static_rounding(self, mode: int, dynamic: int) -> int:
+        """Any mode of `ir.fp`, for a body that rounds by itself; a dynamic one is left to the monitor."""
+        if mode == dynamic:
+            raise NeedsCallout
+        return mode
+
     def need_rounding(self, mode: object) -> None:
         """Leave unless the host, which follows the guest's rounding slot, rounds as `mode` asks."""
         current = self.emit("getreg", (), (self._rounding_slot,))

@@ -9,6 +9,7 @@ translated code. Owns: order. Must not know: what a translation is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
@@ -103,7 +104,7 @@ class Largest(Cache):
         raise KeyError("the policy has no keys")
 
 
-POLICIES: dict[str, type[Fifo] | type[Lru] | type[Lfu] | type[Largest]] = {
+POLICIES: dict[str, Callable[[int], Policy]] = {  # by name: from a bound in bytes
     "lru": Lru,
     "lfu": Lfu,
     "fifo": Fifo,

@@ -55,7 +55,7 @@ def opened(action: Callable[[], Any], program: str) -> Any:
         raise Fail(NOT_FOUND, f"{program}: there is no such file") from None
     except dragoman.NotRunnable as error:
         raise Fail(NOT_RUNNABLE, str(error)) from None
-    except dragoman.UnknownIsa as error:
+    except (dragoman.UnknownIsa, dragoman.BadExtension) as error:
         raise Fail(USAGE, str(error)) from None
     except dragoman.UnsupportedHost as error:
         raise Fail(FAILURE, f"{error}; --engine=reference runs anywhere, slowly") from None

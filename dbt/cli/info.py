@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 from dbt.cli.errors import FAILURE, Fail, opened
-from dbt.cli.options import Parser
+from dbt.cli.options import Parser, extension_option, extensions_of
 
 
 def lab_command(words: Sequence[str]) -> int:
@@ -23,16 +23,20 @@ def command(words: Sequence[str]) -> int:
     parser = Parser("info", "Say what a program file is, or what Dragoman has.", "PROGRAM | --programs | --coverage")
     parser.option("--programs", action="store_true", help="list the programs that come with Dragoman")
     parser.option("--coverage", action="store_true", help="list instructions and system calls, done and not done")
+    extension_option(parser)
     options, rest = parser.split(words)
     if len(rest) + options.programs + options.coverage != 1:
         parser.error("one of PROGRAM, --programs and --coverage is wanted")
     import dragoman
+    import guests
     from dbt import report
 
     if options.programs:
         print(report.programs_text())
-    elif options.coverage:
-        print(report.coverage_text())
+        return 0
+    guest = opened(lambda: guests.load("riscv64", extensions=extensions_of(options)), "")
+    if options.coverage:
+        print(report.coverage_text(guest))
     else:
         program = rest[0]
         path = opened(lambda: dragoman.find(program), program)
@@ -41,5 +45,5 @@ def command(words: Sequence[str]) -> int:
             from guests import programs
 
             bundled = programs.find(program)
-        print(opened(lambda: report.program_text(path, bundled), program))
+        print(opened(lambda: report.program_text(path, guest, bundled), program))
     return 0

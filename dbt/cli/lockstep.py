@@ -11,6 +11,7 @@ from typing import Any
 from dbt.cli.errors import DIFFER, NOT_FOUND, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.options import (
     Parser,
+    extensions_of,
     guest_options,
     guest_settings,
     number,
@@ -47,7 +48,7 @@ def command(words: Sequence[str]) -> int:
     if options.reproduce is not None:
         if rest:
             parser.error("--reproduce runs a saved block, and no PROGRAM")
-        return _reproduce(options.reproduce)
+        return _reproduce(options.reproduce, extensions_of(options))
     program, args = program_of(parser, rest)
     report = opened(
         lambda: dragoman.lockstep(
@@ -65,10 +66,11 @@ def command(words: Sequence[str]) -> int:
             lockstep.save(report.difference, file)
         except OSError as error:
             raise Fail(USAGE, f"cannot write {file}: {why(error)}") from None
+        own = "".join(f"--extension={path} " for path in options.extensions)
         raise Fail(
             DIFFER,
             f"the engines differ after {report.boundaries:,} boundaries; "
-            f"`dragoman lockstep --reproduce={file}` runs that block again",
+            f"`dragoman lockstep {own}--reproduce={file}` runs that block again",
         )
     end = "stopped at --max-instructions" if report.limited else f"exit status {report.status}"
     if report.signal is not None:
@@ -95,15 +97,18 @@ def _progress() -> Callable[[Any], None] | None:
     return tell
 
 
-def _reproduce(path: str) -> int:
+def _reproduce(path: str, extensions: Sequence[Any]) -> int:
+    import dragoman
     from dbt import lockstep
 
     try:
-        lines = lockstep.reproduce(path)
+        lines = lockstep.reproduce(path, extensions=extensions)
     except FileNotFoundError:
         raise Fail(NOT_FOUND, f"{path}: there is no such file") from None
     except OSError as error:
         raise Fail(NOT_RUNNABLE, f"{path}: {why(error)}") from None
+    except dragoman.BadExtension as error:
+        raise Fail(USAGE, str(error)) from None
     except lockstep.ReproducerError as error:
         raise Fail(NOT_RUNNABLE, str(error)) from None
     if not lines:

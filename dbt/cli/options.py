@@ -17,7 +17,6 @@ STAGES = ("decode", "ir", "opt", "llvm", "asm")
 TRANSLATOR = (
     "max_block", "superblock", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos",
 )  # fmt: skip
-CACHE_POLICIES = ("lru", "lfu", "fifo", "size")
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
 
@@ -106,6 +105,14 @@ def size(text: str) -> int:
     return value
 
 
+def policy(text: str) -> str:
+    from dbt.cache import POLICIES  # not needed for --help
+
+    if text not in POLICIES:
+        raise argparse.ArgumentTypeError(f"there is no policy {text!r} (there are: {', '.join(POLICIES)})")
+    return text
+
+
 def limit(text: str) -> int | None:
     return None if text == "none" else number(0)(text)
 
@@ -153,6 +160,7 @@ def guest_options(parser: Parser) -> None:
         help="the processor's instruction set, such as rv64imac or rv64gc_zicntr; other instructions are illegal then "
         "(default: all that is implemented)",
     )
+    extension_option(parser)
     parser.option(
         "-L", "--sysroot", metavar="DIR", type=folder,
         help="look here first for the absolute paths that the program opens (default: QEMU_LD_PREFIX, if it is set)",
@@ -163,6 +171,26 @@ def guest_options(parser: Parser) -> None:
     )
     parser.option("-U", "--unset", metavar="VAR", dest="edits", action=_Edit, help="remove a variable from it")
     parser.option("-0", "--argv0", metavar="NAME", help="what the program sees as its own name")
+
+
+def extension_option(parser: Parser) -> None:
+    parser.option(
+        "--extension", metavar="FILE.py", dest="extensions", action="append", default=[],
+        help="give the processor the instructions that a Python file of yours defines; may be repeated",
+    )
+
+
+def extensions_of(options: argparse.Namespace) -> list[Any]:
+    """The extensions in the files that were given."""
+    if not options.extensions:
+        return []
+    import guests
+    from guests.spec import BadExtension
+
+    try:
+        return [extension for path in options.extensions for extension in guests.extensions_of(path)]
+    except BadExtension as error:
+        raise Fail(USAGE, str(error)) from None
 
 
 def translator_options(parser: Parser) -> None:
@@ -192,7 +220,7 @@ def translator_options(parser: Parser) -> None:
         "translated again if it is still needed",
     )
     parser.option(
-        "--cache-policy", choices=CACHE_POLICIES,
+        "--cache-policy", metavar="NAME", type=policy,
         help="which translation is dropped first: the least recently used (lru, default) or the least frequently used "
         "(lfu), as far as the engine sees what runs; the oldest (fifo); the largest (size)",
     )
@@ -249,7 +277,10 @@ def guest_settings(options: argparse.Namespace) -> dict[str, Any]:
     sysroot = options.sysroot
     if sysroot is None and os.path.isdir(os.environ.get("QEMU_LD_PREFIX", "")):
         sysroot = os.environ["QEMU_LD_PREFIX"]
-    return {"isa": options.isa, "sysroot": sysroot, "env": env, "argv0": options.argv0}
+    return {
+        "isa": options.isa, "extensions": extensions_of(options), "sysroot": sysroot, "env": env,
+        "argv0": options.argv0,
+    }  # fmt: skip
 
 
 def program_of(parser: Parser, rest: list[str]) -> tuple[str, list[str]]:

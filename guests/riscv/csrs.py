@@ -1,5 +1,6 @@
 """Control and status registers as one table: number, name, class, and how bodies read and write them.
 
+The counters of Zihpm count no event and read as 0, which the manual lets a platform choose.
 Owns: the user-level CSRs (Unprivileged ISA, counters and F; Privileged ISA, CSR listing). Must not know: engines.
 """
 
@@ -62,6 +63,11 @@ def read_time(m):
     return m.wall_clock()
 
 
+def read_nothing(m):
+    return 0
+
+
+HPM_COUNTERS = range(0xC03, 0xC20)
 CSRS = {
     csr.number: csr
     for csr in (
@@ -71,9 +77,13 @@ CSRS = {
         Csr(0xC00, "cycle", Treat.INLINE, read_counter, None, False),
         Csr(0xC01, "time", Treat.CALLOUT, read_time, None, False),
         Csr(0xC02, "instret", Treat.INLINE, read_counter, None, False),
+        *(Csr(n, f"hpmcounter{n & 31}", Treat.INLINE, read_nothing, None, False) for n in HPM_COUNTERS),
     )
 }
-EXTENSION = {0x001: "f", 0x002: "f", 0x003: "f", 0xC00: "zicntr", 0xC01: "zicntr", 0xC02: "zicntr"}
+EXTENSION = {
+    0x001: "f", 0x002: "f", 0x003: "f", 0xC00: "zicntr", 0xC01: "zicntr", 0xC02: "zicntr",
+    **dict.fromkeys(HPM_COUNTERS, "zihpm"),
+}  # fmt: skip
 
 
 def readable(o: Operands) -> bool:

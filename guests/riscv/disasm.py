@@ -9,6 +9,7 @@ import re
 
 from guests.riscv.csrs import CSRS
 from guests.riscv.registers import ABI_F, ABI_X, SINK
+from guests.riscv.zfa import CONSTANTS
 from guests.spec import Decoded
 
 ROUNDING = ("rne", "rtz", "rdn", "rup", "rmm", "?", "?", "dyn")
@@ -35,6 +36,8 @@ def text(decoded: Decoded, pc: int) -> str:
                 return hex(o.imm >> 12 & 0xFFFFF)
             case "target":
                 return hex(pc + o.imm & (1 << 64) - 1)
+            case "constant":
+                return CONSTANTS[o.imm]
             case "csr":
                 return CSRS[o.csr].name if o.csr in CSRS else hex(o.csr)
             case "rm":

@@ -7,40 +7,58 @@ Owns: which extensions exist here, and building a `Guest` from a string such as 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 from guests.decode import Decoder
-from guests.riscv import csrs, disasm, planned, registers, traps
+from guests.riscv import csrs, custom, disasm, planned, registers, traps
 from guests.riscv.rv64a import A
 from guests.riscv.rv64d import D
 from guests.riscv.rv64f import F
 from guests.riscv.rv64i import I
 from guests.riscv.rv64m import M
 from guests.riscv.rvc import C
+from guests.riscv.table import Extension
 from guests.riscv.zawrs import ZAWRS
 from guests.riscv.zba import ZBA
 from guests.riscv.zbb import ZBB
 from guests.riscv.zbc import ZBC
 from guests.riscv.zbs import ZBS
+from guests.riscv.zcb import ZCB
+from guests.riscv.zfa import ZFA
 from guests.riscv.zfhmin import ZFHMIN
 from guests.riscv.zicbo import ZICBOM, ZICBOP, ZICBOZ
 from guests.riscv.zicond import ZICOND
 from guests.riscv.zicsr import ZICSR
 from guests.riscv.zifencei import ZIFENCEI
 from guests.riscv.zihintpause import ZIHINTPAUSE
+from guests.riscv.zimop import ZCMOP, ZIMOP
 from guests.spec import Guest, Operands, Row
 
 # In the manual's order of names.
-DEFAULT = "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zawrs_zfhmin_zba_zbb_zbc_zbs"
+DEFAULT = (
+    "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zihpm_zimop_zawrs_zfa_zfhmin_zcb_zcmop_zba_zbb_zbc_zbs"
+)
 EXTENSIONS = (
     I, M, A, F, D, C, ZICSR, ZIFENCEI,
-    ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFHMIN,
+    ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFA, ZFHMIN,
+    ZCB, ZIMOP, ZCMOP,
 )  # fmt: skip
-NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr"})
-IMPLIES = {"d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zfhmin": ("f",)}
+NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr", "zihpm"})
+IMPLIES = {
+    "d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zihpm": ("zicsr",), "zfa": ("f",), "zfhmin": ("f",),
+    "zcb": ("c",), "zcmop": ("c",),
+}  # fmt: skip
+# Properties of memory that hold here whatever the string says: fetches, reservations and atomics of main memory work,
+# misaligned loads and stores too; reservation sets and cache blocks have 64 bytes at most and exactly.
+PROPERTIES = frozenset({"ziccif", "ziccrse", "ziccamoa", "zicclsm", "za64rs", "za128rs", "zic64b"})
 GROUPS = {"g": ("i", "m", "a", "f", "d", "zicsr", "zifencei"), "b": ("zba", "zbb", "zbs")}  # letters for several
-PROFILES = {"rva22u64": "rv64gcb_zicbom_zicbop_zicboz_zicntr_zihintpause_zfhmin"}  # without Zihpm, which has no rows
+# All that is mandatory but Zkt: how long an instruction takes is nothing that can be promised here.
+PROFILES = {
+    "rva22u64": "rv64gcb_zic64b_zicbom_zicbop_zicboz_ziccamoa_ziccif_zicclsm_ziccrse_zicntr_zihintpause_zihpm_za64rs"
+    "_zfhmin"
+}
 
 
 class UnknownIsa(ValueError):
@@ -58,7 +76,7 @@ def parse(text: str) -> frozenset[str]:
         raise UnknownIsa(f"ISA string {text!r} must begin with rv64i or rv64g")
     found: set[str] = set()
     for name in names:
-        for one in GROUPS.get(name, (name,)):
+        for one in () if name in PROPERTIES else GROUPS.get(name, (name,)):
             if one not in NAMES:
                 raise UnknownIsa(f"ISA string {text!r}: extension {one!r} is not implemented (known: {known()})")
             found.add(one)
@@ -69,14 +87,14 @@ def parse(text: str) -> frozenset[str]:
 
 
 def known() -> str:
-    """The implemented extensions, for messages."""
-    return " ".join(sorted(NAMES, key=lambda n: (len(n) > 1, n)))
+    """The names that an ISA string may contain, for messages."""
+    return " ".join(sorted(NAMES | PROPERTIES, key=lambda n: (len(n) > 1, n)))
 
 
-def rows(features: frozenset[str]) -> list[Row]:
+def rows(features: frozenset[str], own: Sequence[Extension] = ()) -> list[Row]:
     """Every row whose extensions are all present."""
     present = []
-    for extension in EXTENSIONS:
+    for extension in (*EXTENSIONS, *own):
         for row in extension.rows:
             if row.requires <= features:
                 present.append(_limited(row, features) if row.extension == "zicsr" else row)
@@ -94,13 +112,31 @@ def _limited(row: Row, features: frozenset[str]) -> Row:
     return replace(row, legal=both)
 
 
+def guest(isa: str | None = None, own: Sequence[Extension] = ()) -> Guest:
+    """The RISC-V guest with the extensions of an ISA string (None: all there are), and the user's own.
+
+    Of the latter the string says nothing. Without them, the same string is the same value. Raises UnknownIsa,
+    BadExtension.
+    """
+    isa = isa or DEFAULT
+    if not own:
+        return _standard(isa)
+    features = parse(isa)
+    custom.check_names(own, rows(features))
+    made = _guest(isa, features | {extension.name for extension in own}, own)
+    custom.check_rows(own, made)
+    return made
+
+
 @cache
-def guest(isa: str = DEFAULT) -> Guest:
-    """The RISC-V guest with the extensions of an ISA string; raises UnknownIsa."""
+def _standard(isa: str) -> Guest:
+    return _guest(isa, parse(isa), ())
+
+
+def _guest(isa: str, features: frozenset[str], own: Sequence[Extension]) -> Guest:
     from guests.riscv import linux
 
-    features = parse(isa)
-    table = rows(features)
+    table = rows(features, own)
     return Guest(
         name="riscv64",
         isa=isa,
@@ -129,6 +165,7 @@ def guest(isa: str = DEFAULT) -> Guest:
         linux=linux,
         elf_machine=243,
         features=features,
+        own=tuple(extension.name for extension in own),
         planned=[row for extension in planned.EXTENSIONS for row in extension.rows],
         ticks=csrs.TICKS,
     )

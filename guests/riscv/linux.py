@@ -35,8 +35,9 @@ AUXILIARY: dict[int, int] = {16: HWCAP}  # AT_HWCAP; riscv has neither AT_PLATFO
 
 # Bits of riscv_hwprobe's key IMA_EXT_0 (linux/uapi/asm/hwprobe.h) for the extensions of the default guest.
 IMA_EXTENSIONS = {
-    "fd": 0, "c": 1, "zba": 3, "zbb": 4, "zbs": 5, "zicboz": 6, "zbc": 7, "zfhmin": 28, "zicond": 35,
-    "zihintpause": 36, "zawrs": 48, "zicntr": 50, "zicbom": 55,
+    "fd": 0, "c": 1, "zba": 3, "zbb": 4, "zbs": 5, "zicboz": 6, "zbc": 7, "zfhmin": 28, "zfa": 32,
+    "zicond": 35, "zihintpause": 36, "zimop": 42, "zcb": 44, "zcmop": 47, "zawrs": 48, "zicntr": 50, "zihpm": 51,
+    "zicbom": 55,
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from guests.decode import Decoder
 from guests.spec import Decoded, Guest
@@ -49,3 +50,10 @@ GUEST = Guest(
     trap_names=interrupts.NAMES,
     features=frozenset({"toy"}),
 )
+
+
+def guest(isa: str | None, own: Sequence[object]) -> Guest:
+    """The toy: there is one form of it, which ISA strings and extensions do not change."""
+    if isa not in (None, GUEST.isa) or own:
+        raise ValueError("the toy has no extensions")
+    return GUEST

@@ -6,6 +6,7 @@ programs that need more than the bound.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import random
 import re
@@ -22,7 +23,7 @@ from dbt.arena import ALIGN, Arena, ArenaFull
 from dbt.block import Key, Translation
 from dbt.cache import POLICIES, TranslationCache
 from dbt.cache.policies import policy
-from dbt.cli.options import CACHE_POLICIES
+from dbt.cli.options import policy as chosen
 from dbt.codegen import Code, Relocation
 from dbt.options import Options
 from dbt.state import EXIT_SLOTS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
@@ -207,8 +208,13 @@ def test_looking_without_running_changes_no_order() -> None:
     assert bench.cache.evict() == (0xA000, True)
 
 
-def test_the_command_line_names_the_policies_there_are() -> None:
-    assert tuple(POLICIES) == CACHE_POLICIES
+def test_a_policy_is_chosen_by_name_on_the_command_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [chosen(name) for name in POLICIES] == list(POLICIES)
+    monkeypatch.setitem(POLICIES, "nonesuch", POLICIES["fifo"])
+    assert chosen("nonesuch") == "nonesuch"
+    monkeypatch.undo()
+    with pytest.raises(argparse.ArgumentTypeError, match="there is no policy 'nonesuch'"):
+        chosen("nonesuch")
     with pytest.raises(ValueError, match="no cache policy 'best'"):
         policy("best", 1)
 

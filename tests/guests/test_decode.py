@@ -78,7 +78,7 @@ PSEUDO = {
     ("rdinstret", 1): "csrrs {0} instret zero",
 }
 CSR_NUMBERS = {"fflags": "1", "frm": "2", "fcsr": "3", "cycle": "3072", "time": "3073", "instret": "3074"}
-_OPERANDS = re.compile(r"-?0x[0-9a-f]+|-?\b\d+\b|[a-z_.][a-z0-9_.]*|0")
+_OPERANDS = re.compile(r"-?\d+\.\d+(?:e-\d+)?|-?0x[0-9a-f]+|-?\b\d+\b|[a-z_.][a-z0-9_.]*|0")
 
 
 def canonical(mnemonic: str, operands: str) -> Canonical:
@@ -95,6 +95,8 @@ def canonical(mnemonic: str, operands: str) -> Canonical:
 def _value(part: str) -> str:
     if part in CSR_NUMBERS:
         return CSR_NUMBERS[part]
+    if "." in part:  # the constant of fli
+        return part
     if part[0] in "-0123456789":
         return str(int(part, 0) & MASK)
     return part
@@ -129,8 +131,8 @@ def _hint(word: int, ours: Decoded | None, theirs: Canonical | None) -> bool:
 
 # Extensions that capstone 5 does not know, and what it takes their words for.
 UNKNOWN = {
-    "zba": "", "zbb": "", "zbs": "", "zbc": "", "zicond": "", "zicbom": "", "zicboz": "", "zawrs": "", "zfhmin": "",
-    "zicbop": "ori", "zihintpause": "fence",
+    "zba": "", "zbb": "", "zbs": "", "zbc": "", "zicond": "", "zicbom": "", "zicboz": "", "zawrs": "", "zfa": "",
+    "zfhmin": "", "zcb": "", "zimop": "", "zicbop": "ori", "zihintpause": "fence", "zcmop": "c.lui",
 }  # fmt: skip
 
 
@@ -174,12 +176,16 @@ RULES: dict[str, tuple[str, Rule]] = {
 }
 
 
+PRIVILEGED = (0x30200073, 0x10200073, 0x10500073, 0x12000073)  # mret, sret, wfi, sfence.vma
+
+
 def words(rng: Random, count: int) -> Iterator[int]:
-    """16-bit parcels (all of them at full scale), then 32-bit words: a row's pattern, or a valid opcode and noise.
+    """Privileged words, 16-bit parcels (all at full scale), 32-bit words: a row's pattern, or an opcode and noise.
 
     In the former each field is 0 with probability 1/4, and a CSR one that exists with probability 1/2, so that
     what needs fields to be so is reached.
     """
+    yield from PRIVILEGED
     parcels = [w for w in range(1 << 16) if w & 3 != 3]
     rng.shuffle(parcels)
     parcels = parcels[: count // 2]

@@ -11,6 +11,7 @@ from dbt.engine import Translated
 from dbt.hosts import x86_64
 from dbt.reference import Stop
 from guests.riscv import linux, traps
+from guests.riscv.registers import FRM
 
 CODE, DATA, READ_ONLY, NOTHING = 0x1_0000, 0x2_0000, 0x2_1000, 0x2_2000
 REGIONS = ((CODE, 0x1000, 7), (DATA, 0x1000, 3), (READ_ONLY, 0x1000, 1), (NOTHING, 0x1000, 0))
@@ -71,6 +72,21 @@ def test_a_wait_ends_at_once_and_ends_the_block(rig: Rig, name: str) -> None:
     assert (rig.state.slots[5], rig.state.count, rig.state.blocks) == (2, 3, 1)
 
 
+@pytest.mark.parametrize("rm", range(8))
+@pytest.mark.parametrize("name", ["fround.s", "froundnx.s", "fround.d", "froundnx.d"])
+def test_rounding_to_integral_is_translated_unless_its_mode_is_dynamic(name: str, rm: int) -> None:
+    """Whatever the host's mode is; a dynamic mode is the monitor's, as the ecall is, and a reserved one is illegal."""
+    rig = Rig(REGIONS, translated=True)
+    rig.state.slots[FRM] = 3
+    word = asm(name, rd=1, rs1=1, rm=0) & ~(7 << 12) | rm << 12
+    stop = run(rig, [word], 0)
+    assert isinstance(rig.engine, Translated)
+    monitored = rig.engine.stepped
+    rig.close()
+    assert stop.cause == (traps.ILLEGAL_INSTRUCTION if rm in (5, 6) else traps.USER_ECALL)
+    assert monitored == (2 if rm == 7 else 1)
+
+
 def test_carryless_product_without_a_host_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that has none leaves each to the monitor; the results are the same."""
     words = [asm(name, rd=rd, rs1=10, rs2=11) for name, rd in (("clmul", 5), ("clmulh", 6), ("clmulr", 7))]
@@ -90,4 +106,4 @@ def test_carryless_product_without_a_host_instruction(monkeypatch: pytest.Monkey
 
 def test_what_linux_is_said_to_have_is_there() -> None:
     assert set(linux.IMA_EXTENSIONS) - {"fd"} <= GUEST.features and {"f", "d"} <= GUEST.features
-    assert linux.HWPROBE[4] == 0x0085_0018_1000_00FB
+    assert linux.HWPROBE[4] == 0x008D_9419_1000_00FB

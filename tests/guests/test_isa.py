@@ -17,7 +17,7 @@ G = {"i", "m", "a", "f", "d", "zicsr", "zifencei"}
 B = {"zba", "zbb", "zbs"}
 
 
-RVA22U64 = G | B | {"c", "zicbom", "zicbop", "zicboz", "zicntr", "zihintpause", "zfhmin"}
+RVA22U64 = G | B | {"c", "zicbom", "zicbop", "zicboz", "zicntr", "zihintpause", "zihpm", "zfhmin"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,11 @@ RVA22U64 = G | B | {"c", "zicbom", "zicbop", "zicboz", "zicntr", "zihintpause", 
         ("rv64izicsr", {"i", "zicsr"}),
         ("rv64i_zicntr", {"i", "zicsr", "zicntr"}),
         ("rv64gc_zicntr", G | {"c", "zicntr"}),
+        ("rv64i_zihpm", {"i", "zicsr", "zihpm"}),
+        ("rv64i_zfa", {"i", "f", "zicsr", "zfa"}),
+        ("rv64i_zcb", {"i", "c", "zcb"}),
+        ("rv64i_zimop_zcmop", {"i", "c", "zimop", "zcmop"}),
+        ("rv64g_zic64b_ziccamoa_ziccif_zicclsm_ziccrse_za64rs_za128rs", G),  # what holds in any case
         ("rv64icam", {"i", "m", "a", "c"}),  # the order of letters is not insisted on
         ("rv64gcc", G | {"c"}),
         ("rv64ib", {"i"} | B),
@@ -60,7 +65,7 @@ def test_default_is_everything() -> None:
     ("text", "says"),
     [
         ("rv64gcv", "extension 'v' is not implemented"),
-        ("rv64gc_zfa", "extension 'zfa' is not implemented"),
+        ("rv64gc_zacas", "extension 'zacas' is not implemented"),
         ("rva23u64", "not of the form"),
         ("rv64gc_zfinx", "extension 'zfinx' is not implemented"),
         ("rv64e", "must begin with rv64i or rv64g"),
@@ -128,6 +133,27 @@ def test_rows_need_their_extensions() -> None:
         ("rv64if", "csrrs (reads only)", {"rd": 1, "csr": 0x003}, True),
         ("rv64i_zicntr", "csrrs (reads only)", {"rd": 1, "csr": 0xC02}, True),
         ("rv64gc", "csrrs (reads only)", {"rd": 1, "csr": 0xC02}, False),
+        ("rv64i_zicntr", "csrrs (reads only)", {"rd": 1, "csr": 0xC03}, False),
+        ("rv64i_zihpm", "csrrs (reads only)", {"rd": 1, "csr": 0xC03}, True),
+        ("rv64i_zihpm", "csrrs (reads only)", {"rd": 1, "csr": 0xC1F}, True),
+        ("rv64i_zihpm", "csrrs (reads only)", {"rd": 1, "csr": 0xC02}, False),
+        ("rv64if_zfa", "fli.s", {"rd": 1, "imm": 3}, True),
+        ("rv64if_zfa", "fli.d", {"rd": 1, "imm": 3}, False),
+        ("rv64if_zfa", "fcvtmod.w.d", {"rd": 1, "rs1": 3}, False),
+        ("rv64id_zfa", "fcvtmod.w.d", {"rd": 1, "rs1": 3}, True),
+        ("rv64i_zcb", "c.lbu", {"rd": 8, "rs1": 9, "imm": 3}, True),
+        ("rv64ic", "c.lbu", {"rd": 8, "rs1": 9, "imm": 3}, False),
+        ("rv64i_zcb", "c.mul", {"rd": 8, "rs2": 9}, False),
+        ("rv64im_zcb", "c.mul", {"rd": 8, "rs2": 9}, True),
+        ("rv64i_zcb", "c.zext.h", {"rd": 8}, False),
+        ("rv64i_zcb_zbb", "c.zext.h", {"rd": 8}, True),
+        ("rv64i_zcb_zbb", "c.zext.w", {"rd": 8}, False),
+        ("rv64i_zcb_zba", "c.zext.w", {"rd": 8}, True),
+        ("rv64i_zimop", "mop.r.31", {"rd": 8, "rs1": 1}, True),
+        ("rv64i", "mop.r.31", {"rd": 8, "rs1": 1}, False),
+        ("rv64ic", "c.mop.1", {}, False),
+        ("rv64i_zcmop", "c.mop.1", {}, True),
+        ("rv64gc", "fleq.s", {"rd": 1, "rs1": 3, "rs2": 4}, False),
         ("rv64gc", "sh1add", {"rd": 1, "rs1": 2, "rs2": 3}, False),
         ("rv64gcb", "sh1add", {"rd": 1, "rs1": 2, "rs2": 3}, True),
         ("rv64gcb", "clmul", {"rd": 1, "rs1": 2, "rs2": 3}, False),

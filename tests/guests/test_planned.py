@@ -24,6 +24,6 @@ def test_a_planned_row_is_an_illegal_instruction(row) -> None:
 
 @pytest.mark.parametrize("engine", ["reference", "translated"])
 def test_meeting_one_says_its_name(tmp_path, engine: str) -> None:
-    result = dragoman.run(program(tmp_path / "x", [0x28B52553]), engine=engine)  # fminm.s fa0, fa0, fa1
+    result = dragoman.run(program(tmp_path / "x", [0x28C5252F]), engine=engine)  # amocas.w a0, a2, (a0)
     assert result.signal == 4
-    assert "fminm.s of the extension zfa, which is not done yet" in (result.reason or "")
+    assert "amocas.w of the extension zacas, which is not done yet" in (result.reason or "")

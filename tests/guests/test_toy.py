@@ -70,6 +70,13 @@ def test_illegal_words(word: int) -> None:
     assert TOY.decode(word) is None
 
 
+def test_there_is_one_form_of_it() -> None:
+    assert guests.load("toy") is guests.load("toy", "toy")
+    for isa, extensions in (("rv64gc", ()), (None, (object(),))):
+        with pytest.raises(ValueError, match="the toy has no extensions"):
+            guests.load("toy", isa, extensions)
+
+
 @ENGINES
 def test_program(translated: bool) -> None:
     words = [toy("cli"), toy("add", rd=1, rs1=1, rs2=2), toy("jump", imm=8), toy("add", rd=1, rs1=1, rs2=1), toy("sti"),

@@ -27,6 +27,7 @@ DATA, DATA_SIZE = RAM + 0x1_0000, 0x1000
 MEPC, MCAUSE, MTVAL, MTVEC, MSTATUS = 0x341, 0x342, 0x343, 0x305, 0x300
 MCOUNTEREN, SCOUNTEREN = 0x306, 0x106
 MENVCFG, SENVCFG = 0x30A, 0x10A
+ALL_COUNTERS = (1 << 32) - 1
 CACHE_BLOCKS = 0xD0  # environment configuration: all cache-block instructions are allowed, cbo.inval as a flush
 FCSR = 0x003
 FS_ON = 0x6000  # mstatus: floating point is on, previous privilege is user
@@ -65,8 +66,8 @@ class Spike:
         put(0x3B0, (1 << 54) - 1)  # physical memory protection: user mode may do anything
         put(0x3A0, 0x1F)
         put(MTVEC, HANDLER)
-        put(MCOUNTEREN, 7)
-        put(SCOUNTEREN, 7)
+        put(MCOUNTEREN, ALL_COUNTERS)
+        put(SCOUNTEREN, ALL_COUNTERS)
         put(MENVCFG, CACHE_BLOCKS)
         put(SENVCFG, CACHE_BLOCKS)
         put(MSTATUS, FS_ON)

@@ -1,0 +1,105 @@
+"""The how-to pages: what they say is done, in their order, and must work.
+
+A fenced block of a page is one of three things, by the words behind its fence:
+
+    python xsat.py        a file with this content, whatever its language
+    diff ir/ops.py        a change of a file: lines with -, + and a blank in front; what is there must be there once
+    console               commands behind `$ `, and under each what its output must contain, line by line, in order
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
+TREE = ("dragoman.py", "pyproject.toml", "dbt", "guests", "ir", "tests")  # what a change of the tree needs
+BLOCK = re.compile(r"^```(\w*) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Desk:
+    """A folder in which a page is followed; a copy of the tree stands in it, if the page changes that."""
+
+    def __init__(self, folder: Path, page: str) -> None:
+        self.folder = folder / "desk"
+        self.folder.mkdir()
+        tree = ROOT
+        if "```diff" in page:
+            tree = self.folder
+            for name in TREE:
+                source = ROOT / name
+                if source.is_dir():
+                    shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(source, tree / name)
+        commands = folder / "commands"
+        commands.mkdir()
+        for name, line in (("python", '"$@"'), ("dragoman", '-m dragoman "$@"')):
+            (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {line}\n')
+            (commands / name).chmod(0o755)
+        path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def follow(self, language: str, name: str, text: str) -> None:
+        if language == "console":
+            self.execute(text)
+        elif language == "diff":
+            self.change(self.folder / name, text)
+        else:
+            assert name, f"a block of {language or 'text'} that nobody reads"
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            (self.folder / name).write_text(text)
+
+    def change(self, file: Path, text: str) -> None:
+        lines = text.splitlines()
+        old = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "+")
+        new = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "-")
+        before = file.read_text()
+        assert before.count(old) == 1, f"{file.name} does not have, once:\n{old}"
+        file.write_text(before.replace(old, new))
+
+    def execute(self, text: str) -> None:
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, *expected = part.splitlines()
+            done = subprocess.run(
+                command, shell=True, cwd=self.folder, env=self.environment, text=True, timeout=600,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+            at = 0
+            for line in expected:
+                at = done.stdout.find(line, at)
+                assert at >= 0, f"$ {command}\nshould say {line!r} and says:\n{done.stdout}"
+                at += len(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    blocks = BLOCK.findall(text)
+    assert len(blocks) == text.count("\n```") / 2 and any(language == "console" for language, _, _ in blocks)
+    desk = Desk(tmp_path, text)
+    for block in blocks:
+        desk.follow(*block)
+
+
+def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, "")
+    desk.follow("text", "notes", "one\ntwo\n")
+    for block in (
+        ("console", "", "$ dragoman run @nothing\n"),
+        ("console", "", "$ cat notes\ntwo\none\n"),
+        ("diff", "notes", "-three\n+four\n"),
+        ("python", "", "print()\n"),
+    ):
+        with pytest.raises(AssertionError):
+            desk.follow(*block)
+    desk.follow("diff", "notes", " one\n-two\n+three\n")
+    desk.follow("console", "", "$ cat notes\none\nthree\n$ python -c 'print(1)'; dragoman --version\n1\ndragoman")
