@@ -116,24 +116,18 @@ class Exits(Loops):
                 self.through_slot(pc, True, self.spent(count, 1), self.flush(self.pending))
             case Continue(pc):
                 self.through_slot(pc, False, self.spent(count), self.flush(self.pending))
-            case Branch(condition, taken, otherwise) if self.loop_at in (taken, otherwise):
+            case Branch(condition, taken, otherwise):
                 test = self.use(condition)
                 budget, changed = self.spent(count, 1), self.changed()
+                loops = self.loop_at in (taken, otherwise)
+                arguments = [] if loops else self.flush(self.pending)
                 self.put(f"br i1 {test}, label %taken, label %otherwise")
                 for label, pc in (("%taken", taken), ("%otherwise", otherwise)):
                     self.label(label)
                     if pc == self.loop_at:
                         self.again(budget, changed)
                     else:
-                        self.through_slot(pc, True, budget, self.put_back(changed))
-            case Branch(condition, taken, otherwise):
-                test = self.use(condition)
-                arguments = self.flush(self.pending)
-                budget = self.spent(count, 1)
-                self.put(f"br i1 {test}, label %taken, label %otherwise")
-                for label, pc in (("%taken", taken), ("%otherwise", otherwise)):
-                    self.label(label)
-                    self.through_slot(pc, True, budget, arguments)
+                        self.through_slot(pc, True, budget, self.put_back(changed) if loops else arguments)
             case Indirect(value):
                 pc_name = self.use(value)
                 if isinstance(value, int):
