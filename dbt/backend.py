@@ -47,16 +47,12 @@ class Backend:
         self.enter = self.runtime.enter
         state.words[LEAVE] = self.runtime.leave
         self._faults = FaultHandler.get(self.compiler)
-        self._row = self._faults.add(self.arena)
+        self.close = self._faults.add(self.arena)  # stop serving faults; the code must not run afterwards
         self.prepare()
 
     def prepare(self) -> None:
         """Make sure that guest faults come here, whoever installed a handler meanwhile."""
         self._faults.install()
-
-    def close(self) -> None:
-        """Stop serving faults; the code must not run afterwards."""
-        self._faults.remove(self._row)
 
 
 def arena_size(bound: int) -> int:

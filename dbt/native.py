@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import signal
+import weakref
 from collections.abc import Callable
 
 from dbt.arena import Arena
@@ -175,17 +176,19 @@ other:
 }}
 """
 
-    def add(self, arena: Arena) -> int:
-        """Serve an arena; returns the row to `remove` when it goes."""
+    def add(self, arena: Arena) -> Callable[[], object]:
+        """Serve an arena; returns what ends that. An arena that is forgotten ends it too, before its memory is free."""
         for row in range(ARENAS):
             if not self._words[3 * row + 1]:
                 self._words[3 * row] = arena.base
                 self._words[3 * row + 2] = arena.table
                 self._words[3 * row + 1] = arena.size
-                return row
+                ending = weakref.finalize(arena, self._remove, row)
+                ending.atexit = False
+                return ending
         raise RuntimeError(f"more than {ARENAS} translators are alive in this process")
 
-    def remove(self, row: int) -> None:
+    def _remove(self, row: int) -> None:
         self._words[3 * row + 1] = 0
 
     def install(self) -> None:

@@ -472,6 +472,25 @@ def test_many_engines_in_one_process_fault_apart() -> None:
         made.close()
 
 
+def test_an_engine_that_was_forgotten_serves_no_faults() -> None:
+    """Its arena's addresses come to belong to others, whose faults must find their own table."""
+    code = (
+        "import gc, os, dragoman\n"
+        "def go(size, close):\n"
+        "    options = dragoman.Options(hot=0, cache_size=size)\n"
+        "    process = dragoman.load('@smc', seed=0, stdout=os.open(os.devnull, os.O_WRONLY), options=options)\n"
+        "    process.run()\n"
+        "    assert process.stats()['writes_to_code_pages']\n"
+        "    if close: process.close()\n"
+        "go(8 << 20, False)\n"
+        "gc.collect()\n"
+        "for size in (1, 2, 3, 4): go(size << 20, True)\n"
+        "print('well')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr
+
+
 def test_a_fault_that_is_not_the_guests_is_given_back() -> None:
     """With the translator at work a real host fault still ends the process, through faulthandler."""
     code = (
