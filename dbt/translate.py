@@ -29,7 +29,7 @@ from ir.verify import verify
 if TYPE_CHECKING:
     from dbt.arena import Arena
     from dbt.backend import Backend
-    from dbt.codegen import Code
+    from dbt.code import Code
 
     Admit = Callable[[Arena, Sequence[Code]], list[tuple[int, dict[str, int]]]]
 

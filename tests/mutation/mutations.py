@@ -646,7 +646,7 @@ ROOM = (
      "found = self.cache.find(key)", "found = self.cache.get(key)",
      CACHE + "test_the_policy_hears_what_the_engine_runs",
      "the policy is fifo whatever it is called, and no hit is counted"),
-    ("constants of a piece are looked for at their old distance", "dbt/codegen.py",
+    ("constants of a piece are looked for at their old distance", "dbt/code.py",
      "distance + (moved - (at - start)) - (to - at)", "distance",
      CACHE + "test_functions_with_constants_are_split_with_a_copy_of_them",
      "code computes with whatever lies there"),
