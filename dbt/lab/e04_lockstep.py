@@ -62,15 +62,15 @@ def pair(program: str = PROGRAM) -> lockstep.Report:
 @contextmanager
 def planted() -> Iterator[None]:
     """While this lasts, new translations get one-byte stores wrong."""
-    right = llvm._Lowering.access_store
+    right = llvm.Lowering.access_store
 
     def wrong(self: Any, pointer: str, value: str, size: int, at: int) -> None:
         right(self, pointer, self.let(f"xor i64 {value}, 1") if size == 1 else value, size, at)
 
-    llvm._Lowering.access_store = wrong  # type: ignore[method-assign]
+    llvm.Lowering.access_store = wrong  # type: ignore[method-assign]
     try:
         yield
     finally:
-        llvm._Lowering.access_store = right  # type: ignore[method-assign]
+        llvm.Lowering.access_store = right  # type: ignore[method-assign]
 
 

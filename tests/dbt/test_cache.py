@@ -480,7 +480,7 @@ def test_a_bundled_program_in_a_tiny_cache(name: str) -> None:
 def test_no_cache_at_all_changes_no_output() -> None:
     result = dragoman.run("@hello", seed=0, options=dragoman.Options(cache_off=True))
     assert (result.stdout.decode(), result.status) == (dragoman.run("@hello", seed=0).stdout.decode(), 0)
-    assert result.stats["translations"] > 100 and result.stats["cache_hits"] == 0
+    assert result.stats["translations"] == result.stats["python_entries"] > 50 and result.stats["cache_hits"] == 0
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

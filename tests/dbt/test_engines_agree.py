@@ -145,6 +145,25 @@ def test_every_row(both: Both) -> None:
     assert set(stops) == {"no trap", *(traps.NAMES[c] for c in (2, 3, 4, 6, 8, 13, 15))}
 
 
+LOADS = {"lb": (1, True), "lbu": (1, False), "lh": (2, True), "lhu": (2, False), "lw": (4, True), "lwu": (4, False),
+         "ld": (8, False)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_every_load_extends_as_its_name_says(both: Both, name: str) -> None:
+    size, signed = LOADS[name]
+    both.poke(CODE, words_to_bytes([asm(name, rd=5, rs1=6, imm=-8), ECALL]))
+    for value in (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 1 << 31, (1 << 31) - 1, 1 << 63, MASK, 0x80 << 8):
+        content = value.to_bytes(8, "little")
+        both.poke(DATA, content)
+        for rig in both.rigs:
+            rig.state.slots[6] = DATA + 8
+        both.start(CODE)
+        _, found = both.run(1 << 40)
+        assert not found
+        assert both.rigs[1].state.slots[5] == int.from_bytes(content[:size], "little", signed=signed) & MASK
+
+
 PAIRS = tuple(row for row in GUEST.rows if row.writes == "x" and register_fields(row) == {"rd", "rs1", "rs2"}
               and not is_float(row, "rs1"))  # fmt: skip
 

@@ -93,7 +93,7 @@ def additions_of_a_thousand_instructions(patch: Patch) -> None:
         self.put(r'call void asm sideeffect "jmp 1f\0A.rept 2000\0Anop\0A.endr\0A1:", ""()')
         self.binary(inst, "add")
 
-    patch.setattr(llvm._Lowering, "do_add", do_add)
+    patch.setattr(llvm.Lowering, "do_add", do_add)
 
 
 def a_bound_that_is_ignored(patch: Patch) -> None:
@@ -131,7 +131,7 @@ def callouts_in_place(patch: Patch) -> None:
 
 
 def flags_that_are_not_cleared(patch: Patch) -> None:
-    patch.setattr(llvm._Lowering, "do_and", lambda self, inst: self.binary(inst, "or"))
+    patch.setattr(llvm.Lowering, "do_and", lambda self, inst: self.binary(inst, "or"))
 
 
 def writes_that_are_not_seen(patch: Patch) -> None:
@@ -148,12 +148,12 @@ def an_engine_that_stops_late(patch: Patch) -> None:
 
 
 def a_bit_that_is_stored_wrong(patch: Patch) -> None:
-    store = llvm._Lowering.access_store
+    store = llvm.Lowering.access_store
 
     def wrong(self: Any, pointer: str, value: str, size: int, at: int) -> None:
         store(self, pointer, self.let(f"xor i64 {value}, 1") if size == 1 else value, size, at)
 
-    patch.setattr(llvm._Lowering, "access_store", wrong)
+    patch.setattr(llvm.Lowering, "access_store", wrong)
 
 
 def an_interpreter_of_blocks(patch: Patch) -> None:
@@ -165,7 +165,7 @@ def addition_by_a_call(patch: Patch) -> None:
         self.put('call void asm sideeffect "nop", ""()')
         self.binary(inst, "add")
 
-    patch.setattr(llvm._Lowering, "do_add", do_add)
+    patch.setattr(llvm.Lowering, "do_add", do_add)
 
 
 def wrong_class(patch: Patch) -> None:
@@ -178,7 +178,7 @@ def registers_read_at_every_use(patch: Patch) -> None:
 
 
 def side_exits_that_store_nothing(patch: Patch) -> None:
-    side = llvm._Lowering.side
+    side = llvm.Lowering.side
 
     def forgetful(self: Any, at: int, reason: str) -> str:
         pending, self.pending = self.pending, {}
@@ -187,7 +187,7 @@ def side_exits_that_store_nothing(patch: Patch) -> None:
         finally:
             self.pending = pending
 
-    patch.setattr(llvm._Lowering, "side", forgetful)
+    patch.setattr(llvm.Lowering, "side", forgetful)
 
 
 def cuts_that_count_as_boundaries(patch: Patch) -> None:
@@ -226,7 +226,7 @@ def wrong_operands(patch: Patch) -> None:
 
 
 def ill_typed_lowering(patch: Patch) -> None:
-    patch.setattr(llvm._Lowering, "do_sub", lambda self, inst: self.binary(inst, "fsub"))
+    patch.setattr(llvm.Lowering, "do_sub", lambda self, inst: self.binary(inst, "fsub"))
 
 
 def another_golden_text(patch: Patch) -> None:

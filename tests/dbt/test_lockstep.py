@@ -56,7 +56,7 @@ def test_a_defect_that_corrupts_only_memory_is_found_and_reproduced(quiet, tmp_p
 
 def test_the_command_leaves_a_file_that_reproduces_the_difference(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(llvm._Lowering, "do_sub", lambda self, inst: self.binary(inst, "add"))
+    monkeypatch.setattr(llvm.Lowering, "do_sub", lambda self, inst: self.binary(inst, "add"))
     assert cli.main(["lockstep", "@collatz"]) == 3
     (file,) = tmp_path.glob("lockstep-collatz-*.json")
     shown = capfd.readouterr()
@@ -69,7 +69,7 @@ def test_the_command_leaves_a_file_that_reproduces_the_difference(tmp_path, monk
 
 def test_a_wrong_address_is_found(quiet, monkeypatch):
     """The store goes to another page than the reference's: only the log of pointers can tell."""
-    original = llvm._Lowering.address
+    original = llvm.Lowering.address
 
     def astray(self, base, offset, at):
         pointer = original(self, base, offset, at)
@@ -77,7 +77,7 @@ def test_a_wrong_address_is_found(quiet, monkeypatch):
             return self.let(f"getelementptr i8, ptr {pointer}, i64 -64", "a")
         return pointer
 
-    monkeypatch.setattr(llvm._Lowering, "address", astray)
+    monkeypatch.setattr(llvm.Lowering, "address", astray)
     report = lockstep(programs.path("json"), (), quiet)
     assert report.difference is not None
     assert any("memory" in line for line in report.difference.what)
@@ -85,7 +85,7 @@ def test_a_wrong_address_is_found(quiet, monkeypatch):
 
 def test_a_second_store_to_another_page_is_found(quiet, monkeypatch):
     """The store is right, and so is all that the reference wrote: only the leader's log has the other page."""
-    original = llvm._Lowering.access_store
+    original = llvm.Lowering.access_store
     far = 1 << 20  # from the top of the stack into the middle of its region
 
     def twice(self, pointer, value, size, at):
@@ -93,7 +93,7 @@ def test_a_second_store_to_another_page_is_found(quiet, monkeypatch):
         if self.block.guest[at].text.startswith("c.sdsp"):
             original(self, self.let(f"getelementptr i8, ptr {pointer}, i64 {-far}", "a"), value, size, at)
 
-    monkeypatch.setattr(llvm._Lowering, "access_store", twice)
+    monkeypatch.setattr(llvm.Lowering, "access_store", twice)
     monkeypatch.setattr(lockstep_module._Pair, "_compare_all", lambda self: [])
     report = lockstep(programs.path("json"), (), quiet, max_instructions=2000)
     assert report.difference is not None
@@ -101,8 +101,8 @@ def test_a_second_store_to_another_page_is_found(quiet, monkeypatch):
 
 
 def test_a_wrong_count_of_blocks_is_found(quiet, monkeypatch):
-    spent = llvm._Lowering.spent
-    monkeypatch.setattr(llvm._Lowering, "spent", lambda self, instructions, blocks: spent(self, instructions, 0))
+    spent = llvm.Lowering.spent
+    monkeypatch.setattr(llvm.Lowering, "spent", lambda self, instructions, blocks=0: spent(self, instructions))
     report = lockstep(programs.path("hello"), (), quiet)
     assert report.difference is not None
     assert [line.split()[0] for line in report.difference.what] == ["blocks"]
@@ -120,7 +120,7 @@ def test_memory_that_nobody_is_known_to_have_written_is_compared_too(quiet):
 
 
 def test_a_register_defect_names_the_register(quiet, monkeypatch):
-    monkeypatch.setattr(llvm._Lowering, "do_sub", lambda self, inst: self.binary(inst, "add"))
+    monkeypatch.setattr(llvm.Lowering, "do_sub", lambda self, inst: self.binary(inst, "add"))
     report = lockstep(programs.path("collatz"), (), quiet)
     assert report.difference is not None
     assert any(line.strip().startswith("x") for line in report.difference.what)

@@ -126,7 +126,7 @@ def test_a_reproducer_needs_the_extension(
     file: Path, guest_program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(llvm._Lowering, "do_add", lambda self, inst: self.binary(inst, "sub"))
+    monkeypatch.setattr(llvm.Lowering, "do_add", lambda self, inst: self.binary(inst, "sub"))
     assert cli.main(["lockstep", f"--extension={file}", str(guest_program)]) == 3
     (saved,) = tmp_path.glob("lockstep-*.json")
     assert f"`dragoman lockstep --extension={file} --reproduce={saved.name}`" in capfd.readouterr().err

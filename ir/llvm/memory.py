@@ -1,0 +1,90 @@
+"""Lowering of loads, stores and atomic operations: assembly with an entry in the fault table, base checked."""
+
+from __future__ import annotations
+
+from ir.block import Inst, Value
+from ir.llvm.emitter import Emitter
+from ir.ops import MASK
+
+
+class Memory(Emitter):
+    """`do_` methods of the ops of that kind."""
+
+    def address(self, base: Value, offset: int, at: int) -> str:
+        """The host address of an access whose base register is checked."""
+        limit = 1 << self.target.space_bits
+        known = base < limit if isinstance(base, int) else base in self.checked
+        if not known:
+            self.checked.add(base)
+            if self.target.checks:
+                outside = self.let(f"icmp ugt i64 {self.use(base)}, {limit - 1}", "c")
+                self.leave_when(outside, at, "memory")
+        pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.use(base)}", "a")
+        if offset:
+            pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {self.use(offset)}", "a")
+        return pointer
+
+    def access_load(self, pointer: str, size: int, signed: bool, at: int) -> str:
+        host, on, name = self.host, self.fresh("ok"), self.fresh()
+        template = host.loads[size, signed] + host.fault_entry
+        self.put(
+            f'{name} = callbr i64 asm sideeffect "{template}", "{host.load_constraint}"'
+            f"(ptr elementtype(i{size * 8}) {pointer}) to label {on} [label {self.side(at, 'memory')}]"
+        )
+        self.label(on)
+        return name
+
+    def access_store(self, pointer: str, value: str, size: int, at: int) -> None:
+        host, on = self.host, self.fresh("ok")
+        template = host.stores[size] + host.fault_entry
+        self.put(
+            f'callbr void asm sideeffect "{template}", "{host.store_constraint}"'
+            f"(ptr elementtype(i{size * 8}) {pointer}, i64 {value}) to label {on} [label {self.side(at, 'memory')}]"
+        )
+        self.label(on)
+        if self.target.log is not None:
+            self.log_store(pointer, *self.target.log)
+
+    def log_store(self, pointer: str, length: int, log: int) -> None:
+        """Note the very pointer that was stored through."""
+        place = self.field(length)
+        index = self.let(f"load i64, ptr {place}")
+        entry = self.let(f"getelementptr i64, ptr {self.field(log)}, i64 {index}", "a")
+        self.put(f"store ptr {pointer}, ptr {entry}")
+        self.put(f"store i64 {self.let(f'add i64 {index}, 1')}, ptr {place}")
+
+    def do_load(self, inst: Inst) -> None:
+        offset, size, signed = inst.attrs
+        assert isinstance(offset, int) and isinstance(size, int)
+        pointer = self.address(inst.args[0], offset, inst.at)
+        self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
+
+    def do_store(self, inst: Inst) -> None:
+        offset, size = inst.attrs
+        assert isinstance(offset, int) and isinstance(size, int)
+        base, stored = inst.args
+        pointer = self.address(base, offset, inst.at)
+        if isinstance(stored, int):  # as a literal the assembler would range-check it
+            stored &= (1 << size * 8) - 1
+            stored = stored - (1 << size * 8) & MASK if stored >> (size * 8 - 1) else stored
+        self.access_store(pointer, self.use(stored), size, inst.at)
+
+    def do_amo(self, inst: Inst) -> None:
+        kind, size = inst.attrs
+        assert isinstance(kind, str) and isinstance(size, int)
+        pointer = self.address(inst.args[0], 0, inst.at)
+        operand = self.use(inst.args[1])
+        old = self.access_load(pointer, size, size == 4, inst.at)
+        compared = old
+        if size == 4 and kind.endswith("u"):
+            compared = self.let(f"and i64 {old}, 4294967295")
+        order = {"min": "slt", "max": "sgt", "minu": "ult", "maxu": "ugt"}.get(kind)
+        if order:
+            keep = self.let(f"icmp {order} i64 {compared}, {operand}", "c")
+            new = self.let(f"select i1 {keep}, i64 {old}, i64 {operand}")
+        elif kind == "swap":
+            new = self.let(f"or i64 {operand}, 0")
+        else:
+            new = self.let(f"{kind} i64 {old}, {operand}")
+        self.access_store(pointer, new, size, inst.at)
+        self.names[inst] = old

@@ -1,0 +1,99 @@
+"""Facts that lowering is given: the host, where things are, what is said to the monitor; and what it gives back.
+
+Owns: the records, and arithmetic on the host's floating-point control register that `dbt.native` needs as well.
+Must not know: IR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+# Ways out that no exit slot stands for: the value of %via. Slot displacements are larger.
+LATE, SIDE, CALLOUT, MISS = 1, 2, 3, 4
+SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned")  # %via = SIDE | reason << 3
+
+
+@dataclass(frozen=True)
+class Host:
+    """What lowering needs to know of a host: assembly templates and its floating-point control register.
+
+    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order; the extra
+    `table` line is appended by the lowering. Control register: `read_control` and `write_control` are LLVM
+    calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
+    bit `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
+    """
+
+    name: str
+    triple: str
+    pinned: int
+    loads: Mapping[tuple[int, bool], str]
+    stores: Mapping[int, str]
+    load_constraint: str
+    store_constraint: str
+    fault_entry: str
+    read_control: str
+    write_control: str
+    control: int
+    flag_bits: tuple[int, ...]
+    rounding_codes: tuple[int, ...]
+    rounding_shift: int
+    to_int: Mapping[int, str]
+    to_int_constraint: str
+    fused: bool
+    carryless: str  # LLVM's call for a carry-less product of halves of two vectors; "" where the CPU has none
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where things are: byte offsets in the CPU state and facts of the memory model."""
+
+    host: Host
+    slot: Callable[[int], int]
+    pc: int
+    inline: int
+    limit: int
+    scratch: int
+    soft_flags: int
+    leave: int
+    nan: Mapping[int, int]  # width -> offset of its canonical NaN
+    jump_cache: int
+    jump_bits: int
+    rounding_slot: int
+    budget_shift: int
+    space_bits: int
+    pinned: tuple[int, ...] = ()
+    log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
+    checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
+
+
+@dataclass
+class Lowered:
+    """One function's text, and the exits that need a slot: symbol -> (guest target, is a boundary)."""
+
+    name: str
+    text: str
+    exits: dict[str, tuple[int, bool]] = field(default_factory=dict)
+
+
+def flag_lines(host: Host, control: str, let: Callable[..., str]) -> list[str]:
+    """Operands that together are the `ir.fp` flags of a 64-bit control-register value."""
+    parts = []
+    for bit, source in enumerate(host.flag_bits):
+        shift = source - bit
+        moved = let(f"lshr i64 {control}, {shift}") if shift >= 0 else let(f"shl i64 {control}, {-shift}")
+        parts.append(let(f"and i64 {moved}, {1 << bit}"))
+    return parts
+
+
+def rounding_code(host: Host, mode: str, let: Callable[..., str]) -> str:
+    """The control-register bits (i32) of a rounding mode; modes that the host has not give nearest."""
+    table = sum(code << 2 * mode for mode, code in enumerate(host.rounding_codes))
+    known = let(f"icmp ult i64 {mode}, 4", "c")
+    twice = let(f"shl i64 {mode}, 1")
+    place = let(f"and i64 {twice}, 63")
+    shifted = let(f"lshr i64 {table}, {place}")
+    code = let(f"and i64 {shifted}, 3")
+    chosen = let(f"select i1 {known}, i64 {code}, i64 {host.rounding_codes[0]}")
+    narrow = let(f"trunc i64 {chosen} to i32")
+    return let(f"shl i32 {narrow}, {host.rounding_shift}")
