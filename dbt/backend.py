@@ -54,7 +54,8 @@ class Backend:
         self.runtime = Runtime(runtime, self.arena)
         self.enter = self.runtime.enter
         state.words[LEAVE] = self.runtime.leave
-        handler = lambda: keep("handler", lambda: self._compile(handler_text(self._host.triple)))
+        known = FaultHandler.one
+        handler = keep("handler", lambda: known.code if known else self._compile(handler_text(self._host.triple)))
         self._faults = FaultHandler.get(handler)
         self._row = self._faults.add(self.arena)
         self.prepare()

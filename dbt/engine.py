@@ -234,10 +234,7 @@ class Translated:
             content = self.space.peek(page << PAGE_SHIFT, PAGE_SIZE)
         except MemoryFault:
             return
-        found = [
-            made for made in disk.find(page, content)
-            if made.key not in self.cache and key in (None, made.key) and self._holds(made)
-        ]  # fmt: skip
+        found = [m for m in disk.find(page, content, key) if m.key not in self.cache and self._holds(m)]
         if found:
             placed = self.translator.place(found, self.cache.admit)
             self._install(placed)

@@ -159,16 +159,17 @@ other:
 class FaultHandler:
     """The process-wide signal action. It is one a process because signal actions are."""
 
-    _one: FaultHandler | None = None
+    one: FaultHandler | None = None
 
     @classmethod
-    def get(cls, code: Callable[[], Code]) -> FaultHandler:
-        """The process's handler, made at the first call; `code` gives what `handler_text` was compiled to."""
-        if cls._one is None:
-            cls._one = cls(code())
-        return cls._one
+    def get(cls, code: Code) -> FaultHandler:
+        """The process's handler, made at the first call of what `handler_text` was compiled to."""
+        if cls.one is None:
+            cls.one = cls(code)
+        return cls.one
 
     def __init__(self, code: Code) -> None:
+        self.code = code
         self._data = mmap.mmap(-1, 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | x86_64.MAP_LOW)
         self._words = memoryview(self._data).cast("Q")
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._data))

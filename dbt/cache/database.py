@@ -6,7 +6,7 @@
 Code from disk is code execution, so the folder must belong to the user and be closed to others. The file is a cache:
 it is not synced, since what a crash of the machine damages is found by its checksum and made again.
 Owns: the file, its form, its bound. Must not know: what a record says, what an engine does with it. Raises
-`sqlite3.Error` and `Refused`; this is the only module that imports sqlite3.
+`ERRORS` and `Refused`; this is the only module that imports sqlite3.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ BLOCKED = {  # SQLite's codes for what is wrong with the world and not with the 
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
 }
+
+ERRORS = (sqlite3.Error, UnicodeError)  # what SQLite says of a damaged file may be no text
 
 Row = tuple[bytes, int, int, bytes]  # place, number of the guest page (-1: none), number in it, record
 
@@ -101,9 +103,13 @@ class Database:
 
     # --- reading ------------------------------------------------------------------------------------
 
-    def records(self, place: bytes) -> list[tuple[object, object]]:
-        """Numbers and records of a place; a damaged file may hold anything there."""
-        return self._db.execute("SELECT number, record FROM code WHERE place = ?", (place,)).fetchall()
+    def records(self, place: bytes, number: int | None = None) -> list[tuple[object, object]]:
+        """Numbers and records of a place, or the one of this number; a damaged file may hold anything there."""
+        if number is None:
+            return self._db.execute("SELECT number, record FROM code WHERE place = ?", (place,)).fetchall()
+        return self._db.execute(
+            "SELECT number, record FROM code WHERE place = ? AND number = ?", (place, number)
+        ).fetchall()
 
     def used(self, place: bytes) -> int | None:
         """When it was last used, as far as it was noted."""

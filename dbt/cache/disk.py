@@ -20,9 +20,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbt.block import Made
+from dbt.block import Key, Made
 from dbt.cache.assumed import HASH, Unknown, assumed
-from dbt.cache.record import Damaged, pack_code, pack_made, seal, unpack_code, unpack_made, unseal
+from dbt.cache.record import SEAL, Damaged, pack_code, pack_made, seal, unpack_code, unpack_made, unseal
 from dbt.code import Code
 from dbt.memory import PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault
 from dbt.options import Options
@@ -63,7 +63,7 @@ class Disk:
         self._assumed = b""
         self._usable = True
         self._renewed = False  # the file was made anew, since it was damaged
-        self._new: dict[tuple[bytes, int], Row] = {}  # records to be written
+        self._new: dict[bytes, dict[int, Row]] = {}  # records to be written, by place and number
         self._waiting = 0  # their bytes
         self._written = time.monotonic()
         self._seen: set[bytes] = set()  # places whose use is to be noted
@@ -71,15 +71,14 @@ class Disk:
 
     # --- looking up -----------------------------------------------------------------------------------
 
-    def find(self, page: int, content: bytes) -> list[Made]:
-        """The translations that begin in the guest page of this number, if these are its bytes."""
+    def find(self, page: int, content: bytes, key: Key | None = None) -> list[Made]:
+        """The translations that begin in the guest page of this number, or that of one key, if these are its bytes."""
         found = []
         with self._measured() as database:
             if database is not None:
                 self.stats.pages += 1
                 place = self._place(page, content)
-                found = self._records(database, place, unpack_made)
-                self._note_use(database, place, bool(found))
+                found = self._records(database, place, unpack_made, None if key is None else _number(key))
         return found
 
     def code(self, name: str, make: Callable[[], Code]) -> Code:
@@ -88,8 +87,7 @@ class Disk:
         with self._measured() as database:
             if database is not None:
                 place = self._place(RUNTIME, name.encode())
-                found = self._records(database, place, unpack_code)
-                self._note_use(database, place, bool(found))
+                found = self._records(database, place, unpack_code, 0)
                 if found:
                     return found[0]
         made = make()
@@ -105,14 +103,14 @@ class Disk:
             if database is None:
                 return
             for one in made:
-                pc, boundary = one.key
+                pc = one.key[0]
                 try:
                     content = space.peek(pc & -PAGE_SIZE, PAGE_SIZE)
                 except MemoryFault:  # code that cannot be fetched
                     continue
                 if one.source:
                     place = self._place(pc >> PAGE_SHIFT, content)
-                    self._add(place, pc >> PAGE_SHIFT, (pc & PAGE_SIZE - 1) << 1 | boundary, pack_made(one))
+                    self._add(place, pc >> PAGE_SHIFT, _number(one.key), pack_made(one))
 
     @property
     def due(self) -> bool:
@@ -125,7 +123,8 @@ class Disk:
             return
         with self._measured() as database:
             if database is not None:
-                written = database.write(self._new.values(), self._seen, self._damaged)
+                rows = [row for numbered in self._new.values() for row in numbered.values()]
+                written = database.write(rows, self._seen, self._damaged)
                 self.stats.bytes += sum(len(record) for _, _, _, record in written)
                 self.stats.written += sum(page >= 0 for _, page, _, _ in written)
         self._new.clear()
@@ -147,25 +146,29 @@ class Disk:
     def _place(self, page: int, content: bytes) -> bytes:
         return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
 
-    def _records(self, database: Database, place: bytes, unpack: Callable[[bytes], Any]) -> list[Any]:
+    def _records(
+        self, database: Database, place: bytes, unpack: Callable[[bytes], Any], wanted: int | None
+    ) -> list[Any]:
+        """What is there, or waits to be written there."""
+        from dbt.cache.database import STALE
+
+        new = self._new.get(place, {})
+        if wanted in new:
+            return [unpack(new[wanted][3][SEAL:])]
         found = []
-        for number, record in database.records(place):
+        for number, record in database.records(place, wanted):
             try:
                 found.append(unpack(unseal(record, place, number)))
             except Damaged:
                 self.stats.damaged += 1
                 self._damaged.append((place, number))
-        return found
-
-    def _note_use(self, database: Database, place: bytes, found: bool) -> None:
-        from dbt.cache.database import STALE
-
         if found and (database.used(place) or 0) < time.time() - STALE:
             self._seen.add(place)
+        return found
 
     def _add(self, place: bytes, page: int, number: int, data: bytes) -> None:
         record = seal(data, place, number)
-        self._new[place, number] = place, page, number, record
+        self._new.setdefault(place, {})[number] = place, page, number, record
         self._waiting += len(record)
 
     @contextmanager
@@ -173,27 +176,29 @@ class Disk:
         """The open file, or None. What goes wrong with it inside ends here; the time is counted."""
         begin = time.process_time()
         try:
-            from sqlite3 import Error
+            database = self._open()
+            if database is None:
+                yield None
+                return
+            from dbt.cache.database import ERRORS
 
             try:
-                yield self._open()
-            except Error as error:
+                yield database
+            except ERRORS as error:
                 self._failed(error)
         finally:
             self.stats.seconds += time.process_time() - begin
 
     def _open(self) -> Database | None:
         if self._database is None and self._usable:
-            from sqlite3 import Error
-
-            from dbt.cache.database import Database, Refused
+            from dbt.cache.database import ERRORS, Database, Refused
 
             try:
                 self._assumed = assumed(self._guest, self._options)
                 self._database = Database(self._folder)
             except (Refused, Unknown) as error:
                 self._give_up(f"translations are not kept on disk: {error}")
-            except Error as error:
+            except ERRORS as error:
                 self._failed(error)
             except OSError:  # somebody deleted it just now
                 self._give_up("")
@@ -223,6 +228,12 @@ class Disk:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _number(key: Key) -> int:
+    """Of a translation among those that begin in its page."""
+    pc, boundary = key
+    return (pc & PAGE_SIZE - 1) << 1 | boundary
 
 
 def disk_of(guest: Guest, options: Options) -> Disk | None:

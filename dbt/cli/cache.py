@@ -32,6 +32,8 @@ def command(words: Sequence[str]) -> int:
     parser.option(
         "--size", metavar="N[K|M]", type=amount, help="for gc: how many bytes may stay in use (default: 256M)"
     )
+    if words and not words[0].startswith("-"):  # options may stand behind the word, too
+        words = [*words[1:], words[0]]
     options, rest = parser.split(words)
     if len(rest) != 1 or rest[0] not in ("info", "list", "gc", "verify", "clear"):
         parser.error("one of info, list, gc, verify and clear is wanted")
@@ -46,9 +48,7 @@ def command(words: Sequence[str]) -> int:
 
 
 def _do(what: str, folder: Path, size: int | None) -> int:
-    import sqlite3
-
-    from dbt.cache.database import BOUND, FILE, Database, Refused, discard
+    from dbt.cache.database import BOUND, ERRORS, FILE, Database, Refused, discard
 
     if not (folder / FILE).exists():
         print(f"{folder}: nothing is kept there")
@@ -74,7 +74,7 @@ def _do(what: str, folder: Path, size: int | None) -> int:
             database.close()
     except Refused as error:
         raise Fail(FAILURE, str(error)) from None
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise Fail(FAILURE, f"{folder / FILE}: {error} (`dragoman cache clear` deletes it)") from None
     return 0
 
