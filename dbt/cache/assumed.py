@@ -20,6 +20,7 @@ from dbt.options import Options
 from guests.spec import Guest
 
 HASH = 16  # bytes
+COMPILER = "llvmlite"
 ROOT = Path(__file__).parents[2]
 SOURCES = ("ir", "guests", "dbt")
 NO_MATTER = frozenset({"programs", "cli", "lab", "linux", "__pycache__"})  # folders that shape no code
@@ -68,10 +69,10 @@ def _sources() -> Iterator[bytes]:
 
 
 def _compiler() -> bytes:
-    """llvmlite's version, and which build of LLVM it brings."""
-    spec = find_spec("llvmlite")
+    """Its version, and which build of LLVM it brings. It is found, not imported."""
+    spec = find_spec(COMPILER)
     if spec is None or spec.origin is None:
-        raise Unknown("llvmlite is not installed")
+        raise Unknown(f"{COMPILER} is not installed")
     folder = Path(spec.origin).parent
     library = (folder / "binding" / "libllvmlite.so").stat()
     return (folder / "_version.py").read_bytes() + f"{library.st_size} {library.st_mtime_ns}".encode()
