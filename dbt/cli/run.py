@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -171,6 +170,8 @@ def _tell_death(process: Process) -> None:
 
 
 def _show_stats(process: Process, times: tuple[float, float, float], form: str, line: Callable[[str], None]) -> None:
+    import json
+
     from dbt import report
 
     stats = report.statistics(process, *times)
