@@ -23,7 +23,7 @@ from typing import NamedTuple
 from dbt.cache.record import Damaged, unseal
 
 FILE = "translations.sqlite3"
-FORM = 1  # of the tables; another one is made anew
+FORM = 1  # of the tables; a file of another one is made anew
 BOUND = 256 << 20  # bytes in use
 WAIT = 0.25  # seconds for another process that writes
 STALE = 3600  # seconds: times of use are noted no finer, so that most runs write nothing
@@ -204,11 +204,10 @@ class Database:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _create(self) -> None:
+        """Make the tables. If there are some, of another form, that is an error as if the file were damaged."""
         with self._transaction():
             if self._number("user_version") == FORM:  # another process was first
                 return
-            for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                self._db.execute(f'DROP TABLE "{name.decode()}"')
             self._db.execute("CREATE TABLE place (id BLOB PRIMARY KEY, page INTEGER, used INTEGER) WITHOUT ROWID")
             self._db.execute("CREATE INDEX by_use ON place (used, id)")
             self._db.execute(

@@ -46,7 +46,7 @@ class DiskStats:
     written: int = 0
     bytes: int = 0  # written
     damaged: int = 0  # records that were not what they should be
-    seconds: float = 0.0  # CPU: looking up, installing and writing
+    seconds: float = 0.0  # CPU: looking up and writing
 
 
 class Disk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -50,12 +51,12 @@ def command(words: Sequence[str]) -> int:
 def _do(what: str, folder: Path, size: int | None) -> int:
     from dbt.cache.database import BOUND, ERRORS, FILE, Database, Refused, discard
 
-    if not (folder / FILE).exists():
+    if not os.path.lexists(folder / FILE):
         print(f"{folder}: nothing is kept there")
         return 0
     if what == "clear":
         discard(folder)
-        if (folder / FILE).exists():
+        if os.path.lexists(folder / FILE):
             raise Fail(FAILURE, f"{folder / FILE}: it cannot be deleted")
         print(f"{folder}: cleared")
         return 0

@@ -493,6 +493,17 @@ def test_not_a_database(folder: Path) -> None:
     assert found(run())[1] == 0
 
 
+@pytest.mark.parametrize("statement", ["PRAGMA user_version = 7", "DROP TABLE code", "ALTER TABLE place DROP page"])
+def test_tables_of_another_form(folder: Path, statement: str) -> None:
+    wanted = run()
+    with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as db:
+        db.execute(statement)
+    outcome = run()
+    assert seen(outcome) == seen(wanted) and not outcome["note"]
+    run()
+    assert found(run())[1] == 0
+
+
 def test_a_folder_in_the_place_of_the_file(folder: Path) -> None:
     folder.mkdir(0o700)
     (folder / FILE).mkdir()
