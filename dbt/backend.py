@@ -109,6 +109,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         space_bits=38,
         pinned=tuple(guest.hot_slots[:count]),
         log=(8 * LOG_END, LOG) if options.log_stores else None,
+        loops=options.chain and not options.cache_off and options.superblock > 0,
         checks=options.checks,
     )
 

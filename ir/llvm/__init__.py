@@ -57,16 +57,18 @@ class Lowering(Integers, Memory, Floats, Exits):
     def run(self) -> Lowered:
         block, target = self.block, self.target
         if block.boundary:
-            late = self.let(f"icmp slt i64 %t, {1 << target.budget_shift}", "c")
+            self.begin_loop()
+            late = self.let(f"icmp slt i64 {self.left}, {1 << target.budget_shift}", "c")
             self.put(f"br i1 {late}, label %late, label %go, !prof !1")
             self.label("%late")
-            self.leave(block.pc, LATE, "%t", {})
+            self.return_to_monitor(block.pc, LATE, self.left, self.put_back(self.changed()))
             self.label("%go")
         for inst in block.insts:
             self.instruction(inst)
         self.exit()
         self.out_exits()
         self.side_exits()
+        self.end_loop()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
         self.result.text = (
@@ -81,7 +83,7 @@ class Lowering(Integers, Memory, Floats, Exits):
         match inst.op.name:
             case "getreg":
                 slot = slot_of(inst)
-                if slot in self.arguments:
+                if slot in self.arguments and inst not in self.names:
                     self.names[inst] = self.arguments[slot]
             case "setreg":
                 self.pending[slot_of(inst)] = inst.args[0]

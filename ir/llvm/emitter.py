@@ -32,6 +32,7 @@ class Emitter:
         self.counter = 0
         self.here = "%entry"
         self.strict = False
+        self.left = "%t"  # the budget register as it was when the block was entered
         self.arguments = {slot: f"%p{i}" for i, slot in enumerate(target.pinned)}
 
     def fresh(self, hint: str = "v") -> str:
@@ -128,6 +129,10 @@ class Emitter:
         width = {name: bits for bits, name in FP.items()}[kind]
         bits = self.let(f"bitcast {kind} {what} to i{width}")
         return bits if width == 64 else self.let(f"zext i{width} {bits} to i64")
+
+    def doubles(self, place: Place) -> str:
+        """The double at a place, made here."""
+        return str(place[1]) if place[0] == "double" else self.let(f"bitcast i64 {self.fetched(place)} to double", "f")
 
     def leave_when(self, condition: str, at: int, reason: str) -> None:
         on = self.fresh("ok")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ir.block import Branch, Callout, Continue, Indirect, Inst, Jump, Value
-from ir.llvm.emitter import Emitter, Place
+from ir.llvm.emitter import Place
+from ir.llvm.loops import Loops
 from ir.llvm.target import CALLOUT, LATE, MISS, SIDE
 from ir.ops import MASK
 
 
-class Exits(Emitter):
+class Exits(Loops):
     """The exits of a block, and those in the middle of it."""
 
     def do_leave_if(self, inst: Inst) -> None:
@@ -42,6 +43,10 @@ class Exits(Emitter):
             else:
                 self.put(f"store i64 {value}, ptr {self.field(self.target.slot(slot))}")
         return list(arguments.values())
+
+    def put_back(self, changed: Mapping[int, Place]) -> list[str]:
+        """The same for what was changed at some point, out of line."""
+        return self.store({slot: self.fetched(place) for slot, place in changed.items()})
 
     def flush(self, pending: Mapping[int, Value]) -> list[str]:
         """Store what changed; pinned registers become arguments. Returns those arguments."""
@@ -89,7 +94,7 @@ class Exits(Emitter):
 
     def spent(self, instructions: int, blocks: int = 0) -> str:
         """The budget register after them."""
-        return self.let(f"sub i64 %t, {self.price(instructions, blocks)}", "t")
+        return self.let(f"sub i64 {self.left}, {self.price(instructions, blocks)}", "t")
 
     def count_inline(self, before: int) -> None:
         """Count the inline-class instructions among the first so many of the block."""
@@ -105,18 +110,24 @@ class Exits(Emitter):
         match exit:
             case Callout(pc):
                 self.leave(pc, CALLOUT, self.spent(count), self.pending)
+            case Jump(pc) if pc == self.loop_at:
+                self.again(self.spent(count, 1), self.changed())
             case Jump(pc):
                 self.through_slot(pc, True, self.spent(count, 1), self.flush(self.pending))
             case Continue(pc):
                 self.through_slot(pc, False, self.spent(count), self.flush(self.pending))
             case Branch(condition, taken, otherwise):
                 test = self.use(condition)
-                arguments = self.flush(self.pending)
-                budget = self.spent(count, 1)
+                budget, changed = self.spent(count, 1), self.changed()
+                loops = self.loop_at in (taken, otherwise)
+                arguments = [] if loops else self.flush(self.pending)
                 self.put(f"br i1 {test}, label %taken, label %otherwise")
                 for label, pc in (("%taken", taken), ("%otherwise", otherwise)):
                     self.label(label)
-                    self.through_slot(pc, True, budget, arguments)
+                    if pc == self.loop_at:
+                        self.again(budget, changed)
+                    else:
+                        self.through_slot(pc, True, budget, self.put_back(changed) if loops else arguments)
             case Indirect(value):
                 pc_name = self.use(value)
                 if isinstance(value, int):
@@ -152,8 +163,7 @@ class Exits(Emitter):
         for label, to, at, changed in self.outs:
             self.label(label)
             self.count_inline(at + 1)
-            values = {slot: self.fetched(place) for slot, place in changed.items()}
-            arguments = self.store(values)
+            arguments = self.put_back(changed)
             budget = self.spent(at + 1)  # its own boundary is among those passed
             if to is not None:
                 self.through_slot(to, True, budget, arguments)
@@ -187,6 +197,6 @@ class Exits(Emitter):
             f"[{SIDE | reason << 3}, {label}]" for label, _, reason, _ in self.sides))  # fmt: skip
         values = {slot: self.let("phi i64 " + ", ".join(edges)) for slot, edges in incoming.items()}
         arguments = self.store(values)
-        budget = self.let(f"sub i64 %t, {spent}", "t")
+        budget = self.let(f"sub i64 {self.left}, {spent}", "t")
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
         self.call(code, budget, via, arguments)

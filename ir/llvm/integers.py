@@ -106,7 +106,7 @@ class Integers(Emitter):
 
     def do_instret(self, inst: Inst) -> None:
         """LIMIT - left at entry + instructions before this one."""
-        left = self.let(f"ashr i64 %t, {self.target.budget_shift}")
+        left = self.let(f"ashr i64 {self.left}, {self.target.budget_shift}")
         limit = self.let(f"load i64, ptr {self.field(self.target.limit)}")
         count = self.let(f"sub i64 {limit}, {left}")
         self.names[inst] = self.let(f"add i64 {count}, {inst.at}")

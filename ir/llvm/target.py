@@ -64,6 +64,7 @@ class Target:
     space_bits: int
     pinned: tuple[int, ...] = ()
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
+    loops: bool = True  # a block that leads to itself is a loop of the host; False: it leaves through a slot
     checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
 
 

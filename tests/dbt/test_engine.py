@@ -191,6 +191,26 @@ def test_a_translation_ends_behind_a_branch_backward() -> None:
     made.close()
 
 
+@pytest.mark.parametrize("until", [1, 5, 6, 24, 31, 1 << 40])
+def test_a_loop_exchanges_registers(until: int) -> None:
+    """a0 and a1, carried between blocks, s2 and s3, which are not, and doubles change places at each turn."""
+    words = [
+        asm("addi", rd=5, rs1=10, imm=0), asm("addi", rd=10, rs1=11, imm=0), asm("addi", rd=11, rs1=5, imm=0),
+        asm("addi", rd=6, rs1=18, imm=0), asm("addi", rd=18, rs1=19, imm=0), asm("addi", rd=19, rs1=6, imm=0),
+        asm("fadd.d", rd=0, rs1=8, rs2=8, rm=0), asm("fadd.d", rd=8, rs1=9, rs2=9, rm=0),
+        asm("fmul.d", rd=9, rs1=0, rs2=0, rm=0),
+        asm("addi", rd=7, rs1=7, imm=-1), asm("bne", rs1=7, rs2=0, imm=-40),
+    ]  # fmt: skip
+    seen = []
+    for engine in ENGINES:
+        made = rig(engine, words, t2=7, a0=1, a1=2, s2=3, s3=4)
+        for name, value in (("f8", 1.25), ("f9", 3.5)):
+            made.state.slots[made.state.slot(name)] = struct.unpack("<Q", struct.pack("<d", value))[0]
+        seen.append([made.outcome(made.run(until)), made.outcome(made.run(1 << 60))])
+        made.close()
+    assert seen[0] == seen[1]
+
+
 def test_chained_blocks_run_without_python() -> None:
     made = rig("translated", LOOP, t2=1_000_000)
     assert made.run(1 << 60).trap

@@ -279,6 +279,41 @@ def _slices(rng: Random) -> int:
     return rng.choice((1, 1, 2, 3, 5, 8, 13, 40, 1000))
 
 
+def test_random_loops(both: Both) -> None:
+    """A random block that jumps back to its beginning, always or on a condition, with a branch out in the middle."""
+    tally = Tally("random loops")
+    rng = Random(22)
+    turns = 0
+    for _ in range(scaled(150)):
+        parts = [random_block(rng, rng.randrange(1, 16)) for _ in range(rng.randrange(1, 3))]
+        registers = [rng.randrange(32) for _ in range(4)]
+        if len(parts) == 2:
+            beyond = len(words_to_bytes(parts[1])) + 8
+            parts.insert(1, [asm(rng.choice(("beq", "blt")), rs1=registers[0], rs2=registers[1], imm=beyond)])
+        body = [word for part in parts for word in part]
+        back = -len(words_to_bytes(body))
+        end = asm("jal", rd=0, imm=back)
+        if rng.random() < 0.6:
+            end = asm(rng.choice(("bne", "bgeu")), rs1=registers[2], rs2=registers[3], imm=back)
+        both.poke(CODE, words_to_bytes([*body, end, ECALL, ECALL]))
+        for _ in range(2):
+            seed = rng.getrandbits(32)
+            for rig in both.rigs:
+                randomise(rig, seed)
+            both.start(CODE)
+            for _ in range(8):
+                stop, found = both.run(rng.choice((1, 5, 60, 300)))
+                turns += both.reference.state.pc == CODE
+                found = found or both.memory_difference()
+                if not tally.check(not found):
+                    tally.note(f"seed {seed}, {[text(word) for word in [*body, end]]}: {found}")
+                    both.resync()
+                if stop.trap:
+                    break
+    tally.done(f"{turns} stops at the head of the loop")
+    assert turns > scaled(300)
+
+
 def test_random_control_flow(both: Both) -> None:
     """Programs of branches, calls, returns and indirect jumps, run in random slices: all stops are the same."""
     tally = Tally("random control flow")
