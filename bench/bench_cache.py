@@ -15,7 +15,7 @@ from dbt.arena import Arena
 from dbt.backend import arena_size
 from dbt.block import Key, Translation
 from dbt.cache import POLICIES, TranslationCache
-from dbt.codegen import Code, Relocation
+from dbt.code import Code, Relocation
 from dbt.state import LEAVE, State
 
 EVERY = pytest.mark.parametrize("policy", POLICIES)

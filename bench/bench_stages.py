@@ -17,7 +17,7 @@ import dragoman
 from dbt.arena import Arena
 from dbt.backend import Backend, arena_size
 from dbt.block import Key
-from dbt.codegen import Code
+from dbt.code import Code
 from dbt.translate import Translator
 from guests.spec import Guest
 from ir import llvm, passes

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbt.codegen import Code
+    from dbt.code import Code
 
 PAGE = 4096
 ALIGN = 16

@@ -1,17 +1,21 @@
 """From LLVM text to code that runs: compiler, arena, way in and out, and service of faults, as one thing.
 
-It is made when the first block is translated, so that a program that never gets hot pays for none of it:
-this module is where LLVM is first imported. Owns: that assembly. Must not know: blocks, when to translate.
+It is made when the first translation is made or found on disk, so that a program that never gets hot pays for none of
+it. The compiler in it is made when something has to be compiled: this is where LLVM is first imported.
+Owns: that assembly. Must not know: blocks, when to translate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from dbt.arena import Arena
-from dbt.codegen import Compiler
+from dbt.code import Code
 from dbt.hosts import select, x86_64
-from dbt.native import FaultHandler, Runtime
+from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
 from dbt.options import Options
 from dbt.state import (
     BUDGET_SHIFT,
@@ -32,23 +36,44 @@ from dbt.state import (
 from guests.spec import Guest
 from ir.llvm import Host, Target
 
+if TYPE_CHECKING:
+    from dbt.codegen import Compiler
+
+Keep = Callable[[str, Callable[[], Code]], Code]  # the code of a name: kept from an earlier run, or made now
+
 
 class Backend:
-    """Host code of one engine. Raises UnsupportedHost."""
+    """Host code of one engine. `keep` gives the code of the runtime. Raises UnsupportedHost."""
 
-    def __init__(self, state: State, options: Options) -> None:
-        host = select.host()
-        self.compiler = compiler(host.triple, options.optimisation)
+    def __init__(self, state: State, options: Options, keep: Keep = lambda name, make: make()) -> None:
+        self._guest = state.guest
+        self._options = options
+        self._host = select.host()
         self.arena = Arena(arena_size(options.cache_size))
-        fused = self.compiler.has(x86_64.FEATURE_FUSED)
-        carryless = host.carryless if self.compiler.has(x86_64.FEATURE_CARRYLESS) else ""
-        self.target = target_of(state.guest, options, replace(host, fused=fused, carryless=carryless))
-        self.runtime = Runtime(self.compiler, self.arena, self.target, 8 * state.guest.flags_slot)
+        runtime = keep("runtime", lambda: self._compile(runtime_text(self.target, 8 * state.guest.flags_slot)))
+        self.runtime = Runtime(runtime, self.arena)
         self.enter = self.runtime.enter
         state.words[LEAVE] = self.runtime.leave
-        self._faults = FaultHandler.get(self.compiler)
+        known = FaultHandler.one
+        handler = keep("handler", lambda: known.code if known else self._compile(handler_text(self._host.triple)))
+        self._faults = FaultHandler.get(handler)
         self.close = self._faults.add(self.arena)  # stop serving faults; the code must not run afterwards
         self.prepare()
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """LLVM, made at the first use."""
+        return compiler(self._host.triple, self._options.optimisation)
+
+    @cached_property
+    def target(self) -> Target:
+        """What lowering must know; which features the host has, LLVM says."""
+        fused = self.compiler.has(x86_64.FEATURE_FUSED)
+        carryless = self._host.carryless if self.compiler.has(x86_64.FEATURE_CARRYLESS) else ""
+        return target_of(self._guest, self._options, replace(self._host, fused=fused, carryless=carryless))
+
+    def _compile(self, text: str) -> Code:
+        return self.compiler.compile(text)
 
     def prepare(self) -> None:
         """Make sure that guest faults come here, whoever installed a handler meanwhile."""
@@ -94,6 +119,8 @@ _compilers: dict[int, Compiler] = {}
 
 def compiler(triple: str, optimisation: int) -> Compiler:
     """One LLVM target machine for each level in a process: they hold no state of ours."""
+    from dbt.codegen import Compiler
+
     if optimisation not in _compilers:
         _compilers[optimisation] = Compiler(triple, optimisation)
     return _compilers[optimisation]

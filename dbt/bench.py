@@ -148,6 +148,8 @@ def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None, st
     """One run of `dragoman run`, with its statistics."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
         words = [f"--engine={engine}", "--stats=json", f"--log={report.name}"]
+        if engine == "translated":
+            words.append("--no-disk-cache")
         if limit is not None:
             words.append(f"--max-instructions={limit}")
         sample = measure([sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments], stdin)

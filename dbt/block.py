@@ -1,13 +1,27 @@
-"""A translation: where its host code is, and what it was made from.
+"""A translation: where its host code is, and what it was made from; and one that is not placed yet.
 
-Owns: the record. Must not know: how it was made, who links to it.
+Owns: these records. Must not know: how it was made, who links to it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dbt.code import Code
+
 Key = tuple[int, bool]  # guest address, whether it is entered at an architectural boundary
+
+
+@dataclass(frozen=True)
+class Made:
+    """A translation as it was made, before it has a place: what may be kept on disk."""
+
+    key: Key
+    source: bytes  # the guest's code that it was made from; empty where there is none to be fetched
+    instructions: int  # guest instructions
+    size: int  # bytes of host code, without constants
+    code: Code
+    exits: dict[str, Key]  # where the exit of each symbol in its relocations leads
 
 
 @dataclass(eq=False)

@@ -9,12 +9,13 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from dbt.block import Key, Translation
+from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
+from dbt.cache.disk import PATIENCE, Disk, disk_of
 from dbt.coherence import Coherence
-from dbt.memory import PAGE_SIZE, AddressSpace, page_down
+from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import LIMIT as AT_LIMIT
 from dbt.reference import Reference, Stop
@@ -40,7 +41,8 @@ class Translated:
         self.state = state
         self.space = space
         self.monitor = Reference(state, space, wall_clock)
-        self.translator = Translator(state, space, self.options)
+        self.disk = disk_of(state.guest, self.options)
+        self.translator = Translator(state, space, self.options, self.disk)
         self._off = self.options.cache_off
         linked = self.options.chain and not self._off
         self.cache = TranslationCache(state, self.options.cache_size, self.options.cache_policy, linked)
@@ -54,6 +56,7 @@ class Translated:
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
+        self._asked: set[int] = set()  # guest pages that were looked up on disk
         state.words[MEMORY] = space.base
 
     def prepare(self) -> None:
@@ -66,6 +69,13 @@ class Translated:
         if self.translator.started:
             self.translator.backend.close()
         self.coherence.close()
+        if self.disk is not None:
+            self.disk.close()
+
+    def save(self) -> None:
+        """Leave what was translated for later runs, if they are to have it."""
+        if self.disk is not None:
+            self.disk.save()
 
     @property
     def classes(self) -> dict[Treat, int]:
@@ -97,6 +107,8 @@ class Translated:
                         return stop
                     continue
                 self._turns = 0
+                if self.disk is not None and self.disk.due:
+                    self.disk.save()
                 if self.poll is not None and self.poll():
                     break
             self._turns += 1
@@ -157,6 +169,12 @@ class Translated:
         found = self.cache.find(key)
         if found is not None:
             return found
+        if self.disk is not None and key[0] >> PAGE_SHIFT not in self._asked and self.cache.stats.misses > PATIENCE:
+            self._asked.add(key[0] >> PAGE_SHIFT)
+            self._recall(self.disk, key[0] >> PAGE_SHIFT)
+            found = self.cache.get(key)
+            if found is not None:
+                return found
         times = self.heat.get(key, 0) + 1
         if times <= (0 if self._off else self.options.hot * self.coherence.patience(key[0])):
             self.heat[key] = times
@@ -192,15 +210,43 @@ class Translated:
         return stop
 
     def _translate(self, key: Key) -> Translation | None:
+        if self.disk is not None:  # it may have been dropped since, or another process may have made it
+            self._recall(self.disk, key[0] >> PAGE_SHIFT, key)
+            found = self.cache.get(key)
+            if found is not None:
+                return found
         made = self.translator.translate(key, self._wanted, self.cache.admit)
         if not made:  # larger than the cache: it is interpreted, and not tried again soon
             self.heat[key] = -REFUSED
             return None
+        self._install(made)
+        return made[0]
+
+    def _install(self, made: Iterable[Translation]) -> None:
         for translation in made:
             self.heat.pop(translation.key, None)
             self.cache.insert(translation)
             self.coherence.made(translation)
-        return made[0]
+
+    def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
+        """Install what is on disk of a guest page: all that is not there, or the translation of one key."""
+        try:
+            content = self.space.peek(page << PAGE_SHIFT, PAGE_SIZE)
+        except MemoryFault:
+            return
+        found = [m for m in disk.find(page, content, key) if m.key not in self.cache and self._holds(m)]
+        if found:
+            placed = self.translator.place(found, self.cache.admit)
+            self._install(placed)
+            disk.stats.found += len(placed)
+
+    def _holds(self, made: Made) -> bool:
+        """Whether the guest could execute just these bytes there."""
+        start, end = made.key[0], made.key[0] + len(made.source)
+        pages = range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)
+        if not all((self.space.protection(page << PAGE_SHIFT) or 0) & EXEC for page in pages):
+            return False
+        return self.space.peek(start, len(made.source)) == made.source
 
     def fence(self) -> None:
         """The guest's instruction fetches must see its stores from now on."""

@@ -7,7 +7,8 @@
     handler              the process's SIGSEGV and SIGBUS action: a fault of a guest access resumes at its
                          landing; any other fault is given back to whoever handled the signal before
 
-Owns: these functions and the signal action. Must not know: guests, blocks, what exits mean.
+Their texts are compiled once and their code may be kept: what is where in this process comes in by relocation.
+Owns: these functions and the signal action. Must not know: guests, blocks, what exits mean, who compiles.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import weakref
 from collections.abc import Callable
 
 from dbt.arena import Arena
-from dbt.codegen import Compiler
+from dbt.code import Code
 from dbt.hosts import x86_64
 from dbt.state import BUDGET, EXIT, MEMORY
 from ir.llvm import Target, flag_lines, rounding_code
 
 _libc = ctypes.CDLL(None, use_errno=True)
 ARENAS = 64  # arenas alive at once in a process
+RESTORE = ARENAS * 24  # after them: the address of the C library's sigaction
+PREVIOUS = RESTORE + 64  # then struct sigaction of SIGSEGV, and of SIGBUS
 
 
 class _Text:
@@ -94,8 +97,7 @@ def runtime_text(target: Target, flags: int) -> str:
 class Runtime:
     """`enter` and `leave` placed in an arena."""
 
-    def __init__(self, compiler: Compiler, arena: Arena, target: Target, flags: int) -> None:
-        code = compiler.compile(runtime_text(target, flags))
+    def __init__(self, code: Code, arena: Arena) -> None:
         at = arena.place(code, _no_symbols)
         self.leave = at + code.functions["leave"][0]
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -106,33 +108,12 @@ def _no_symbols(name: str) -> int:
     raise KeyError(name)
 
 
-class FaultHandler:
-    """The process-wide signal action. It is one a process because signal actions are."""
-
-    _one: FaultHandler | None = None
-
-    @classmethod
-    def get(cls, compiler: Compiler) -> FaultHandler:
-        """The process's handler, made at the first call."""
-        if cls._one is None:
-            cls._one = cls(compiler)
-        return cls._one
-
-    def __init__(self, compiler: Compiler) -> None:
-        self._data = mmap.mmap(-1, 8192)
-        self._words = memoryview(self._data).cast("Q")
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
-        self._previous = self._address + ARENAS * 24 + 64  # struct sigaction of SIGSEGV, then of SIGBUS
-        self._arena = Arena(1 << 16)
-        code = compiler.compile(self._text(compiler.machine.triple))
-        self._handler = self._arena.place(code, _no_symbols) + code.functions["handler"][0]
-
-    def _text(self, triple: str) -> str:
-        restore = ctypes.cast(_libc.sigaction, ctypes.c_void_p).value
-        size = x86_64.SIGACTION[3]
-        return f"""target triple = "{triple}"
+def handler_text(triple: str) -> str:
+    """The module of `handler`. `rows` is the address of the arenas served, below 2 GiB (see `FaultHandler`)."""
+    return f"""target triple = "{triple}"
 define void @handler(i32 %signal, ptr %info, ptr %context) nounwind {{
 entry:
+  %rows = call ptr asm "{x86_64.ADDRESS % 'rows'}", "=r"()
   %at = getelementptr i8, ptr %context, i64 {x86_64.UCONTEXT_PC}
   %pc = load i64, ptr %at
   br label %loop
@@ -141,8 +122,7 @@ loop:
   %end = icmp eq i64 %i, {ARENAS * 24}
   br i1 %end, label %other, label %look
 look:
-  %row = add i64 %i, {self._address}
-  %p0 = inttoptr i64 %row to ptr
+  %p0 = getelementptr i8, ptr %rows, i64 %i
   %base = load i64, ptr %p0
   %p1 = getelementptr i8, ptr %p0, i64 8
   %size = load i64, ptr %p1
@@ -167,14 +147,37 @@ resume:
   ret void
 other:
   %bus = icmp eq i32 %signal, {signal.SIGBUS}
-  %skip = select i1 %bus, i64 {size}, i64 0
-  %old = add i64 %skip, {self._previous}
-  %oldp = inttoptr i64 %old to ptr
-  %f = inttoptr i64 {restore} to ptr
+  %skip = select i1 %bus, i64 {PREVIOUS + x86_64.SIGACTION[3]}, i64 {PREVIOUS}
+  %oldp = getelementptr i8, ptr %rows, i64 %skip
+  %fp = getelementptr i8, ptr %rows, i64 {RESTORE}
+  %f = load ptr, ptr %fp
   %r = call i32 %f(i32 %signal, ptr %oldp, ptr null)
   ret void
 }}
 """
+
+
+class FaultHandler:
+    """The process-wide signal action. It is one a process because signal actions are."""
+
+    one: FaultHandler | None = None
+
+    @classmethod
+    def get(cls, code: Code) -> FaultHandler:
+        """The process's handler, made at the first call of what `handler_text` was compiled to."""
+        if cls.one is None:
+            cls.one = cls(code)
+        return cls.one
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self._data = mmap.mmap(-1, 8192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | x86_64.MAP_LOW)
+        self._words = memoryview(self._data).cast("Q")
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
+        self._words[RESTORE >> 3] = ctypes.cast(_libc.sigaction, ctypes.c_void_p).value or 0
+        self._previous = self._address + PREVIOUS
+        self._arena = Arena(1 << 16)
+        self._handler = self._arena.place(code, {"rows": self._address}.__getitem__) + code.functions["handler"][0]
 
     def add(self, arena: Arena) -> Callable[[], object]:
         """Serve an arena; returns what ends that. An arena that is forgotten ends it too, before its memory is free."""

@@ -27,6 +27,7 @@ class Options:
     smc: str = "detect"  # what makes a translation stale: one of `dbt.coherence.MODES`
     cache_off: bool = False  # translate whenever a block is entered, keep nothing, link nothing: the control
     chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
+    disk: bool = False  # take translations from disk that earlier runs left there, and leave what is new
     checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
     dump: frozenset[str] = frozenset()
     write: Callable[[str], None] = field(default=print)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -182,15 +182,19 @@ class Process:
         if hasattr(self.engine, "prepare"):
             self.engine.prepare()
         with self._interruptible():
-            while not self.ended:
-                stop = self.events.run(self.engine, min(until, self._slice_end()))
-                if stop.trap:
-                    self.handle(stop)
-                elif self.state.count >= until and not self.ended:
-                    raise LimitReached(self.state.count)
-                if self._interrupted:
-                    self._interrupted = False
-                    raise KeyboardInterrupt
+            try:
+                while not self.ended:
+                    stop = self.events.run(self.engine, min(until, self._slice_end()))
+                    if stop.trap:
+                        self.handle(stop)
+                    elif self.state.count >= until and not self.ended:
+                        raise LimitReached(self.state.count)
+                    if self._interrupted:
+                        self._interrupted = False
+                        raise KeyboardInterrupt
+            finally:
+                if hasattr(self.engine, "save"):
+                    self.engine.save()
         return self.status
 
     def at(self, count: int, callback: Callable[[Process], object]) -> Event:
@@ -306,6 +310,8 @@ class Process:
             "syscalls": self.syscalls,
         }
         if self.engine.name == "translated":
+            from dbt.cache.disk import DiskStats
+
             engine = self.engine
             s, cache = engine.translator.stats, engine.cache.stats
             result |= {
@@ -326,6 +332,7 @@ class Process:
                 "interpreted_cold": engine.interpreted,
                 "monitor_steps": engine.stepped,
                 "exits": dict(engine.exits),
+                "disk": asdict(engine.disk.stats if engine.disk is not None else DiskStats()),
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
             }
         return result

@@ -153,6 +153,7 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
             ("  evictions", f"{stats['cache_evictions']:>15,}  dropped to make room"),
             *((f"  {name}", f"{stats['cache_' + name]:>15,}") for name in ("overwrites", "refused")
               if stats['cache_' + name]),
+            *_disk_lines(stats["disk"]),
             ("python entries", f"{stats['python_entries']:>15,}  {stats['python_entries_per_million_blocks']:,.1f} "
                                f"per million blocks"),
             ("cold, interpreted", f"{stats['interpreted_cold']:>15,}  instructions of blocks that ran too seldom"),
@@ -168,6 +169,18 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
         ("speed", f"{stats['instructions_per_second'] / 1e6:>15.2f}  million instructions/s, translation included"),
     ]
     return "\n".join(f"{name:22}{value}".rstrip() for name, value in lines)
+
+
+def _disk_lines(disk: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came from disk and went there; nothing if nothing did."""
+    if not disk["pages"]:
+        return []
+    damaged = f", {disk['damaged']:,} records damaged" if disk["damaged"] else ""
+    return [
+        ("disk", f"{disk['found']:>15,}  translations found, {disk['pages']:,} look-ups{damaged}"),
+        ("  written", f"{disk['written']:>15,}  translations, {disk['bytes']:,} bytes"),
+        ("  time", f"{disk['seconds']:>15.4f}  CPU seconds"),
+    ]
 
 
 # --- the instruction trace --------------------------------------------------------------------------------------

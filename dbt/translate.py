@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.block import Key, Translation
+from dbt.block import Key, Made, Translation
 from dbt.memory import AddressSpace, MemoryFault
 from dbt.options import Options
 from dbt.state import State
@@ -29,7 +29,8 @@ from ir.verify import verify
 if TYPE_CHECKING:
     from dbt.arena import Arena
     from dbt.backend import Backend
-    from dbt.codegen import Code
+    from dbt.cache.disk import Disk
+    from dbt.code import Code
 
     Admit = Callable[[Arena, Sequence[Code]], list[tuple[int, dict[str, int]]]]
 
@@ -59,14 +60,15 @@ class TranslationStats:
 
 
 class Translator:
-    """Makes translations for one address space."""
+    """Makes translations for one address space. What it makes is told to `disk`, if there is one."""
 
-    def __init__(self, state: State, space: AddressSpace, options: Options) -> None:
+    def __init__(self, state: State, space: AddressSpace, options: Options, disk: Disk | None = None) -> None:
         self.guest = state.guest
         self.space = space
         self.options = options
         self.stats = TranslationStats()
         self._state = state
+        self._disk = disk
         self._callouts = {Treat.CALLOUT, *([Treat.INLINE] if options.sensitive == "callout" else [])}
         self._backend: Backend | None = None
 
@@ -76,7 +78,8 @@ class Translator:
         if self._backend is None:
             from dbt.backend import Backend
 
-            self._backend = Backend(self._state, self.options)
+            kept = {} if self._disk is None else {"keep": self._disk.code}
+            self._backend = Backend(self._state, self.options, **kept)
         return self._backend
 
     @property
@@ -101,26 +104,37 @@ class Translator:
         t3 = clock()
         pieces = backend.compiler.compile(text, check=bool(self.options.dump)).split()
         t4 = clock()
-        placed = admit(backend.arena, [pieces[function.name] for function in lowered])
-        made = []
-        for block, function, (at, slots) in zip(optimised, lowered, placed):
-            piece = pieces[function.name]
-            exits = {slots[symbol]: leads for symbol, leads in function.exits.items() if symbol in slots}
-            made.append(
-                Translation(
-                    (block.pc, block.boundary), self._source(block), at, piece.functions[function.name][1],
-                    backend.arena.room(piece), len(block.guest), exits,
-                )
-            )  # fmt: skip
+        found = [self._made(b, f, pieces[f.name]) for b, f in zip(optimised, lowered)]
+        made = self.place(found, admit)
         for stage, spent in zip(self.stats.seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3, clock() - t4)):
             self.stats.seconds[stage] += spent
         self.stats.batches += 1
         self.stats.translations += len(made)
         self.stats.instructions += sum(t.instructions for t in made)
         self.stats.code_bytes += sum(t.room for t in made)
+        if self._disk is not None:
+            self._disk.keep(found, self.space)
         if self.options.dump:
             self._dump(blocks, optimised, lowered, made)
         return made
+
+    def place(self, found: Sequence[Made], admit: Admit) -> list[Translation]:
+        """Give these a place, the first of them as far as there is room."""
+        arena = self.backend.arena
+        placed = admit(arena, [made.code for made in found])
+        return [
+            Translation(
+                made.key, made.source, at, made.size, arena.room(made.code), made.instructions,
+                {slots[symbol]: leads for symbol, leads in made.exits.items()},
+            )
+            for made, (at, slots) in zip(found, placed)
+        ]  # fmt: skip
+
+    def _made(self, block: Block, function: llvm.Lowered, code: Code) -> Made:
+        used = {symbol for _, symbol, _ in code.relocations}
+        exits = {symbol: leads for symbol, leads in function.exits.items() if symbol in used}
+        size = code.functions[function.name][1]
+        return Made((block.pc, block.boundary), self._source(block), len(block.guest), size, code, exits)
 
     # --- decode and lift ----------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from dbt.cache.policies import policy
 from dbt.state import EXIT_SLOTS, EXITS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
 
 if TYPE_CHECKING:
-    from dbt.codegen import Code
+    from dbt.code import Code
 
 PAGE_SHIFT = 12
 SHARE = 4  # a batch may take up to one part in so many of the bound, or its first block alone more

@@ -1,4 +1,4 @@
-"""The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, a file for each.
+"""The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache`, a file for each.
 
 Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
 (`dragoman`) and the texts of `dbt.report`, both imported when it needs them, so that `--help` is quick.
@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from dbt.cli import bench, compare, info, lockstep, run
+from dbt.cli import bench, cache, compare, info, lockstep, run
 from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say
 
 DESCRIPTION = """\
@@ -25,6 +25,7 @@ commands:
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code
   info PROGRAM                what a program file is and which instructions it holds
+  cache info|clear|...        what runs leave on disk, so that later ones need not translate it again
   lab NAME                    small experiments that show one mechanism each
 
 PROGRAM is a statically linked RISC-V ELF file, or @NAME for one that comes with Dragoman
@@ -43,6 +44,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "lockstep": lockstep.command,
     "bench": bench.command,
     "info": info.command,
+    "cache": cache.command,
     "lab": info.lab_command,
 }
 

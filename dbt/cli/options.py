@@ -16,6 +16,7 @@ STAGES = ("decode", "ir", "opt", "llvm", "asm")
 # Those of `translator_options`, by attribute; the reference engine has no use for them.
 TRANSLATOR = (
     "max_block", "superblock", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos",
+    "no_disk_cache",
 )  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
@@ -95,11 +96,15 @@ def number(low: int, high: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def size(text: str) -> int:
+def amount(text: str) -> int:
     digits, unit = (text[:-1], text[-1].upper()) if text[-1:] in tuple("kKmM") else (text, "")
     if not digits.isascii() or not digits.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 65536, 64K or 1M")
-    value = int(digits[:12]) << {"": 0, "K": 10, "M": 20}[unit]
+    return int(digits[:12]) << {"": 0, "K": 10, "M": 20}[unit]
+
+
+def size(text: str) -> int:
+    value = amount(text)
     if not MIN_CACHE <= value <= MAX_CACHE:
         raise argparse.ArgumentTypeError(f"{text} is not from {MIN_CACHE >> 10}K to {MAX_CACHE >> 20}M")
     return value
@@ -193,8 +198,23 @@ def extensions_of(options: argparse.Namespace) -> list[Any]:
         raise Fail(USAGE, str(error)) from None
 
 
-def translator_options(parser: Parser) -> None:
-    """The options that say how the translator works; none of them changes what a program sees."""
+def translator_options(parser: Parser, kept: bool = False) -> None:
+    """The options that say how the translator works; none of them changes what a program sees.
+
+    `kept`: translations on disk are used unless the user says no, and otherwise only if the user says so.
+    """
+    if kept:
+        parser.option(
+            "--no-disk-cache", action="store_const", const=True,
+            help="take no translations from disk that earlier runs left there, and leave none (see `dragoman cache "
+            "--help`)",
+        )
+    else:
+        parser.option(
+            "--disk-cache", action="store_true",
+            help="use the translations that earlier runs left on disk, and leave what is new (see `dragoman cache "
+            "--help`)",
+        )
     parser.option(
         "--max-block", metavar="N", type=number(1, MAX_BLOCK),
         help="most instructions translated as one block (default: 64)",
@@ -306,6 +326,7 @@ def translation(
     if options.superblock is not None:
         chosen.superblock = options.superblock
     chosen.cache_off = options.cache == "off"
+    chosen.disk = options.disk_cache if "disk_cache" in options else not options.no_disk_cache
     chosen.chain = options.chain != "off"
     chosen.smc = options.smc or chosen.smc
     chosen.sensitive = options.sensitive or chosen.sensitive

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -66,7 +65,7 @@ def _parser() -> Parser:
         "other, slowly and by the book",
     )
     guest_options(parser)
-    translator_options(parser)
+    translator_options(parser, kept=True)
     parser.option(
         "--max-instructions", metavar="N", type=number(0),
         help="stop at the end of the first block at which N instructions have been executed, with status 124",
@@ -151,6 +150,8 @@ def command(words: Sequence[str]) -> int:
         times = begin - start, time.perf_counter() - begin, time.process_time() - cpu
         if process.signal is not None and process.signal != signal.SIGPIPE:
             _tell_death(process)
+        if engine == "translated" and process.engine.disk is not None and process.engine.disk.note:
+            say(process.engine.disk.note)
         if options.stats:
             _show_stats(process, times, options.stats, line)
         log.flush()
@@ -169,6 +170,8 @@ def _tell_death(process: Process) -> None:
 
 
 def _show_stats(process: Process, times: tuple[float, float, float], form: str, line: Callable[[str], None]) -> None:
+    import json
+
     from dbt import report
 
     stats = report.statistics(process, *times)

@@ -5,7 +5,7 @@ Owns: the choice. Must not know: what a host's data are used for.
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
 
 from dbt.hosts import x86_64
@@ -18,7 +18,7 @@ class UnsupportedHost(RuntimeError):
 
 def host() -> Host:
     """This machine's data; raises UnsupportedHost."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if not sys.platform.startswith("linux") or machine != "x86_64":
         raise UnsupportedHost(f"the translator supports Linux on x86-64, not {sys.platform} on {machine}")
     return x86_64.X86_64

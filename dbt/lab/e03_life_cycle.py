@@ -11,7 +11,7 @@ import guests
 from dbt.arena import Arena
 from dbt.block import Translation
 from dbt.cache import TranslationCache
-from dbt.codegen import Code
+from dbt.code import Code
 from dbt.lab.report import Report
 from dbt.lab.workbench import CODE, Machine, asm
 from dbt.memory import EXEC, READ, WRITE, page_up

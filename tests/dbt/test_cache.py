@@ -24,7 +24,7 @@ from dbt.block import Key, Translation
 from dbt.cache import POLICIES, TranslationCache
 from dbt.cache.policies import policy
 from dbt.cli.options import policy as chosen
-from dbt.codegen import Code, Relocation
+from dbt.code import Code, Relocation
 from dbt.options import Options
 from dbt.state import EXIT_SLOTS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
 from guests.programs import PROGRAMS

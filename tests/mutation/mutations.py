@@ -31,6 +31,7 @@ ASSEMBLER = "tests/guests/test_assembler.py::"
 CACHE = "tests/dbt/test_cache.py::"
 COHERENCE = "tests/dbt/test_coherence.py::"
 CLI = "tests/dbt/test_cli.py::"
+DISK = "tests/dbt/test_disk_cache.py::"
 DECODER = "tests/guests/test_decode.py::"
 ELF = "tests/dbt/test_elf.py::"
 ENGINE = "tests/dbt/test_engine.py::"
@@ -657,7 +658,7 @@ ROOM = (
      "found = self.cache.find(key)", "found = self.cache.get(key)",
      CACHE + "test_the_policy_hears_what_the_engine_runs",
      "the policy is fifo whatever it is called, and no hit is counted"),
-    ("constants of a piece are looked for at their old distance", "dbt/codegen.py",
+    ("constants of a piece are looked for at their old distance", "dbt/code.py",
      "distance + (moved - (at - start)) - (to - at)", "distance",
      CACHE + "test_functions_with_constants_are_split_with_a_copy_of_them",
      "code computes with whatever lies there"),
@@ -665,6 +666,37 @@ ROOM = (
      "heappush(self._heap, (-size, self._next, key))", "heappush(self._heap, (size, self._next, key))",
      CACHE + "test_the_order_in_which_they_go[size]",
      "many small translations go where one large one would do"),
+)  # fmt: skip
+
+ON_DISK = (
+    ("a checksum is not looked at", "dbt/cache/record.py",
+     "or seal(sealed[SEAL:], place, number) != sealed:", "or len(sealed) < SEAL:",
+     DISK + "test_records_that_are_cut_or_changed_are_damaged",
+     "a flipped bit of the file is run as host code"),
+    ("a checksum holds anywhere", "dbt/cache/record.py",
+     'key=place + number.to_bytes(8, "little")', 'key=number.to_bytes(8, "little")',
+     DISK + "test_a_record_in_the_place_of_another_is_not_taken",
+     "a record that was moved counts as sound"),
+    ("the guest's bytes are not compared", "dbt/engine.py",
+     "return self.space.peek(start, len(made.source)) == made.source", "return True",
+     DISK + "test_code_on_two_pages_is_compared_on_both",
+     "an instruction that reaches into the next page is the one that was there once"),
+    ("a page need not be executable", "dbt/engine.py",
+     "or 0) & EXEC for page in pages", "or 0) for page in pages",
+     DISK + "test_a_page_that_may_not_be_executed_gets_no_code",
+     "a jump to data runs instead of a fault"),
+    ("an option that shapes code is forgotten", "dbt/cache/assumed.py",
+     '{"hot", "batch", ', '{"hot", "batch", "superblock", ',
+     DISK + "test_an_option_that_shapes_code_has_translations_of_its_own[superblock]",
+     "the option does nothing once the cache is warm"),
+    ("sources do not count", "dbt/cache/assumed.py",
+     "yield source.read()", 'yield b""',
+     DISK + "test_another_source",
+     "after an upgrade, code runs that the old version made"),
+    ("a folder may be open to its group", "dbt/cache/database.py",
+     "stat.S_IMODE(found.st_mode) & 0o077", "stat.S_IMODE(found.st_mode) & 0o007",
+     DISK + "test_a_folder_that_is_open_to_others_is_refused[504]",
+     "others can put code there that runs as the user"),
 )  # fmt: skip
 
 GUEST_MEMORY = (
@@ -807,6 +839,7 @@ KINDS = {
     "events": VIRTUAL_TIME,
     "jump cache": JUMP_CACHE,
     "room": ROOM,
+    "disk": ON_DISK,
     "memory": GUEST_MEMORY,
     "comparison": COMPARISON,
     "system calls": SYSTEM_CALLS,

@@ -1,0 +1,258 @@
+"""The disk cache as an engine uses it: what earlier runs made is found by the content of a guest page.
+
+A place is a hash of what was assumed, a guest page's address and its bytes. It is looked up when the engine first
+executes in the page, before anything is compiled; what is found holds the guest's bytes that it was made from, which
+the engine compares with memory. What is new is collected and written in one transaction when a run ends, and now and
+then before.
+Nothing here fails a run. What is damaged is a miss, and goes; what stands in the way ends the use of the disk for this
+run, and `note` says so where the user can do something about it.
+Owns: places, what waits to be written, what went wrong. Must not know: the form of the file, how code is made or run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dbt.block import Key, Made
+from dbt.cache.assumed import HASH, Unknown, assumed
+from dbt.cache.record import SEAL, Damaged, pack_code, pack_made, seal, unpack_code, unpack_made, unseal
+from dbt.code import Code
+from dbt.memory import PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault
+from dbt.options import Options
+from guests.spec import Guest
+
+if TYPE_CHECKING:
+    from dbt.cache.database import Database, Row
+
+PATIENCE = 256  # blocks that a run interprets before the disk is asked: opening the file costs as much
+OFTEN = 1 << 20  # bytes waiting, or
+LONG = 10.0  # seconds since the last time, until what is new is written in the middle of a run
+RUNTIME = 1 << 64  # no page has this number: code that is no translation
+
+
+@dataclass
+class DiskStats:
+    """What came from disk and went there."""
+
+    pages: int = 0  # looked up
+    found: int = 0  # translations installed
+    written: int = 0
+    bytes: int = 0  # written
+    damaged: int = 0  # records that were not what they should be
+    seconds: float = 0.0  # CPU: looking up and writing
+
+
+class Disk:
+    """The disk cache of one engine. The file is opened at the first use."""
+
+    def __init__(self, folder: Path, guest: Guest, options: Options) -> None:
+        self.stats = DiskStats()
+        self.note = ""  # one sentence, if something stands in the way that the user can remove
+        self._folder = folder
+        self._guest = guest
+        self._options = options
+        self._process = os.getpid()  # a child shares no open database
+        self._database: Database | None = None
+        self._assumed = b""
+        self._usable = True
+        self._renewed = False  # the file was made anew, since it was damaged
+        self._new: dict[bytes, dict[int, Row]] = {}  # records to be written, by place and number
+        self._waiting = 0  # their bytes
+        self._written = time.monotonic()
+        self._seen: set[bytes] = set()  # places whose use is to be noted
+        self._damaged: list[tuple[bytes, object]] = []
+
+    # --- looking up -----------------------------------------------------------------------------------
+
+    def find(self, page: int, content: bytes, key: Key | None = None) -> list[Made]:
+        """The translations that begin in the guest page of this number, or that of one key, if these are its bytes."""
+        found = []
+        with self._measured() as database:
+            if database is not None:
+                self.stats.pages += 1
+                place = self._place(page, content)
+                found = self._records(database, place, unpack_made, None if key is None else _number(key))
+        return found
+
+    def code(self, name: str, make: Callable[[], Code]) -> Code:
+        """Code that is no translation, by its name: from disk, or made now and kept."""
+        place = b""
+        with self._measured() as database:
+            if database is not None:
+                place = self._place(RUNTIME, name.encode())
+                found = self._records(database, place, unpack_code, 0)
+                if found:
+                    return found[0]
+        made = make()
+        if place:
+            self._add(place, -1, 0, pack_code(made))
+        return made
+
+    # --- keeping --------------------------------------------------------------------------------------
+
+    def keep(self, made: Sequence[Made], space: AddressSpace) -> None:
+        """Have these written with the next ones. Their guest pages are as they were when they were made."""
+        with self._measured() as database:
+            if database is None:
+                return
+            for one in made:
+                pc = one.key[0]
+                try:
+                    content = space.peek(pc & -PAGE_SIZE, PAGE_SIZE)
+                except MemoryFault:  # code that cannot be fetched
+                    continue
+                if one.source:
+                    place = self._place(pc >> PAGE_SHIFT, content)
+                    self._add(place, pc >> PAGE_SHIFT, _number(one.key), pack_made(one))
+
+    @property
+    def due(self) -> bool:
+        """Whether so much is new, or for so long, that it should be written before the run ends."""
+        return self._waiting > OFTEN or (self._waiting > 0 and time.monotonic() - self._written > LONG)
+
+    def save(self) -> None:
+        """Write what is new."""
+        if not (self._new or self._seen or self._damaged):
+            return
+        with self._measured() as database:
+            if database is not None:
+                rows = [row for numbered in self._new.values() for row in numbered.values()]
+                written = database.write(rows, self._seen, self._damaged)
+                self.stats.bytes += sum(len(record) for _, _, _, record in written)
+                self.stats.written += sum(page >= 0 for _, page, _, _ in written)
+        self._new.clear()
+        self._seen.clear()
+        self._damaged.clear()
+        self._waiting = 0
+        self._written = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is new, and close the file."""
+        self.save()
+        if self._database is not None and os.getpid() == self._process:
+            self._database.close()
+        self._database = None
+        self._usable = False
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _place(self, page: int, content: bytes) -> bytes:
+        return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
+
+    def _records(
+        self, database: Database, place: bytes, unpack: Callable[[bytes], Any], wanted: int | None
+    ) -> list[Any]:
+        """What is there, or waits to be written there."""
+        from dbt.cache.database import STALE
+
+        new = self._new.get(place, {})
+        if wanted in new:
+            return [unpack(new[wanted][3][SEAL:])]
+        found = []
+        for number, record in database.records(place, wanted):
+            try:
+                found.append(unpack(unseal(record, place, number)))
+            except Damaged:
+                self.stats.damaged += 1
+                self._damaged.append((place, number))
+        if found and (database.used(place) or 0) < time.time() - STALE:
+            self._seen.add(place)
+        return found
+
+    def _add(self, place: bytes, page: int, number: int, data: bytes) -> None:
+        record = seal(data, place, number)
+        self._new.setdefault(place, {})[number] = place, page, number, record
+        self._waiting += len(record)
+
+    @contextmanager
+    def _measured(self) -> Iterator[Database | None]:
+        """The open file, or None. What goes wrong with it inside ends here; the time is counted."""
+        begin = time.process_time()
+        try:
+            database = self._open()
+            if database is None:
+                yield None
+                return
+            from dbt.cache.database import ERRORS
+
+            try:
+                yield database
+            except ERRORS as error:
+                self._failed(error)
+        finally:
+            self.stats.seconds += time.process_time() - begin
+
+    def _open(self) -> Database | None:
+        if self._database is None and self._usable:
+            from dbt.cache.database import ERRORS, Database, Refused
+
+            try:
+                self._assumed = assumed(self._guest, self._options)
+                self._database = Database(self._folder)
+            except (Refused, Unknown) as error:
+                self._give_up(f"translations are not kept on disk: {error}")
+            except ERRORS as error:
+                self._failed(error)
+            except OSError:  # somebody deleted it just now
+                self._give_up("")
+        return self._database if os.getpid() == self._process else None
+
+    def _failed(self, error: Exception) -> None:
+        """A file that is damaged, or none of ours, goes, and there is one more try; else the disk is left alone."""
+        from dbt.cache.database import BLOCKED, discard
+
+        reason = BLOCKED.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+        if reason is not None:
+            self._give_up(reason and f"translations are not kept on disk: {self._folder}: {reason}")
+        elif self._renewed:
+            self._give_up("")
+        else:
+            self._renewed = True
+            if self._database is not None:
+                self._database.remove()
+                self._database = None
+            else:
+                discard(self._folder)
+
+    def _give_up(self, note: str) -> None:
+        """Use the disk no more in this run."""
+        self.note = note
+        self._usable = False
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def _number(key: Key) -> int:
+    """Of a translation among those that begin in its page."""
+    pc, boundary = key
+    return (pc & PAGE_SIZE - 1) << 1 | boundary
+
+
+def disk_of(guest: Guest, options: Options) -> Disk | None:
+    """The disk cache for a guest and options, if there is to be one.
+
+    Instructions of the user's own may compute their meaning from anything, so what they become is not kept.
+    """
+    if not options.disk or options.cache_off or options.dump or guest.own:
+        return None
+    folder = user_folder()
+    return None if folder is None else Disk(folder, guest, options)
+
+
+def user_folder() -> Path | None:
+    """The user's own: DRAGOMAN_CACHE_DIR (empty: none), or a folder of ours where the system wants caches."""
+    given = os.environ.get("DRAGOMAN_CACHE_DIR")
+    if given is not None:
+        return Path(os.path.abspath(given)) if given else None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    return Path(base, "dragoman") if os.path.isabs(base) else None
