@@ -1,4 +1,4 @@
-"""What shapes translations, as one value: every field is part of what the translator assumed.
+"""How the translator works, as one value.
 
 Owns: the options and their defaults. Must not know: who reads them.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Options:
-    """What shapes a translation. Every one is part of what the translator assumed."""
+    """How the translator works. Which of these shape code, and so are part of what it assumed: `dbt.cache.assumed`."""
 
     hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
     max_instructions: int = 64  # in a block; the guest's own boundaries do not move

@@ -104,7 +104,7 @@ def resident() -> int:
 
 
 def mappings(arena: Arena) -> int:
-    """Mappings that the arena's code and fault table consist of."""
+    """Mappings of the arena's code and of its fault table; Python maps and unmaps memory of its own besides."""
     places = ((arena.base, arena.base + arena.size), (arena.table, arena.table + 2 * arena.size))
     count = 0
     for line in Path("/proc/self/maps").read_text().splitlines():

@@ -26,6 +26,7 @@ from dbt.cache import POLICIES, TranslationCache
 from dbt.cache.policies import policy
 from dbt.cli.options import policy as chosen
 from dbt.code import Code, Relocation
+from dbt.lab.e03_life_cycle import mappings
 from dbt.options import Options
 from dbt.state import EXIT_SLOTS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
 from guests.programs import PROGRAMS
@@ -305,16 +306,6 @@ def resident() -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def mappings(arena: Arena) -> int:
-    """Mappings of the arena's code and of its fault table; Python maps and unmaps memory of its own besides."""
-    places = ((arena.base, arena.base + arena.size), (arena.table, arena.table + 2 * arena.size))
-    count = 0
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        start, end = (int(bound, 16) for bound in line.split()[0].split("-"))
-        count += any(start < high and low < end for low, high in places)
-    return count
 
 
 def churn(bench: Bench, cycles: int, rng: random.Random) -> None:
