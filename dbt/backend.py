@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbt.arena import Arena
 from dbt.code import Code
@@ -28,9 +28,12 @@ from dbt.state import (
     LOG_END,
     NAN32,
     NAN64,
+    PAGES,
     PC,
     SCRATCH,
     SOFT_FLAGS,
+    SPACE_BITS,
+    TABLES,
     State,
 )
 from guests.spec import Guest
@@ -38,7 +41,9 @@ from ir.llvm import Host, Target
 
 if TYPE_CHECKING:
     from dbt.codegen import Compiler
+    from dbt.tier0 import Tier0
 
+Progress = Callable[[int, int], None]  # stencils made, of how many
 Keep = Callable[[str, Callable[[], Code]], Code]  # the code of a name: kept from an earlier run, or made now
 
 
@@ -59,6 +64,37 @@ class Backend:
         self._faults = FaultHandler.get(handler)
         self.close = self._faults.add(self.arena)  # stop serving faults; the code must not run afterwards
         self.prepare()
+        self.library: bytes | None = None
+        self._keep = keep
+
+    def tier0(
+        self, state: State, may_open: Callable[[int], bool], opened: Callable[[int], None], progress: Progress
+    ) -> Tier0:
+        """Tier 0, of stencils that were kept or are made now."""
+        from dbt.tier0 import Tier0, as_code
+
+        self.library = self._keep("stencils", lambda: as_code(self._stencils(progress))).text
+        tier = Tier0(state, self.library, self._keep("copier", self._copier), self._options.promote, may_open, opened)
+        state.words[LEAVE] = tier.through
+        return tier
+
+    def _stencils(self, progress: Progress) -> bytes:
+        from dbt.tier0 import library
+
+        target = replace(self.target, pinned=(), slot=_slot_or_hole, directory=(PAGES, TABLES))
+        compile = lambda text: self.compiler.stencils(text, self._guest.sink_slot)
+        return library.build(self._guest, target, self.target.pinned, compile, progress)
+
+    def _copier(self) -> Code:
+        from dbt.tier0 import copier
+
+        return self.compiler.compile(copier.text(self.target, self._guest.sink_slot), passes=True)
+
+    def door(self, room: int) -> bytes:
+        """Where tier 0, if there is one, enters a translation that is `room` bytes before."""
+        from dbt.tier0.layout import door
+
+        return b"" if self.library is None else door(self.library, room)
 
     @cached_property
     def compiler(self) -> Compiler:
@@ -102,12 +138,17 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         jump_bits=JUMP_BITS,
         rounding_slot=8 * guest.rounding_slot,
         budget_shift=BUDGET_SHIFT,
-        space_bits=38,
+        space_bits=SPACE_BITS,
         pinned=tuple(guest.hot_slots[:count]),
         log=(8 * LOG_END, LOG) if options.log_stores else None,
         loops=options.chain and not options.cache_off and options.superblock > 0,
         checks=options.checks,
     )
+
+
+def _slot_or_hole(slot: object) -> Any:
+    """In a stencil a slot may be a hole."""
+    return 8 * slot if isinstance(slot, int) else slot
 
 
 def _slot_offset(slot: int) -> int:

@@ -35,6 +35,7 @@ class Translation:
     room: int  # bytes that it takes in the arena: with its constants, to the next boundary of a placement
     instructions: int  # guest instructions
     exits: dict[int, Key] = field(default_factory=dict)
+    door: int = 0  # host address where code of tier 0 enters, if there is such a place
 
     @property
     def end(self) -> int:

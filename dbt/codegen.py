@@ -13,8 +13,29 @@ import struct
 import llvmlite.binding as llvm
 
 from dbt.code import Code, CodegenError, Relocation
+from dbt.tier0.layout import (
+    ACCESS,
+    FOLLOWING,
+    OUT_AT_HEAD,
+    OUT_HEAD,
+    OUT_LEAVE,
+    OUT_MISS,
+    OUT_NEXT,
+    OUT_SIDE,
+    OUT_TAKEN,
+    PARAM64,
+    PC,
+)
+from dbt.tier0.library import Stencil, hole_of
 
-_R_X86_64_PC32, _R_X86_64_32, _R_X86_64_32S = 2, 10, 11
+_R_X86_64_64, _R_X86_64_PC32, _R_X86_64_PLT32, _R_X86_64_32, _R_X86_64_32S = 1, 2, 4, 10, 11
+_HOLES = {_R_X86_64_64: "wide", _R_X86_64_PC32: "out", _R_X86_64_PLT32: "out", _R_X86_64_32S: "value"}
+_WIDTH = {
+    PC: "wide", FOLLOWING: "wide", PARAM64: "wide",
+    OUT_NEXT: "out", OUT_TAKEN: "out", OUT_MISS: "out", OUT_SIDE: "out", OUT_HEAD: "out", OUT_LEAVE: "out",
+    OUT_AT_HEAD: "out",
+}  # fmt: skip
+_JUMP = 0xE9
 
 
 class Compiler:
@@ -35,15 +56,27 @@ class Compiler:
         """Whether the host CPU has this feature, by LLVM's name."""
         return bool(self.features.get(feature))
 
-    def compile(self, text: str, check: bool = False) -> Code:
-        """Compile a module; `check` runs LLVM's verifier first. Raises CodegenError."""
+    def compile(self, text: str, check: bool = False, passes: bool = False) -> Code:
+        """Compile a module; `check` runs LLVM's verifier first, `passes` its optimiser. Raises CodegenError."""
         try:
             module = llvm.parse_assembly(text, llvm.create_context())
             if check:
                 module.verify()
         except RuntimeError as error:
             raise CodegenError(str(error)) from error
+        if passes:
+            builder = llvm.create_pass_builder(self.machine, llvm.create_pipeline_tuning_options(speed_level=2))
+            builder.getModulePassManager().run(module, builder)
         return read_object(self.machine.emit_object(module))
+
+    def stencils(self, text: str, sink: int) -> dict[str, Stencil]:
+        """Compile a module of stencils, each function by itself. Raises CodegenError."""
+        try:
+            module = llvm.parse_assembly(text, llvm.create_context())
+            module.verify()
+        except RuntimeError as error:
+            raise CodegenError(str(error)) from error
+        return read_stencils(self.machine.emit_object(module), sink)
 
 
 def read_object(data: bytes) -> Code:
@@ -85,7 +118,7 @@ def read_object(data: bytes) -> Code:
         name = string(symbol_names, symbol[0])
         if kind in (_R_X86_64_32, _R_X86_64_32S) and symbol[3] == 0:
             relocations.append(Relocation(offset, name, addend))
-        elif kind == _R_X86_64_PC32 and symbol[3] in starts:
+        elif kind in (_R_X86_64_PC32, _R_X86_64_PLT32) and symbol[3] in starts:
             struct.pack_into("<i", code, offset, starts[symbol[3]] + symbol[4] + addend - offset)
             references.append((offset, starts[symbol[3]] + symbol[4]))
         else:
@@ -99,6 +132,51 @@ def read_object(data: bytes) -> Code:
     table = [target for _, target in ends]
     faults = tuple(zip(table[::2], table[1::2]))
     return Code(bytes(code), functions, tuple(relocations), faults, constants, tuple(references))
+
+
+def read_stencils(data: bytes, sink: int) -> dict[str, Stencil]:
+    """The functions of an object as stencils, by name; raises CodegenError for what cannot be copied."""
+    (sections_at,) = struct.unpack_from("<Q", data, 40)
+    count, names_index = struct.unpack_from("<HH", data, 60)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + 64 * i) for i in range(count)]
+
+    def string(table: tuple[int, ...], at: int) -> str:
+        start = table[4] + at
+        return data[start : data.index(0, start)].decode()
+
+    named = {string(sections[names_index], s[0]): (i, s) for i, s in enumerate(sections)}
+    for name, (_, section) in named.items():
+        if name.startswith((".data", ".bss", ".ltext", ".lrodata", ".text.", ".rodata")) and section[5]:
+            raise CodegenError(f"the object has a section {name}, which a stencil cannot have")
+    text_index, text = named[".text"]
+    symtab = named[".symtab"][1]
+    symbols = [struct.unpack_from("<IBBHQQ", data, symtab[4] + 24 * i) for i in range(symtab[5] // 24)]
+    names = [string(sections[symtab[6]], s[0]) for s in symbols]
+    fields = []
+    for offset, info, addend in _relocations(data, named.get(".rela.text")):
+        kind, name = info & 0xFFFFFFFF, names[info >> 32]
+        if symbols[info >> 32][3] or kind not in _HOLES:
+            raise CodegenError(f"a stencil has a relocation of type {kind} to {name or 'a section'}")
+        hole, argument, more = hole_of(name, sink)
+        if _HOLES[kind] != _WIDTH.get(hole, "value"):
+            raise CodegenError(f"a stencil has a relocation of type {kind} to {name}")
+        fields.append((offset, hole, argument, addend + more))
+    for offset, info, addend in _relocations(data, named.get(".rela.ext")):
+        if info & 0xFFFFFFFF != _R_X86_64_PC32 or symbols[info >> 32][3] != text_index:
+            raise CodegenError("a stencil's table of accesses is not relative to its code")
+        fields.append((symbols[info >> 32][4] + addend, ACCESS, 0, 0))
+        del offset
+    made = {}
+    for symbol, name in zip(symbols, names):
+        if symbol[1] & 15 == 2 and symbol[3] == text_index:
+            start, end = symbol[4], symbol[4] + symbol[5]
+            code = data[text[4] + start : text[4] + end]
+            holes = sorted((at - start, *rest) for at, *rest in fields if start <= at < end)
+            falls = bool(holes) and holes[-1][:2] == (len(code) - 4, OUT_NEXT) and code[-5] == _JUMP
+            if falls:
+                code, holes = code[:-5], holes[:-1]
+            made[name] = Stencil(code, holes, falls or any(hole[1] == OUT_NEXT for hole in holes))
+    return made
 
 
 def _relocations(data: bytes, entry: tuple[int, tuple[int, ...]] | None) -> list[tuple[int, int, int]]:

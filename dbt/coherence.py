@@ -15,7 +15,7 @@ it is translated once more. Owns: what is watched, what a change drops. Must not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dbt.block import Translation
 from dbt.cache import TranslationCache
@@ -40,6 +40,8 @@ class Coherence:
         self._aliased: set[int] = set()  # pages with translations that may be written unseen
         self._trouble: dict[int, int] = {}  # page -> what writes to it have cost since it was given up
         self._given_up: dict[int, int] = {}  # page -> how often
+        self._copied: set[int] = set()  # pages that tier 0 copies from, which may be written unseen
+        self.stale: Callable[[int, int], bool] = lambda start, end: False  # told what has changed; had it copies of it?
         space.watchers.append(self._changed)
 
     def close(self) -> None:
@@ -57,6 +59,14 @@ class Coherence:
             if region is not None and region.shared:
                 self._aliased.add(page)
 
+    def copied(self, page: int) -> None:
+        """Tier 0 copies from a page; from now on it is looked after."""
+        if self.mode == "detect":
+            self._space.watch(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
+        region = self._space.region_at(page << PAGE_SHIFT)
+        if self.mode == "fencei" or (region is not None and region.shared):
+            self._copied.add(page)
+
     def patience(self, pc: int) -> int:
         """How many times as hot as others a block in this place must be."""
         return 1 << self._given_up.get(pc >> PAGE_SHIFT, 0)
@@ -67,6 +77,10 @@ class Coherence:
             self._verify(t for page in self._aliased for t in self._cache.in_page(page))
         elif self.mode == "fencei":
             self._verify(self._cache.translations())
+        if self.mode != "off":
+            while self._copied:
+                page = self._copied.pop()
+                self.stale(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
 
     def _verify(self, suspects: Iterable[Translation]) -> None:
         self._cache.drop({t for t in suspects if self._bytes(t) != t.source})
@@ -80,9 +94,10 @@ class Coherence:
     def _changed(self, start: int, end: int) -> None:
         """These bytes were written, and their pages are no longer watched; or their mapping changed."""
         dropped = self._cache.invalidate(start, end)
+        stale = self.stale(start, end)
         if self.mode == "detect":
             for page in {start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT}:  # of those between, all bytes were
-                self._written(page, DROPPED if dropped else 1)
+                self._written(page, DROPPED if dropped or stale else 1)
 
     def _written(self, page: int, cost: int) -> None:
         """Decide whether what is left in a page is worth that its writes are slow."""

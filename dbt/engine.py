@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
-from dbt.cache.disk import PATIENCE, Disk, disk_of
+from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
 from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault, page_down
 from dbt.options import Options
@@ -22,7 +23,10 @@ from dbt.reference import Reference, Stop
 from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SLICE, State
 from dbt.translate import Translator
 from guests.spec import Treat
-from ir.llvm import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
+from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
+
+if TYPE_CHECKING:
+    from dbt.tier0 import Tier0
 
 MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
@@ -51,12 +55,19 @@ class Translated:
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
         self.entries = 0  # times Python entered translated code
-        self.exits = dict.fromkeys(("late", "unlinked", "miss", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
+        self.exits = dict.fromkeys(("late", "unlinked", "miss", "hot", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
         self._chaos = None if self.options.chaos is None else random.Random(self.options.chaos)
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
         self._asked: set[int] = set()  # guest pages that were looked up on disk
+        self.tier0: Tier0 | None = None  # made when enough was interpreted
+        self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
+        self._cold = 0  # blocks entered that had no code
+        self._stencils = 0 in self.options.tiers and linked and self.options.hot > 0
+        if self._stencils:
+            self.cache.dropped = self._dropped
+            self.coherence.stale = self._stale
         state.words[MEMORY] = space.base
 
     def prepare(self) -> None:
@@ -68,6 +79,8 @@ class Translated:
         """Stop serving the arena's faults; the engine must not run afterwards."""
         if self.translator.started:
             self.translator.backend.close()
+        if self.tier0 is not None:
+            self.tier0.close()
         self.coherence.close()
         if self.disk is not None:
             self.disk.close()
@@ -115,13 +128,14 @@ class Translated:
             if chaos is not None:
                 self._disturb(chaos)
             translation = self._find((state.pc, not state.mid_block))
-            if translation is None:
+            code = translation.entry if translation is not None else self._cold_code()
+            if code is None:
                 via = 0
                 stop = self._interpret()
                 if stop.trap:
                     return stop
                 continue
-            if via == MISS:
+            if via == MISS and translation is not None:
                 self.cache.remember_jump(state.pc, translation.entry)
             left = max(min(until - state.count, SLICE), -1)
             if chaos is not None:
@@ -129,7 +143,7 @@ class Translated:
             words[LIMIT] = state.count + left
             words[BUDGET] = left << BUDGET_SHIFT & MASK
             self.entries += 1
-            translator.backend.enter(address, translation.entry)
+            translator.backend.enter(address, code)
             budget = words[BUDGET]
             budget -= (budget >> 63) << 64
             state.blocks += budget & BUDGET_UNIT - 1
@@ -143,6 +157,10 @@ class Translated:
                 exits["late"] += 1
                 state.mid_block = False
                 self._turns = TURNS
+            elif kind == HOT:
+                exits["hot"] += 1
+                state.mid_block = False
+                self._promote(state.pc)
             elif kind in (SIDE, CALLOUT):
                 exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
                 state.mid_block = True
@@ -169,20 +187,78 @@ class Translated:
         found = self.cache.find(key)
         if found is not None:
             return found
-        if self.disk is not None and key[0] >> PAGE_SHIFT not in self._asked and self.cache.stats.misses > PATIENCE:
+        self._cold += 1
+        if self._cold <= self.options.patience:
+            return self._warmed(key)
+        if self.disk is not None and key[0] >> PAGE_SHIFT not in self._asked:
             self._asked.add(key[0] >> PAGE_SHIFT)
             self._recall(self.disk, key[0] >> PAGE_SHIFT)
             found = self.cache.get(key)
             if found is not None:
                 return found
+        return None if self._runs_cold(key[0]) else self._warmed(key)
+
+    def _warmed(self, key: Key) -> Translation | None:
+        """The translation of a block that has been interpreted often enough."""
         times = self.heat.get(key, 0) + 1
         if times <= (0 if self._off else self.options.hot * self.coherence.patience(key[0])):
             self.heat[key] = times
             return None
         return self._translate(key)
 
+    # --- tier 0 -------------------------------------------------------------------------------------
+
+    def _runs_cold(self, pc: int) -> bool:
+        """Whether this place is for tier 0."""
+        return self._stencils and self.coherence.patience(pc) == 1
+
+    def _cold_code(self) -> int | None:
+        """Host code of tier 0 for the guest's pc, if it is to run there."""
+        if self._cold <= self.options.patience or not self._runs_cold(self.state.pc):
+            return None
+        if self.tier0 is None:
+            self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
+            self.cache.relink()
+        return self.tier0.code(self.state.pc, self.state.mid_block)
+
+    def _may_open(self, page: int) -> bool:
+        """Have the copier read a guest page, if the guest may execute it; from now on its bytes are looked after."""
+        if not (self.space.protection(page << PAGE_SHIFT) or 0) & EXEC or not self._runs_cold(page << PAGE_SHIFT):
+            return False
+        self.coherence.copied(page)
+        return True
+
+    def _opened(self, page: int) -> None:
+        """Translations that are there are what jumps to them lead to."""
+        if self.tier0 is None:
+            return
+        for translation in self.cache.in_page(page):
+            if translation.door:
+                self.tier0.lead(translation.key[0], translation.door)
+
+    def _promote(self, pc: int) -> None:
+        """Translate what is hot."""
+        assert self.tier0 is not None
+        found = self.cache.get((pc, True))
+        if found is None and 1 in self.options.tiers:
+            found = self._translate((pc, True))
+        if found is None:
+            self.tier0.rest(pc)
+        elif found.door:
+            self.tier0.lead(pc, found.door)
+
+    def _dropped(self, translation: Translation) -> None:
+        if self.tier0 is not None and translation.door:
+            self.tier0.unlead(translation.key[0], translation.door)
+
+    def _stale(self, start: int, end: int) -> bool:
+        """Drop copies of guest code in this range; returns whether there were any."""
+        return self.tier0 is not None and self.tier0.drop(start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT)
+
     def _wanted(self, key: Key) -> bool:
         """Whether a batch should take this block along: it is warm, and not there yet."""
+        if self.tier0 is not None and self._runs_cold(key[0]):
+            return key[1] and key not in self.cache and self.tier0.warm(key[0])
         return not self._off and key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
 
     def _disturb(self, chaos: random.Random) -> None:
@@ -227,6 +303,9 @@ class Translated:
             self.heat.pop(translation.key, None)
             self.cache.insert(translation)
             self.coherence.made(translation)
+            if self.tier0 is not None and translation.door:
+                self.tier0.lead(translation.key[0], translation.door)
+                self.cache.remember_jump(translation.key[0], translation.entry)
 
     def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
         """Install what is on disk of a guest page: all that is not there, or the translation of one key."""
@@ -255,3 +334,5 @@ class Translated:
     def flush(self) -> None:
         """Drop every translation."""
         self.cache.clear()
+        if self.tier0 is not None:
+            self.tier0.flush()

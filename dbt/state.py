@@ -5,6 +5,7 @@
     store log        host addresses of stores, for differential testing
     jump cache       JUMP_ENTRIES pairs (guest pc, host entry), filled on a miss
     exit slots       one host pointer for every exit of translated code: where it goes
+    directory        from guest addresses to code of tier 0, and what else its native code needs
 
 Translated code addresses all of it from one pointer with constant displacements. Owns: the layout.
 Must not know: what registers mean, how code is made.
@@ -32,6 +33,23 @@ NAN32 = FIELDS + 9  # canonical NaNs, to be loaded
 NAN64 = FIELDS + 10
 LOG_END = FIELDS + 11  # entries in the store log, where translations keep one (differential testing)
 
+# Of tier 0 (see `dbt.tier0`); addresses are the host's.
+LIBRARY = FIELDS + 16  # the stencils
+CODE = FIELDS + 17  # its code as it is executed,
+WRITE = FIELDS + 18  # and as it is written
+CODE_USED = FIELDS + 19  # bytes of code
+CODE_SIZE = FIELDS + 20
+CODE_FAULTS = FIELDS + 21  # the table of landings
+COUNTERS_USED = FIELDS + 22
+HOT_AFTER = FIELDS + 23  # executions of a block until it is told to be hot
+TABLES_USED = FIELDS + 24  # bytes
+NOT_MADE = FIELDS + 25  # the code that makes what is missing
+HEAD_OUT = FIELDS + 26  # where the begin of a block leads that is late, or hot
+LEAVE_HERE = FIELDS + 27  # as LEAVE, but for code that carries no registers
+WORK = FIELDS + 28  # memory for the copier
+MADE_INSTRUCTIONS = FIELDS + 29  # guest instructions that stencils were copied for
+MADE_BLOCKS = FIELDS + 30
+
 BUDGET_SHIFT = 24  # the budget register: instructions left above, blocks executed in the low 24 bits
 BUDGET_UNIT = 1 << BUDGET_SHIFT
 SLICE = BUDGET_UNIT - (1 << 13)  # most instructions in one entry, so that the block count cannot overflow
@@ -44,7 +62,19 @@ JUMP_ENTRIES = 1 << JUMP_BITS
 JUMP_EMPTY = 1  # an odd pc is never looked up
 EXITS = JUMP_CACHE + 16 * JUMP_ENTRIES  # byte offset of the first exit slot
 EXIT_SLOTS = 1 << 22
-SIZE = EXITS + 8 * EXIT_SLOTS
+LEADS = EXITS + 8 * EXIT_SLOTS  # byte offset: for every exit slot the guest address where it leads, at a boundary
+NO_LEAD = 1  # an odd address: it leads to no boundary
+COUNTERS = LEADS + 8 * EXIT_SLOTS  # byte offset: for every block of tier 0, executions left until it is hot
+COUNTERS_MOST = 1 << 20
+SPACE_BITS = 38  # of guest addresses
+OPEN = COUNTERS + 4 * COUNTERS_MOST  # byte offset: for every guest page, a byte: whether tier 0 may read code there
+PAGES = OPEN + (1 << SPACE_BITS - 12)  # byte offset: for every guest page, where its table is, from TABLES on
+TABLES = PAGES + (4 << SPACE_BITS - 12)  # byte offset: tables of host entries, one for every two bytes of the page;
+TABLE = 8 << 11  # the first is that of all pages without one
+TABLES_MOST = 1 << 13
+SIZE = TABLES + TABLES_MOST * TABLE
+
+_NORESERVE = 0x4000  # MAP_NORESERVE, which the standard library names from Python 3.13 on
 
 
 class State:
@@ -58,7 +88,7 @@ class State:
     def __init__(self, guest: Guest) -> None:
         assert guest.slots <= FIELDS
         self.guest = guest
-        self._memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
         self.words = memoryview(self._memory).cast("Q")
         self.slots = self.words[: guest.slots]
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.block import Key, Made, Translation
@@ -121,14 +121,22 @@ class Translator:
     def place(self, found: Sequence[Made], admit: Admit) -> list[Translation]:
         """Give these a place, the first of them as far as there is room."""
         arena = self.backend.arena
-        placed = admit(arena, [made.code for made in found])
+        codes = [self._with_door(made) for made in found]
+        placed = admit(arena, codes)
         return [
             Translation(
-                made.key, made.source, at, made.size, arena.room(made.code), made.instructions,
+                made.key, made.source, at, made.size, arena.room(code), made.instructions,
                 {slots[symbol]: leads for symbol, leads in made.exits.items()},
+                at + len(made.code.text) if code is not made.code else 0,
             )
-            for made, (at, slots) in zip(found, placed)
+            for made, code, (at, slots) in zip(found, codes, placed)
         ]  # fmt: skip
+
+    def _with_door(self, made: Made) -> Code:
+        """The code, and behind it the place where tier 0 enters, if there is that tier."""
+        code = made.code
+        door = self.backend.door(len(code.text)) if made.key[1] else b""
+        return replace(code, text=code.text + door) if door else code
 
     def _made(self, block: Block, function: llvm.Lowered, code: Code) -> Made:
         used = {symbol for _, symbol, _ in code.relocations}

@@ -290,6 +290,7 @@ def select(p: bool, a: int, b: int) -> int:
 
 # --- state, memory, the way out ----------------------------------------------------------------------
 
+declare("hole", "-> i64", "name bits")  # a value that is filled in when the code of a stencil is copied
 declare("getreg", "-> i64", "slot", "getreg")
 declare("setreg", "i64 ->", "slot", "setreg")
 declare("load", "i64 -> i64", "offset size signed", "load exit")  # address = arg + offset, little endian

@@ -31,7 +31,6 @@ from guests.spec import Guest
 if TYPE_CHECKING:
     from dbt.cache.database import Database, Row
 
-PATIENCE = 256  # blocks that a run interprets before the disk is asked: opening the file costs as much
 OFTEN = 1 << 20  # bytes waiting, or
 LONG = 10.0  # seconds since the last time, until what is new is written in the middle of a run
 RUNTIME = 1 << 64  # no page has this number: code that is no translation

@@ -9,14 +9,24 @@ Owns: the translations, exit slots, the jump cache, the bound. Must not know: ho
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbt.arena import Arena, ArenaFull
 from dbt.block import Key, Translation
 from dbt.cache.policies import policy
-from dbt.state import EXIT_SLOTS, EXITS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
+from dbt.state import (
+    EXIT_SLOTS,
+    EXITS,
+    JUMP_CACHE,
+    JUMP_EMPTY,
+    JUMP_ENTRIES,
+    LEADS,
+    LEAVE,
+    NO_LEAD,
+    State,
+)
 
 if TYPE_CHECKING:
     from dbt.code import Code
@@ -51,6 +61,7 @@ class TranslationCache:
         self._linked = linked
         self._words = state.words
         self._arena: Arena | None = None
+        self.dropped: Callable[[Translation], None] = lambda translation: None  # told of each that goes
         self._by_key: dict[Key, Translation] = {}
         self._incoming: dict[Key, set[int]] = {}  # key -> slots that lead there, translated or not
         self._target: dict[int, Key] = {}  # slot -> key
@@ -156,9 +167,16 @@ class TranslationCache:
             self._incoming.setdefault(leads, set()).add(slot)
             known = self._by_key.get(leads) if self._linked else None
             self._words[slot >> 3] = known.entry if known else self._words[LEAVE]
+            self._words[slot - EXITS + LEADS >> 3] = leads[0] if leads[1] else NO_LEAD
         if self._linked:
             for slot in self._incoming.get(key, ()):
                 self._words[slot >> 3] = translation.entry
+
+    def relink(self) -> None:
+        """What leads to the monitor leads where it wants it now."""
+        for slot, leads in self._target.items():
+            if leads not in self._by_key:
+                self._words[slot >> 3] = self._words[LEAVE]
 
     def remember_jump(self, pc: int, entry: int) -> None:
         """Enter an indirect jump's target into the jump cache."""
@@ -221,6 +239,7 @@ class TranslationCache:
             self._pages[page].discard(translation)
             if not self._pages[page]:
                 del self._pages[page]
+        self.dropped(translation)
         if self._arena is not None:
             self._arena.free(translation.entry)
 

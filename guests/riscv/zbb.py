@@ -69,7 +69,7 @@ _two("orc.b", "001010000111", "101", "0010011", or_combined)
 
 @ZBB.insn("rori", "011000 uimm[5:0] rs1 101 rd 0010011", "rd, rs1, imm")
 def rori(m, o):
-    m.x[o.rd] = rotated(m, m.x[o.rs1], -o.imm & 63)
+    m.x[o.rd] = rotated(m, m.x[o.rs1], m.sub(0, o.imm))
 
 
 @ZBB.insn("rolw", "0110000 rs2 rs1 001 rd 0111011", "rd, rs1, rs2")
@@ -84,4 +84,4 @@ def rorw(m, o):
 
 @ZBB.insn("roriw", "0110000 uimm[4:0] rs1 101 rd 0011011", "rd, rs1, imm")
 def roriw(m, o):
-    m.x[o.rd] = rotated_word(m, m.x[o.rs1], -o.imm & 31)
+    m.x[o.rd] = rotated_word(m, m.x[o.rs1], m.sub(0, o.imm))

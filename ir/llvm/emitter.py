@@ -124,8 +124,7 @@ class Emitter:
         if kind == "i64":
             return str(what)
         if kind == "slot":
-            assert isinstance(what, int)
-            return self.let(f"load i64, ptr {self.field(self.target.slot(what))}")
+            return self.let(f"load i64, ptr {self.field(self.target.slot(what))}")  # type: ignore[arg-type]
         width = {name: bits for bits, name in FP.items()}[kind]
         bits = self.let(f"bitcast {kind} {what} to i{width}")
         return bits if width == 64 else self.let(f"zext i{width} {bits} to i64")
@@ -141,7 +140,5 @@ class Emitter:
 
 
 def slot_of(inst: Inst) -> int:
-    """The register slot that a getreg or setreg names."""
-    slot = inst.attrs[0]
-    assert isinstance(slot, int)
-    return slot
+    """The register slot that a getreg or setreg names: a number, or in a template what stands for one."""
+    return inst.attrs[0]  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from ir.ops import MASK
 class Memory(Emitter):
     """`do_` methods of the ops of that kind."""
 
-    def address(self, base: Value, offset: int, at: int) -> str:
+    def address(self, base: Value, offset: object, at: int) -> str:
         """The host address of an access whose base register is checked."""
         limit = 1 << self.target.space_bits
         known = base < limit if isinstance(base, int) else base in self.checked
@@ -20,6 +20,7 @@ class Memory(Emitter):
                 outside = self.let(f"icmp ugt i64 {self.use(base)}, {limit - 1}", "c")
                 self.leave_when(outside, at, "memory")
         pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.use(base)}", "a")
+        assert isinstance(offset, int)
         if offset:
             pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {self.use(offset)}", "a")
         return pointer
@@ -55,13 +56,13 @@ class Memory(Emitter):
 
     def do_load(self, inst: Inst) -> None:
         offset, size, signed = inst.attrs
-        assert isinstance(offset, int) and isinstance(size, int)
+        assert isinstance(size, int)
         pointer = self.address(inst.args[0], offset, inst.at)
         self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
 
     def do_store(self, inst: Inst) -> None:
         offset, size = inst.attrs
-        assert isinstance(offset, int) and isinstance(size, int)
+        assert isinstance(size, int)
         base, stored = inst.args
         pointer = self.address(base, offset, inst.at)
         if isinstance(stored, int):  # as a literal the assembler would range-check it

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 # Ways out that no exit slot stands for: the value of %via. Slot displacements are larger.
-LATE, SIDE, CALLOUT, MISS = 1, 2, 3, 4
+LATE, SIDE, CALLOUT, MISS, HOT = 1, 2, 3, 4, 5
 SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned")  # %via = SIDE | reason << 3
 
 
@@ -65,6 +65,7 @@ class Target:
     pinned: tuple[int, ...] = ()
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
     loops: bool = True  # a block that leads to itself is a loop of the host; False: it leaves through a slot
+    directory: tuple[int, int] = (0, 0)  # offsets of the table of guest pages, and of their tables of entries
     checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
 
 

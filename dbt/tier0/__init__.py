@@ -1,0 +1,321 @@
+"""Tier 0: cold guest code runs at once, from stencils that native code decodes for, copies and fills (copy-and-patch).
+
+Python is asked for a guest page's first execution, never for a block. A page that is open may be read by the copier;
+what it makes is found through the page's table in the directory, and all jumps that leave a page go through it. So a
+page is dropped by emptying its table, and code that it had stays as waste until everything is flushed.
+
+The code is one memory that is mapped twice, to be written and to be executed, since making a mapping writable for each
+batch would cost more than the batch. A forked child would share it with its parent: it gets a memory of its own.
+Owns: this memory, which pages are open. Must not know: what stencils are made of, when to promote.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import weakref
+from collections.abc import Callable
+
+from dbt.code import Code
+from dbt.native import FaultHandler
+from dbt.tier0.layout import counter_at
+from dbt.state import (
+    CODE,
+    CODE_FAULTS,
+    CODE_SIZE,
+    CODE_USED,
+    COUNTERS,
+    COUNTERS_MOST,
+    COUNTERS_USED,
+    HEAD_OUT,
+    HOT_AFTER,
+    LEAVE_HERE,
+    LIBRARY,
+    NOT_MADE,
+    OPEN,
+    PAGES,
+    SPACE_BITS,
+    TABLE,
+    TABLES,
+    TABLES_MOST,
+    TABLES_USED,
+    WORK,
+    WRITE,
+    State,
+)
+
+PAGE_SHIFT = 12
+SIZE = 32 << 20  # bytes of code
+HEADROOM = 1 << 20  # bytes of code that a batch may take, with all that it needs out of line
+WORK_SIZE = 1 << 20
+START = 64  # offset of native functions, then of code
+REFUSED = (1 << 31) - 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MAP_FIXED, _MADV_DONTNEED = 0x10, 4
+
+
+class Memory:
+    """Code mapped twice, and its fault table; what `dbt.native.FaultHandler` serves."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        fd = os.memfd_create("dragoman-code")
+        try:
+            os.ftruncate(fd, size)
+            self._written = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._executed = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_EXEC)
+        finally:
+            os.close(fd)
+        self._table = mmap.mmap(-1, size * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.writes = ctypes.addressof(ctypes.c_char.from_buffer(self._written))
+        self.table = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
+        self.base = _address(self._executed)
+
+    def renew(self) -> None:
+        """Map other memory at the same addresses: it is this process's alone."""
+        fd = os.memfd_create("dragoman-code")
+        try:
+            os.ftruncate(fd, self.size)
+            for address, protection in (
+                (self.writes, mmap.PROT_READ | mmap.PROT_WRITE),
+                (self.base, mmap.PROT_READ | mmap.PROT_EXEC),
+            ):
+                found = _libc.mmap(address, self.size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0)
+                if found != address:
+                    raise OSError(ctypes.get_errno(), "mapping memory for code again failed")
+        finally:
+            os.close(fd)
+
+    def put(self, offset: int, data: bytes) -> None:
+        self._written[offset : offset + len(data)] = data
+
+    def forget_faults(self) -> None:
+        _libc.madvise(self.table, self.size * 2, _MADV_DONTNEED)
+
+    def bytes_at(self, address: int, length: int) -> bytes:
+        """The code bytes at a host address, for dumps."""
+        return self._executed[address - self.base : address - self.base + length]
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = [
+        ("buf", ctypes.c_void_p), ("obj", ctypes.py_object), ("len", ctypes.c_ssize_t), ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int), ("ndim", ctypes.c_int), ("format", ctypes.c_char_p), ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p), ("suboffsets", ctypes.c_void_p), ("internal", ctypes.c_void_p),
+    ]  # fmt: skip
+
+
+def _address(mapping: mmap.mmap) -> int:
+    """Of memory that is only to be read, which ctypes has no call for."""
+    view = _Buffer()
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    get.argtypes, release.argtypes = (ctypes.py_object, ctypes.c_void_p, ctypes.c_int), (ctypes.c_void_p,)
+    get(mapping, ctypes.byref(view), 0)
+    address = int(view.buf)
+    release(ctypes.byref(view))
+    return address
+
+
+class Tier0:
+    """The tier of one engine. `library` are the stencils, `natives` the copier and what goes with it.
+
+    `may_open` is asked before a guest page is read for the first time, `opened` told when it may be.
+    """
+
+    def __init__(
+        self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
+        opened: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        self._state = state
+        self._words = words = state.words
+        self._bytes = words.cast("B")
+        self._narrow = self._bytes.cast("I")
+        self._library = ctypes.create_string_buffer(library, len(library) + 64)
+        self._work = mmap.mmap(-1, WORK_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory = Memory(SIZE)
+        self._may_open = may_open
+        self._opened = opened
+        assert not natives.relocations
+        self._natives = natives.text
+        self._start = START + len(natives.text) + 15 & -16
+        self.memory.put(START, natives.text)  # near the code, which jumps to it
+        at = {name: self.memory.base + START + offset for name, (offset, _) in natives.functions.items()}
+        self._missing = at["missing"]
+        self._empty = self._missing.to_bytes(8, "little") * (TABLE // 8)
+        self.dispatch = at["dispatch"]
+        self.through = at["through"]
+        self._translate = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(
+            at["translate"]
+        )
+        words[LIBRARY] = ctypes.addressof(self._library)
+        words[CODE], words[WRITE] = self.memory.base, self.memory.writes
+        words[CODE_SIZE], words[CODE_FAULTS] = SIZE, self.memory.table
+        words[HOT_AFTER] = promote
+        words[NOT_MADE], words[HEAD_OUT], words[LEAVE_HERE] = self._missing, at["at_head"], at["leave_here"]
+        words[WORK] = ctypes.addressof(ctypes.c_char.from_buffer(self._work))
+        words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
+        self._bytes[TABLES : TABLES + TABLE] = self._empty
+        self._pages: set[int] = set()
+        self._counter_at = counter_at(library)
+        self._inside: dict[int, int] = {}  # guest address that is no boundary -> host code
+        self.flushes = 0
+        handler = FaultHandler.one
+        assert handler is not None
+        self.close = handler.add(self.memory)
+        _alive.add(self)
+
+    # --- the run loop's side --------------------------------------------------------------------------
+
+    def code(self, pc: int, inside: bool) -> int | None:
+        """Host code to enter for a guest address; None if the page is not for tier 0."""
+        page = pc >> PAGE_SHIFT
+        if page not in self._pages and not self._open(page):
+            return None
+        if self._full:
+            self.flush()
+            return self.code(pc, inside)
+        if not inside:
+            return self.dispatch
+        known = self._inside.get(pc)
+        if known is None:
+            known = self._inside[pc] = self._translate(self._state.address, pc, 1)
+        return known or None
+
+    @property
+    def _full(self) -> bool:
+        words = self._words
+        return (
+            SIZE - words[CODE_USED] < HEADROOM
+            or words[COUNTERS_USED] + 1024 > COUNTERS_MOST
+            or words[TABLES_USED] + 1024 * TABLE >= TABLES_MOST * TABLE
+        )
+
+    def is_open(self, page: int) -> bool:
+        return page in self._pages
+
+    def _open(self, page: int) -> bool:
+        """Have the copier read this page and the one after it, into which its last instruction may reach."""
+        if page >> SPACE_BITS - PAGE_SHIFT or not self._may_open(page):
+            return False
+        self._pages.add(page)
+        self._bytes[OPEN + page] = 1
+        self._opened(page)
+        return True
+
+    # --- what becomes of guest code -------------------------------------------------------------------
+
+    def drop(self, first: int, last: int) -> bool:
+        """Forget the code of these guest pages; returns whether there was any."""
+        numbers = range(first, last + 1)
+        found = [p for p in (numbers if len(numbers) < len(self._pages) else list(self._pages)) if p in numbers]
+        found = [p for p in found if p in self._pages]
+        for page in found:
+            # An instruction may begin at the end of the page before.
+            for one in (page, page - 1):
+                if one in self._pages:
+                    self._pages.discard(one)
+                    self._bytes[OPEN + one] = 0
+                    self._clear(one)
+        return bool(found)
+
+    def flush(self) -> None:
+        """Forget all code, and have all room again."""
+        self.flushes += 1
+        for page in self._pages:
+            self._bytes[OPEN + page] = 0
+        self._pages.clear()
+        self._inside.clear()
+        words = self._words
+        for at in range(TABLES + TABLE, TABLES + words[TABLES_USED], TABLE):
+            self._bytes[at : at + TABLE] = self._empty
+        words[CODE_USED], words[COUNTERS_USED] = self._start, 0
+        self.memory.forget_faults()
+
+    def renew(self) -> None:
+        """In a forked child: memory of its own, empty."""
+        self.memory.renew()
+        self.memory.put(START, self._natives)
+        self.flush()
+
+    def _table(self, page: int) -> int:
+        """Displacement of a page's table; 0 if it has none."""
+        return self._narrow[(PAGES >> 2) + page]
+
+    def _clear(self, page: int) -> None:
+        table = self._table(page)
+        if table:
+            self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
+        for pc in [pc for pc in self._inside if pc >> PAGE_SHIFT == page]:
+            del self._inside[pc]
+
+    def _entry(self, pc: int) -> int | None:
+        """Index of the directory's word for a guest address."""
+        table = self._table(pc >> PAGE_SHIFT) if pc >> SPACE_BITS == 0 else 0
+        return (TABLES + table >> 3) + ((pc & 4095) >> 1) if table else None
+
+    # --- promotion ------------------------------------------------------------------------------------
+
+    def lead(self, pc: int, door: int) -> None:
+        """Let jumps to this guest address go to `door`, the way from here into a translation."""
+        if pc >> PAGE_SHIFT in self._pages:
+            at = self._entry(pc)
+            if at is None:
+                table = self._words[TABLES_USED]
+                if table >= TABLES_MOST * TABLE:
+                    return
+                self._words[TABLES_USED] = table + TABLE
+                self._narrow[(PAGES >> 2) + (pc >> PAGE_SHIFT)] = table
+                self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
+                at = self._entry(pc)
+                assert at is not None
+            self._words[at] = door
+
+    def warm(self, pc: int) -> bool:
+        """Whether the block there has run for an eighth of the times that make it hot."""
+        counter = self._counter(pc)
+        if counter is None:
+            return False
+        left = self._narrow[counter]
+        return left >> 31 == 1 or left <= self._words[HOT_AFTER] * 7 // 8
+
+    def rest(self, pc: int) -> None:
+        """Say no more that the block there is hot."""
+        counter = self._counter(pc)
+        if counter is not None:
+            self._narrow[counter] = REFUSED
+
+    def _counter(self, pc: int) -> int | None:
+        """Index of the counter of the block there."""
+        at = self._entry(pc)
+        if at is None:
+            return None
+        offset = self._words[at] - self.memory.base
+        if not self._start <= offset < SIZE:
+            return None
+        return int.from_bytes(self.memory.bytes_at(self._words[at] + self._counter_at, 4), "little") >> 2
+
+    def unlead(self, pc: int, door: int) -> None:
+        """Let them no longer."""
+        at = self._entry(pc)
+        if at is not None and self._words[at] == door:
+            self._words[at] = self._missing
+
+
+_alive: weakref.WeakSet[Tier0] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for tier in list(_alive):
+        tier.renew()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def as_code(library: bytes) -> Code:
+    """The stencils in the form that is kept on disk."""
+    return Code(library, {}, (), (), len(library), ())

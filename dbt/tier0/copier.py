@@ -1,0 +1,616 @@
+"""The copier: guest bytes to code of tier 0, all in native code. Here it is written, in `dbt.tier0.native`'s notation.
+
+    translate(state, pc, inside)   copies stencils for the block at pc and for what it leads to in its guest page, and
+                                   returns the host code; 0 if the page is not open or there is no room. `inside`:
+                                   pc is no boundary, so the block has no head and is not entered in the directory
+    missing, head, leave_here      where code of tier 0 goes for a block that is not there, at the begin of one that
+                                   is late or hot, and to return to the run loop
+    dispatch                       the way in for the run loop: on at the guest's pc
+
+A block's head looks whether an event is due, counts down to the block's being hot, and takes the block's instructions
+off the budget; what leaves in the middle gives the rest back. Code that lies out of line is made when a batch is
+complete: then all of its blocks are known, and jumps between them are direct. All other jumps go through the directory.
+Owns: the algorithm. Must not know: rows, hosts' instructions, what Python does about pages.
+"""
+
+from __future__ import annotations
+
+from dbt.state import (
+    BUDGET,
+    BUDGET_SHIFT,
+    CODE,
+    CODE_FAULTS,
+    CODE_SIZE,
+    CODE_USED,
+    COUNTERS,
+    COUNTERS_MOST,
+    COUNTERS_USED,
+    EXIT,
+    EXITS,
+    HEAD_OUT,
+    HOT_AFTER,
+    LEADS,
+    LEAVE_HERE,
+    LIBRARY,
+    MADE_BLOCKS,
+    MADE_INSTRUCTIONS,
+    MEMORY,
+    NOT_MADE,
+    OPEN,
+    PAGES,
+    PC,
+    SPACE_BITS,
+    TABLE,
+    TABLES,
+    TABLES_MOST,
+    TABLES_USED,
+    WORK,
+    WRITE,
+)
+from dbt.tier0 import HEADROOM
+from dbt.tier0 import layout as lib
+from dbt.tier0.native import Function, Value, Variable
+from ir.llvm.stencil import PARAMETERS, entry_of
+from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target
+
+MOST = 192  # guest instructions of a batch, after which it begins no more blocks
+SEGMENT = 64  # guest instructions that are taken off the budget at once
+# Work memory: addresses to begin blocks at, then what is made at the end: four words each.
+PENDING = 1 << 14
+AT_HEAD, NO_REASON = 98, 99  # beside the reasons of side exits
+P_SIDE, P_ACCESS, P_HEAD, P_LINK, P_BEHIND, P_MISS = range(6)
+ADDRESSES = (1 << SPACE_BITS) - 1
+
+
+class _Copier(Function):
+    """translate."""
+
+    def __init__(self) -> None:
+        super().__init__("translate", "s", "pc", "inside")
+        s = self.s = self.given["s"]
+        self.lib = self.field(LIBRARY)
+        self.code, self.writes = self.field(CODE), self.field(WRITE)
+        self.faults, self.memory = self.field(CODE_FAULTS), self.field(MEMORY)
+        self.missing = self.field(NOT_MADE)
+        self.work = self.field(WORK)
+        self.page = self.given["pc"] >> 12
+        with self.when(self.given["pc"] > ADDRESSES):
+            self.give(0)
+        with self.when(self.load(s + self.page + OPEN, 1) == 0):
+            self.give(0)
+        full = self.either(self.field(CODE_SIZE) - self.field(CODE_USED) < HEADROOM,
+                           self.field(COUNTERS_USED) + MOST >= COUNTERS_MOST)  # fmt: skip
+        with self.when(self.either(full, self.field(TABLES_USED) + 1024 * TABLE > TABLES_MOST * TABLE)):
+            self.give(0)
+        self.beyond = self.load(s + self.page + (OPEN + 1), 1)
+        self.at = self.variable(self.field(CODE_USED))  # offset in the code
+        self.made = self.variable(0)
+        self.todo = self.variable(0)  # bytes of the list
+        self.pending = self.variable(0)
+        self.settled = self.variable(0)  # of those, the ones whose instructions left are known
+        self.first = self.variable(0)
+        self.pc = self.variable(self.given["pc"])
+        self.word = self.variable(0)
+        self.length = self.variable(0)
+        self.form = self.variable(0)
+        self.n = self.variable(0)  # instructions of the segment
+        self.price = self.variable(0)  # where its price goes
+        self.ended = self.variable(0)  # how the block ended
+        self.falls = self.variable(0)
+        self.params = [self.variable(0) for _ in range(3)]
+        self.wide = self.variable(0)
+        self.names = [self.variable(0) for _ in range(4)]  # values of an instruction's fields
+        self.i = self.variable(0)
+        self.place = self.variable(0)
+        self.entry_at = self.variable(0)
+        self.hole = self.variable(0)
+
+    def field(self, number: int) -> Value:
+        return self.load(self.given["s"] + 8 * number, 8)
+
+    def set_field(self, number: int, value: Value | int) -> None:
+        self.store(self.s + 8 * number, value, 8)
+
+    # --- the directory ----------------------------------------------------------------------------------
+
+    def slot(self, pc: Value) -> Value:
+        """Displacement of the directory's entry for a guest address, whose page gets a table if it has none."""
+        where = self.s + ((pc >> 12) << 2) + PAGES
+        found = self.variable(self.load(where, 4))
+        with self.when(found.value == 0):
+            found.set(self.field(TABLES_USED))
+            self.set_field(TABLES_USED, found.value + TABLE)
+            self.store(where, found.value, 4)
+            i = self.variable(self.s + found.value + TABLES)
+            end = i.value + TABLE
+            with self.loop():
+                self.leave_loop(i.value == end)
+                self.store(i.value, self.missing, 8)
+                i.add(8)
+        return found.value + ((pc & 4094) << 2) + TABLES
+
+    def entry(self, pc: Value) -> Value:
+        return self.load(self.s + self.slot(pc), 8)
+
+    def is_missing(self, pc: Value) -> Value:
+        return self.entry(pc) == self.missing
+
+    # --- notes for the end of the batch -------------------------------------------------------------------
+
+    def note(self, kind: int, where: Value, pc: Value, extra: Value | int = 0) -> None:
+        at = self.work + self.pending.value + PENDING
+        self.store(at, where | (kind << 40), 8)
+        self.store(at + 8, pc, 8)
+        self.store(at + 16, extra, 8)
+        self.store(at + 24, self.n.value, 8)
+        self.pending.add(32)
+
+    def later(self, pc: Value) -> None:
+        """Have a block begin there, in this batch, if there is none."""
+        near = self.both((pc >> 12) == self.page, self.todo.value < PENDING - 64)
+        with self.when(near):
+            with self.when(self.is_missing(pc)):
+                self.store(self.work + self.todo.value, pc, 8)
+                self.todo.add(8)
+
+    # --- copying ----------------------------------------------------------------------------------------
+
+    def copy(self, stencil: Value) -> Value:
+        """The bytes; returns the offset behind them, to which `at` is not moved yet."""
+        size, source = self.load(stencil, 4), self.lib + self.load(stencil + 8, 4)
+        self.i.set(0)
+        to = self.writes + self.at.value
+        with self.loop():
+            self.leave_loop(self.i.value >= size)
+            pointer_from = self.let(f"inttoptr i64 {(source + self.i.value).text} to ptr")
+            pointer_to = self.let(f"inttoptr i64 {(to + self.i.value).text} to ptr")
+            piece = self.let(f"load <16 x i8>, ptr {pointer_from.text}, align 1")
+            self.put(f"store <16 x i8> {piece.text}, ptr {pointer_to.text}, align 1")
+            self.i.add(16)
+        return self.at.value + size
+
+    def fill(self, stencil: Value, behind: Value, special: bool) -> None:
+        """Fill the holes of what was copied to `at`."""
+        self.hole.set(stencil + 12)
+        end = stencil + 12 + (self.load(stencil + 4, 4) << 4)
+        value = self.variable(0)
+        with self.loop():
+            hole = self.hole.value
+            self.leave_loop(hole == end)
+            self.hole.set(hole + 16)
+            kind = self.load(hole + 4, 4)
+            argument = self.load(hole + 8, 4)
+            addend = self.load(hole + 12, 4)
+            where = self.at.value + self.load(hole, 4)
+            target = self.writes + where
+
+            def narrow(content: Value, target: Value = target, addend: Value = addend) -> None:
+                self.store(target, content + addend, 4)
+
+            def out(to: Value, where: Value = where, target: Value = target, addend: Value = addend) -> None:
+                self.store(target, to - (self.code + where) + addend, 4)
+
+            if special:
+                for number, parameter in enumerate(self.params):
+                    with self.when(self.both(kind == lib.PARAM32, argument == number)):
+                        narrow(parameter.value)
+                        if number == 0:
+                            self.place.set(where)
+                with self.when(kind == lib.PARAM64):
+                    self.store(target, self.wide.value, 8)
+                with self.when(kind == lib.OUT_HEAD):
+                    self.note(P_HEAD, where, self.pc.value, AT_HEAD)
+                with self.when(kind == lib.OUT_AT_HEAD):
+                    out(self.field(HEAD_OUT))
+                with self.when(kind == lib.OUT_LEAVE):
+                    out(self.field(LEAVE_HERE))
+                with self.when(kind == lib.OUT_NEXT):
+                    out(self.code + behind)
+            else:
+                name = self.select(argument == 0, self.names[0].value, self.select(argument == 1, self.names[1].value,
+                    self.select(argument == 2, self.names[2].value, self.names[3].value)))  # fmt: skip
+                with self.when(kind == lib.SLOT):
+                    narrow(name << 3)
+                    self.next_turn(kind == lib.SLOT)
+                with self.when(kind == lib.SINKING):
+                    narrow(self.select(name == 0, self.sink, name) << 3)
+                    self.next_turn(kind == lib.SINKING)
+                with self.when(kind == lib.IMM):
+                    narrow(name)
+                with self.when(kind == lib.ACCESS):
+                    self.note(P_ACCESS, where, self.pc.value)
+                with self.when(kind == lib.OUT_SIDE):
+                    self.note(P_SIDE, where, self.pc.value, argument)
+                with self.when(kind == lib.OUT_TAKEN):
+                    to = self.pc.value + name
+                    value.set(to)
+                    self.note(P_LINK, where, value.value)
+                    self.later(value.value)
+                with self.when(kind == lib.OUT_NEXT):
+                    out(self.code + behind)
+                with self.when(kind == lib.PC):
+                    self.store(target, self.pc.value, 8)
+                with self.when(kind == lib.FOLLOWING):
+                    self.store(target, self.pc.value + self.length.value, 8)
+                with self.when(kind == lib.BEHIND):
+                    self.note(P_BEHIND, where, self.pc.value)
+                with self.when(kind == lib.OUT_MISS):
+                    out(self.missing)
+
+    def special(self, name: str) -> None:
+        """Copy one of the stencils that are no instruction, with `params` and `wide`."""
+        stencil = self.lib + self.load(self.lib + 4 * lib.HEADER.index(name), 4)
+        behind = self.copy(stencil)
+        self.fill(stencil, behind, special=True)
+        self.at.set(behind)
+
+    def instruction(self) -> None:
+        """Copy the stencil of `form`, with the fields of `word`."""
+        form = self.lib + self.form.value
+        count = self.load(form + 12, 4)
+        at = self.variable(form + 16)
+        for number, variable in enumerate(self.names):
+            with self.when(count > number):
+                pieces = self.load(at.value, 4)
+                sign = self.load(at.value + 4, 4)
+                total = self.variable(self.load(at.value + 8, 4))
+                at.add(12)
+                end = at.value + pieces * 12
+                with self.loop():
+                    piece = at.value
+                    self.leave_loop(piece == end)
+                    mask = self.let(f"sub i64 {self.let(f'shl i64 1, {self.load(piece + 4, 4).text}').text}, 1")
+                    bits = (self.word.value >> self.load(piece, 4)) & mask
+                    total.add(bits << self.load(piece + 8, 4))
+                    at.set(piece + 12)
+                with self.when(sign != 0):
+                    shift = self.let(f"sub i64 64, {sign.text}")
+                    up = total.value << shift
+                    total.set(self.let(f"ashr i64 {up.text}, {shift.text}"))
+                variable.set(total.value)
+        stencil = self.lib + self.load(form, 4)
+        behind = self.copy(stencil)
+        self.fill(stencil, behind, special=False)
+        self.at.set(behind)
+
+    # --- decoding ---------------------------------------------------------------------------------------
+
+    def decode(self) -> None:
+        """`word`, `length` and `form` of the instruction at `pc`; form 0 is the monitor's."""
+        where = self.memory + self.pc.value
+        parcel = self.load(where, 2)
+        self.form.set(0)
+        self.length.set(2)
+        self.word.set(parcel)
+        with self.when((parcel & 3) != 3):
+            table = self.lib + self.load(self.lib + 4 * lib.HEADER.index("parcels"), 4)
+            self.form.set(self.load(table + (parcel << 2), 4))
+        whole = self.either((self.pc.value & 4095) != 4094, self.beyond != 0)
+        with self.when(self.both((parcel & 3) == 3, whole)):
+            self.length.set(4)
+            self.word.set(self.load(where, 4))
+            word = self.word.value
+            buckets = self.lib + self.load(self.lib + 4 * lib.HEADER.index("buckets"), 4)
+            pair = buckets + ((((word >> 2) & 31) | (((word >> 12) & 7) << 5)) << 3)
+            candidate = self.variable(self.lib + self.load(pair, 4))
+            end = candidate.value + self.load(pair + 4, 4) * 12
+            with self.loop():
+                self.leave_loop(candidate.value == end)
+                known = candidate.value
+                candidate.set(known + 12)
+                self.next_turn((word & self.load(known, 4)) != self.load(known + 4, 4))
+                self.form.set(self.load(known + 8, 4))
+                candidate.set(end)
+
+    # --- blocks -----------------------------------------------------------------------------------------
+
+    def settle(self, blocks: Value) -> None:
+        """The segment is complete: its price, and what its ways out give back."""
+        total = (self.n.value << BUDGET_SHIFT) - blocks
+        self.store(self.writes + self.price.value, total, 4)
+        with self.loop():
+            self.leave_loop(self.settled.value == self.pending.value)
+            at = self.work + self.settled.value + PENDING
+            rest = self.n.value - self.load(at + 24, 8)
+            with self.when((self.load(at, 8) >> 40) == P_BEHIND):
+                self.store(self.writes + (self.load(at, 8) & 0xFFFFFFFF), rest, 4)
+            self.store(at + 24, (rest << BUDGET_SHIFT) - blocks, 8)
+            self.settled.add(32)
+        self.n.set(0)
+
+    def write(self, sink: int) -> Function:
+        self.sink = sink
+        one = self.let("add i64 0, 1")
+        zero = self.let("add i64 0, 0")
+        self.store(self.work, self.pc.value, 8)
+        self.todo.set(8)
+        with self.loop():
+            self.leave_loop(self.todo.value == 0)
+            self.todo.set(self.todo.value - 8)
+            self.pc.set(self.load(self.work + self.todo.value, 8))
+            inside = self.both(self.given["inside"] != 0, self.first.value == 0)
+            there = self.variable(0)
+            with self.when(self.no(inside)):
+                there.set(self.select(self.is_missing(self.pc.value), 0, 1))
+            self.next_turn(there.value != 0)
+            self.next_turn(self.both(self.first.value != 0, self.made.value >= MOST))
+            with self.loop():  # this block, and what follows it in a row
+                self.block(inside, one, zero)
+                self.leave_loop(self.falls.value == 0)
+                near = self.both((self.pc.value >> 12) == self.page, self.made.value < MOST)
+                self.falls.set(0)
+                with self.when(near):
+                    self.falls.set(self.select(self.is_missing(self.pc.value), 1, 0))
+                with self.when(self.falls.value == 0):
+                    self.store(self.writes + self.at.value, 0xE9, 1)
+                    self.note(P_LINK, self.at.value + 1, self.pc.value)
+                    self.at.add(5)
+                self.settled.set(self.pending.value)
+                self.leave_loop(self.falls.value == 0)
+            self.settled.set(self.pending.value)
+        self.out_of_line()
+        self.set_field(CODE_USED, (self.at.value + 15) & ~15)
+        self.set_field(MADE_INSTRUCTIONS, self.field(MADE_INSTRUCTIONS) + self.made.value)
+        self.give(self.first.value)
+        return self
+
+    def block(self, inside: Value, one: Value, zero: Value) -> None:
+        """From `pc` to the end of the block; `falls` says whether the guest goes on at `pc` then."""
+        begin = self.code + self.at.value
+        self.n.set(0)
+        self.params[0].set(0)
+        head = self.select(self.both(inside, self.first.value == 0), 0, 1)
+        with self.when(head != 0):
+            counter = self.field(COUNTERS_USED)
+            self.set_field(COUNTERS_USED, counter + 1)
+            self.set_field(MADE_BLOCKS, self.field(MADE_BLOCKS) + 1)
+            self.params[1].set((counter << 2) + COUNTERS)
+            self.store(self.s + self.params[1].value, self.field(HOT_AFTER), 4)
+            self.store(self.s + self.slot(self.pc.value), begin, 8)
+            self.special("head")
+        with self.when(head == 0):
+            self.special("segment")
+        with self.when(self.first.value == 0):
+            self.first.set(begin)
+        self.price.set(self.place.value)
+        with self.loop():
+            self.decode()
+            self.falls.set(0)
+            with self.when(self.form.value == 0):
+                self.settle(zero)
+                self.wide.set(self.pc.value)
+                self.params[1].set(0)
+                self.params[2].set(CALLOUT)
+                self.special("callout")
+            self.leave_loop(self.form.value == 0)
+            self.instruction()
+            self.n.add(1)
+            self.made.add(1)
+            flags = self.load(self.lib + self.form.value + 4, 4)
+            following = self.pc.value + self.length.value
+            ends = self.either((flags & lib.ENDS) != 0, (following >> 12) != (self.pc.value >> 12))
+            self.pc.set(following)
+            self.falls.set(self.select((flags & lib.FALLS) != 0, 1, 0))
+            with self.when(ends):
+                self.settle(one)
+            self.leave_loop(ends)
+            with self.when(self.n.value == SEGMENT):
+                self.settle(zero)
+                self.params[0].set(0)
+                self.special("segment")
+                self.price.set(self.place.value)
+
+    def out_of_line(self) -> None:
+        """What the notes ask for."""
+        note = self.variable(0)
+        last_pc, last_at = self.variable(-1), self.variable(0)  # the last way out made
+        last_reason = self.variable(NO_REASON)
+        to = self.variable(0)
+        with self.loop():
+            self.leave_loop(note.value == self.pending.value)
+            at = self.work + note.value + PENDING
+            note.add(32)
+            kind = self.load(at, 8) >> 40
+            where = self.load(at, 8) & 0xFFFFFFFF
+            pc = self.load(at + 8, 8)
+            reason = self.load(at + 16, 8)
+            self.next_turn(kind == P_BEHIND)
+            with self.when(kind == P_LINK):
+                to.set(0)
+                with self.when((pc >> 12) == self.page):
+                    known = self.entry(pc)
+                    with self.when(known - self.code < self.field(CODE_SIZE)):
+                        with self.when(known != self.missing):
+                            to.set(known)
+                with self.when(self.both(to.value == 0, pc > ADDRESSES)):
+                    to.set(self.code + self.at.value)
+                    self.wide.set(pc)
+                    self.params[1].set(0)
+                    self.params[2].set(MISS)
+                    self.special("side")
+                with self.when(to.value == 0):
+                    to.set(self.code + self.at.value)
+                    self.wide.set(pc)
+                    self.params[1].set(self.slot(pc))
+                    self.special("link")
+                self.store(self.writes + where, to.value - (self.code + where) - 4, 4)
+                last_reason.set(NO_REASON)
+            self.next_turn(kind == P_LINK)
+            # The ways out of one head lie together, as do those of one instruction: they share what is made.
+            same = self.both(last_pc.value == pc, last_reason.value == reason)
+            with self.when(self.both(kind == P_HEAD, self.no(same))):
+                last_at.set(self.at.value)
+                last_pc.set(pc)
+                last_reason.set(reason)
+                self.wide.set(pc)
+                self.special("late")
+            with self.when(self.both(kind != P_HEAD, self.no(same))):
+                last_at.set(self.at.value)
+                last_pc.set(pc)
+                last_reason.set(reason)
+                self.wide.set(pc)
+                self.params[1].set(self.load(at + 24, 8))
+                self.params[2].set((reason << 3) | SIDE)
+                self.special("side")
+            with self.when(kind != P_ACCESS):
+                self.store(self.writes + where, last_at.value - where - 4, 4)
+            with self.when(kind == P_ACCESS):
+                self.store(self.faults + ((where >> 1) << 2), last_at.value, 4)
+
+
+def text(target: Target, sink: int) -> str:
+    """The module of all that is native here and is no stencil."""
+    return "\n".join([
+        f'target triple = "{target.host.triple}"', _Copier().write(sink).text(), _missing(), _head(), _leave(),
+        _dispatch(), _through(target), 'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
+    ])  # fmt: skip
+
+
+class _Lines:
+    """LLVM lines with fresh names, for `entry_of`."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def put(self, line: str) -> None:
+        self.lines.append(" " + line)
+
+    def let(self, expression: str, hint: str = "v") -> str:
+        name = f"%{hint}{len(self.lines)}"
+        self.put(f"{name} = {expression}")
+        return name
+
+    def load(self, field: int, kind: str = "i64") -> str:
+        return self.let(f"load {kind}, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * field}')}")
+
+    def store(self, value: str, field: int) -> None:
+        self.put(f"store i64 {value}, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * field}')}")
+
+    def go(self, to: str, via: str, limit: str = str(ADDRESSES)) -> None:
+        self.put(f"musttail call preserve_nonecc void {to}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 {limit})")
+        self.put("ret void")
+
+    def leave(self, pc: str, code: int) -> None:
+        self.store(pc, PC)
+        self.store("%t", BUDGET)
+        self.store(str(code), EXIT)
+        self.put("ret void")
+
+
+def _function(name: str, lines: _Lines) -> str:
+    body = "\n".join(lines.lines)
+    return f"define preserve_nonecc void @{name}({PARAMETERS}) #1 {{\nentry:\n{body}\n}}"
+
+
+def _missing() -> str:
+    """What is missing at %via is made, unless it is not to be."""
+    t = _Lines()
+    t.put(f"%beyond = icmp ugt i64 %via, {ADDRESSES}")
+    t.put("br i1 %beyond, label %out, label %look")
+    t.lines.append("look:")
+    entry = entry_lines(t, "%via")
+    missing = t.load(NOT_MADE, "ptr")
+    t.put(f"%there = icmp ne ptr {entry}, {missing}")
+    t.put("br i1 %there, label %known, label %make")
+    t.lines.append("known:")
+    t.go(entry, "%via")
+    t.lines.append("make:")
+    t.put("%state = ptrtoint ptr %s to i64")
+    t.put("%made = call i64 @translate(i64 %state, i64 %via, i64 0)")
+    t.put("%none = icmp eq i64 %made, 0")
+    t.put("br i1 %none, label %out, label %on")
+    t.lines.append("on:")
+    t.put("%code = inttoptr i64 %made to ptr")
+    t.go("%code", "%via")
+    t.lines.append("out:")
+    t.leave("%via", MISS)
+    return _function("missing", t)
+
+
+def entry_lines(t: _Lines, pc: str) -> str:
+    """Host code of a guest address below the limit."""
+    return entry_of(t, pc, PAGES, TABLES)
+
+
+def _head() -> str:
+    """At a head: %via is the block's address. It is late, or hot; what is hot may be translated already."""
+    t = _Lines()
+    t.put(f"%late = icmp slt i64 %t, {1 << BUDGET_SHIFT}")
+    t.put("br i1 %late, label %out, label %look")
+    t.lines.append("look:")
+    entry = entry_lines(t, "%via")
+    address = t.let(f"ptrtoint ptr {entry} to i64")
+    offset = t.let(f"sub i64 {address}, {t.load(CODE)}")
+    here = t.let(f"icmp ult i64 {offset}, {t.load(CODE_SIZE)}")
+    ours = t.let(f"icmp eq ptr {entry}, {t.load(NOT_MADE, 'ptr')}")
+    either = t.let(f"or i1 {here}, {ours}")
+    t.put(f"br i1 {either}, label %hot, label %go")
+    t.lines.append("go:")
+    t.go(entry, "%via")
+    t.lines.append("hot:")
+    t.leave("%via", HOT)
+    t.lines.append("out:")
+    t.leave("%via", LATE)
+    return _function("at_head", t)
+
+
+def _leave() -> str:
+    """%via is the guest's address, %limit the code of the way out."""
+    t = _Lines()
+    t.store("%via", PC)
+    t.store("%t", BUDGET)
+    t.store("%limit", EXIT)
+    t.put("ret void")
+    return _function("leave_here", t)
+
+
+def _dispatch() -> str:
+    t = _Lines()
+    pc = t.load(PC)
+    t.put(f"%beyond = icmp ugt i64 {pc}, {ADDRESSES}")
+    t.put("br i1 %beyond, label %out, label %look")
+    t.lines.append("look:")
+    t.go(entry_lines(t, pc), pc)
+    t.lines.append("out:")
+    t.leave(pc, MISS)
+    return _function("dispatch", t)
+
+
+def _through(target: Target) -> str:
+    """As `leave` of translations, but what leads to a boundary goes on in tier 0: the registers go to their slots."""
+    t = _Lines()
+    pinned = [f"%p{i}" for i in range(len(target.pinned))]
+    for slot, name in zip(target.pinned, pinned):
+        t.put(f"store i64 {name}, ptr {t.let(f'getelementptr i8, ptr %s, i64 {target.slot(slot)}')}")
+    t.put(f"%exit = icmp uge i64 %via, {EXITS}")
+    t.put("br i1 %exit, label %slot, label %other")
+    t.lines.append("slot:")
+    place = t.let("getelementptr i8, ptr %s, i64 %via")
+    lead = t.let(f"load i64, ptr {t.let(f'getelementptr i8, ptr {place}, i64 {LEADS - EXITS}')}")
+    t.put(f"%odd = trunc i64 {lead} to i1")
+    t.put("br i1 %odd, label %out, label %on")
+    t.lines.append("other:")
+    pc = t.load(PC)
+    t.put(f"%miss = icmp eq i64 %via, {MISS}")
+    t.put("br i1 %miss, label %on, label %out")
+    t.lines.append("on:")
+    t.put(f"%to = phi i64 [{lead}, %slot], [{pc}, %other]")
+    t.put(f"%beyond = icmp ugt i64 %to, {ADDRESSES}")
+    t.put("br i1 %beyond, label %far, label %look")
+    t.lines.append("look:")
+    carried = [str(ADDRESSES), *["poison"] * len(pinned[1:])]
+    arguments = "".join(f", i64 {one}" for one in carried)
+    code = entry_lines(t, "%to")
+    t.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr %m, i64 %t, i64 %to{arguments})")
+    t.put("ret void")
+    t.lines.append("far:")
+    t.leave("%to", MISS)
+    t.lines.append("out:")
+    t.store("%t", BUDGET)
+    t.store("%via", EXIT)
+    t.put("ret void")
+    parameters = "".join(f", i64 {p}" for p in pinned or ["%limit"])
+    body = "\n".join(t.lines)
+    return (
+        f"define preserve_nonecc void @through(ptr %s, ptr %m, i64 %t, i64 %via{parameters}) #1 {{\nentry:\n{body}\n}}"
+    )

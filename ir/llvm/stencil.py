@@ -1,0 +1,173 @@
+"""Lowering of a template: one guest instruction whose operands are holes, as one LLVM function.
+
+    define preserve_nonecc void @NAME(ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit)
+
+%s, %m, %t and %via are what they are in `ir.llvm`; %limit is the highest address that a base register may hold. Guest
+registers stay in the CPU state. A hole is a symbol of its own, whose relocations the copier fills; ways out are tail
+calls of such symbols. All state is written after the last way out, so a way out in the middle needs to store nothing,
+and an access that faults is one as well: the table of accesses has no landings, for the copier makes those.
+
+Owns: the text. Must not know: which rows there are, how code is copied.
+"""
+
+from __future__ import annotations
+
+from ir.block import Branch, Continue, Indirect, Inst, Jump, Value
+from ir.llvm import integers
+from ir.llvm.emitter import FP
+from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target
+from ir.llvm import Lowering, floats
+
+PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
+NEXT, TAKEN, MISSED = "to.next", "to.taken", "to.miss"  # symbols of ways out; side exits are `side.` and the reason
+_ACCESS = r"\0A.pushsection .ext,\22\22\0A.long 1b-.\0A.popsection"
+
+
+def declarations(target: Target) -> list[str]:
+    """What a module of stencils declares besides its holes."""
+    host = target.host
+    outs = (NEXT, TAKEN, MISSED, *(f"side.{reason}" for reason in SIDE_REASONS))
+    return [
+        f'target triple = "{host.triple}"',
+        *(f'declare preserve_nonecc void @"{name}"(ptr, ptr, i64, i64, i64)' for name in outs),
+        *integers.DECLARES, *floats.DECLARES,
+        *([f"declare <2 x i64> @{host.carryless}(<2 x i64>, <2 x i64>, i8 immarg)"] if host.carryless else []),
+        f"declare void @{host.read_control}(ptr)", f"declare void @{host.write_control}(ptr)",
+        "!0 = !{i64 0, i64 2147483648}", '!1 = !{!"branch_weights", i32 1, i32 4000}',
+        '!2 = !{!"branch_weights", i32 4000, i32 1}', "!3 = !{i64 -2147483648, i64 2147483648}",
+        'attributes #1 = { nounwind noredzone minsize optsize noimplicitfloat "no-jump-tables"="true" }',
+        'attributes #2 = { nounwind noredzone minsize optsize noimplicitfloat strictfp "no-jump-tables"="true" }',
+        "attributes #0 = { nounwind strictfp }",
+    ]  # fmt: skip
+
+
+class StencilLowering(Lowering):
+    """One function. `holes` are the symbols of its holes."""
+
+    def run(self) -> Lowered:
+        self.holes: set[str] = set()
+        self.outside: list[tuple[str, str]] = []
+        for inst in self.block.insts:
+            self.instruction(inst)
+        self.exit()
+        for label, target in self.outside:
+            self.label(label)
+            self.go(target)
+        attributes = "#2" if self.strict else "#1"
+        self.result.text = (
+            f'define preserve_nonecc void @"{self.result.name}"({PARAMETERS}) {attributes} {{\nentry:\n'
+            + "\n".join(self.lines) + "\n}"
+        )  # fmt: skip
+        return self.result
+
+    def hole(self, name: str) -> str:
+        """The operand that a hole is in an address."""
+        self.holes.add(name)
+        return f'ptrtoint (ptr @"{name}" to i64)'
+
+    def symbols(self) -> list[str]:
+        """Declarations of the holes."""
+        return [f'@"{name}" = external global i8, !absolute_symbol !3' for name in sorted(self.holes)]
+
+    def field(self, offset: object) -> str:
+        return super().field(offset if isinstance(offset, int) else self.hole(str(offset)))  # type: ignore[arg-type]
+
+    def do_hole(self, inst: Inst) -> None:
+        name, bits = inst.attrs
+        self.names[inst] = self.immediate(str(name), int(str(bits)))
+
+    def immediate(self, name: str, bits: int = 32) -> str:
+        """A hole as a value: 32 bits, sign-extended, or 64."""
+        self.holes.add(name)
+        return self.let(f'call i64 asm "{"movq" if bits == 32 else "movabsq"} $${name}, $0", "=r"()')
+
+    # --- ways out -------------------------------------------------------------------------------------
+
+    def go(self, target: str, via: str = "%via") -> None:
+        what = target if target.startswith("%") else f'@"{target}"'
+        self.put(f"musttail call preserve_nonecc void {what}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 %limit)")
+        self.put("ret void")
+
+    def leave_when(self, condition: str, at: int, reason: str) -> None:
+        self.out(condition, f"side.{reason}")
+
+    def out(self, condition: str, target: str) -> None:
+        label, on = f"%out{len(self.outside)}", self.fresh("ok")
+        self.outside.append((label, target))
+        self.put(f"br i1 {condition}, label {label}, label {on}, !prof !1")
+        self.label(on)
+
+    def exit(self) -> None:
+        exit = self.block.exit
+        test = self.use(exit.condition) if isinstance(exit, Branch) else ""
+        to = self.use(exit.target) if isinstance(exit, Indirect) else ""
+        if isinstance(exit, Indirect):
+            self.out(self.let(f"icmp ugt i64 {to}, %limit", "c"), MISSED)
+        self.count_inline(len(self.block.guest))
+        self.flush(self.pending)
+        match exit:
+            case Continue():
+                self.go(NEXT)
+            case Jump():
+                self.go(TAKEN)
+            case Branch():
+                self.put(f"br i1 {test}, label %taken, label %otherwise, !prof !1")
+                self.label("%taken")
+                self.go(TAKEN)
+                self.label("%otherwise")
+                self.go(NEXT)
+            case Indirect():
+                self.go(self.entry_of(to), to)
+
+    def entry_of(self, pc: str) -> str:
+        """Host code of the guest address in a value, or the code that makes it."""
+        return entry_of(self, pc, *self.target.directory)
+
+    # --- memory ---------------------------------------------------------------------------------------
+
+    def address(self, base: Value, offset: object, at: int) -> str:
+        known = isinstance(base, int) or base in self.checked
+        if not known:
+            self.checked.add(base)
+            if self.target.checks:
+                self.leave_when(self.let(f"icmp ugt i64 {self.use(base)}, %limit", "c"), at, "memory")
+        pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.use(base)}", "a")
+        if isinstance(offset, Inst):
+            return self.let(f"getelementptr i8, ptr {pointer}, i64 {self.hole(str(offset.attrs[0]))}", "a")
+        return self.let(f"getelementptr i8, ptr {pointer}, i64 {offset}", "a") if offset else pointer
+
+    def access_load(self, pointer: str, size: int, signed: bool, at: int) -> str:
+        template = self.host.loads[size, signed] + _ACCESS
+        return self.let(f'call i64 asm sideeffect "{template}", "=r,*m"(ptr elementtype(i{size * 8}) {pointer})')
+
+    def access_store(self, pointer: str, value: str, size: int, at: int) -> None:
+        template = self.host.stores[size] + _ACCESS
+        self.put(f'call void asm sideeffect "{template}", "=*m,r"(ptr elementtype(i{size * 8}) {pointer}, i64 {value})')
+        if self.target.log is not None:
+            self.log_store(pointer, *self.target.log)
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def do_instret(self, inst: Inst) -> None:
+        """The block's instructions are taken off at its begin, so what is behind this one is added again."""
+        left = self.let(f"ashr i64 %t, {self.target.budget_shift}")
+        limit = self.let(f"load i64, ptr {self.field(self.target.limit)}")
+        count = self.let(f"sub i64 {limit}, {left}")
+        self.names[inst] = self.let(f"sub i64 {count}, {self.immediate('behind')}")
+
+
+def entry_of(text: object, pc: str, pages: int, tables: int, indent: str = "") -> str:
+    """Lines that look a guest address, below the limit, up in the directory; returns the operand of its host code."""
+    let = text.let  # type: ignore[attr-defined]
+    page = let(f"lshr i64 {pc}, 12")
+    row = let(f"getelementptr i32, ptr %s, i64 {page}", "a")
+    place = let(f"getelementptr i8, ptr {row}, i64 {pages}", "a")
+    table = let(f"zext i32 {let(f'load i32, ptr {place}')} to i64")
+    inside = let(f"and i64 {pc}, 4094")
+    column = let(f"shl i64 {inside}, 2")
+    base = let(f"getelementptr i8, ptr %s, i64 {table}", "a")
+    entry = let(f"getelementptr i8, ptr {base}, i64 {column}", "a")
+    return str(let(f"load ptr, ptr {let(f'getelementptr i8, ptr {entry}, i64 {tables}', 'a')}", "f"))
+
+
+__all__ = ["FP", "MISS", "MISSED", "NEXT", "PARAMETERS", "TAKEN", "StencilLowering", "declarations", "entry_of"]
