@@ -36,7 +36,7 @@ from dbt.state import (
     TABLES,
     State,
 )
-from guests.spec import Guest
+from guests.spec import Guest, Treat
 from ir.llvm import Host, Target
 
 if TYPE_CHECKING:
@@ -73,8 +73,13 @@ class Backend:
         """Tier 0, of stencils that were kept or are made now."""
         from dbt.tier0 import Tier0, as_code
 
-        self.library = self._keep("stencils", lambda: as_code(self._stencils(progress))).text
-        tier = Tier0(state, self.library, self._keep("copier", self._copier), self._options.promote, may_open, opened)
+        options = self._options
+        assumed = self._guest.name, self._guest.isa, self._guest.own, options.pinned, options.log_stores, options.checks, options.sensitive
+        if assumed not in _tiers:  # an engine's stencils are good for all that are alike
+            stencils = self._keep("stencils", lambda: as_code(self._stencils(progress)))
+            _tiers[assumed] = stencils.text, self._keep("copier", self._copier)
+        self.library, copier = _tiers[assumed]
+        tier = Tier0(state, self.library, copier, options.promote, may_open, opened)
         state.words[LEAVE] = tier.through
         return tier
 
@@ -83,7 +88,7 @@ class Backend:
 
         target = replace(self.target, pinned=(), slot=_slot_or_hole, directory=(PAGES, TABLES))
         compile = lambda text: self.compiler.stencils(text, self._guest.sink_slot)
-        return library.build(self._guest, target, self.target.pinned, compile, progress)
+        return library.build(self._guest, callouts(self._options), target, self.target.pinned, compile, progress)
 
     def _copier(self) -> Code:
         from dbt.tier0 import copier
@@ -155,6 +160,12 @@ def _slot_offset(slot: int) -> int:
     return 8 * slot
 
 
+def callouts(options: Options) -> frozenset[Treat]:
+    """The classes of instructions that code leaves to the monitor."""
+    return frozenset({Treat.CALLOUT, *([Treat.INLINE] if options.sensitive == "callout" else [])})
+
+
+_tiers: dict[tuple[object, ...], tuple[bytes, Code]] = {}  # stencils and copier of this process, by what they assume
 _compilers: dict[int, Compiler] = {}
 
 

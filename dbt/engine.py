@@ -65,6 +65,7 @@ class Translated:
         self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
         self._cold = 0  # blocks entered that had no code
         self._stencils = 0 in self.options.tiers and linked and self.options.hot > 0
+        self._translates = 1 in self.options.tiers
         if self._stencils:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale
@@ -172,6 +173,8 @@ class Translated:
                 exits["unlinked"] += 1
                 state.pc, boundary = self.cache.target(via)
                 state.mid_block = not boundary
+                if not boundary and self.tier0 is not None and (state.pc, False) not in self.cache:
+                    self._translate((state.pc, False))  # the rest of a block that is hot
         return AT_LIMIT
 
     def step(self) -> Stop:
@@ -189,8 +192,10 @@ class Translated:
             return found
         self._cold += 1
         if self._cold <= self.options.patience:
-            return self._warmed(key)
-        if self.disk is not None and key[0] >> PAGE_SHIFT not in self._asked:
+            return None if self._stencils else self._warmed(key)
+        if self._stencils and self.tier0 is None:
+            self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
+        if self.disk is not None and self._translates and key[0] >> PAGE_SHIFT not in self._asked:
             self._asked.add(key[0] >> PAGE_SHIFT)
             self._recall(self.disk, key[0] >> PAGE_SHIFT)
             found = self.cache.get(key)
@@ -200,6 +205,8 @@ class Translated:
 
     def _warmed(self, key: Key) -> Translation | None:
         """The translation of a block that has been interpreted often enough."""
+        if not self._translates:
+            return None
         times = self.heat.get(key, 0) + 1
         if times <= (0 if self._off else self.options.hot * self.coherence.patience(key[0])):
             self.heat[key] = times
@@ -216,9 +223,7 @@ class Translated:
         """Host code of tier 0 for the guest's pc, if it is to run there."""
         if self._cold <= self.options.patience or not self._runs_cold(self.state.pc):
             return None
-        if self.tier0 is None:
-            self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
-            self.cache.relink()
+        assert self.tier0 is not None
         return self.tier0.code(self.state.pc, self.state.mid_block)
 
     def _may_open(self, page: int) -> bool:
@@ -230,7 +235,7 @@ class Translated:
 
     def _opened(self, page: int) -> None:
         """Translations that are there are what jumps to them lead to."""
-        if self.tier0 is None:
+        if self.tier0 is None:  # while it is made there are none
             return
         for translation in self.cache.in_page(page):
             if translation.door:
@@ -240,11 +245,11 @@ class Translated:
         """Translate what is hot."""
         assert self.tier0 is not None
         found = self.cache.get((pc, True))
-        if found is None and 1 in self.options.tiers:
+        if found is None and self._translates:
             found = self._translate((pc, True))
         if found is None:
             self.tier0.rest(pc)
-        elif found.door:
+        else:
             self.tier0.lead(pc, found.door)
 
     def _dropped(self, translation: Translation) -> None:

@@ -172,12 +172,6 @@ class TranslationCache:
             for slot in self._incoming.get(key, ()):
                 self._words[slot >> 3] = translation.entry
 
-    def relink(self) -> None:
-        """What leads to the monitor leads where it wants it now."""
-        for slot, leads in self._target.items():
-            if leads not in self._by_key:
-                self._words[slot >> 3] = self._words[LEAVE]
-
     def remember_jump(self, pc: int, entry: int) -> None:
         """Enter an indirect jump's target into the jump cache."""
         if self._linked:

@@ -28,6 +28,7 @@ from dbt.state import (
     COUNTERS,
     COUNTERS_MOST,
     COUNTERS_USED,
+    EXIT,
     HEAD_OUT,
     HOT_AFTER,
     LEAVE_HERE,
@@ -147,6 +148,7 @@ class Tier0:
         self._missing = at["missing"]
         self._empty = self._missing.to_bytes(8, "little") * (TABLE // 8)
         self.dispatch = at["dispatch"]
+        self._resume = at["resume"]
         self.through = at["through"]
         self._translate = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)(
             at["translate"]
@@ -182,8 +184,12 @@ class Tier0:
             return self.dispatch
         known = self._inside.get(pc)
         if known is None:
-            known = self._inside[pc] = self._translate(self._state.address, pc, 1)
-        return known or None
+            known = self._translate(self._state.address, pc, 1)
+            if not known:
+                return None
+            self._inside[pc] = known
+        self._words[EXIT] = known
+        return self._resume
 
     @property
     def _full(self) -> bool:

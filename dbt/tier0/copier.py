@@ -6,6 +6,7 @@
     missing, head, leave_here      where code of tier 0 goes for a block that is not there, at the begin of one that
                                    is late or hot, and to return to the run loop
     dispatch                       the way in for the run loop: on at the guest's pc
+    resume                         the way in to the host code whose address is in EXIT
 
 A block's head looks whether an event is due, counts down to the block's being hot, and takes the block's instructions
 off the budget; what leaves in the middle gives the rest back. Code that lies out of line is made when a batch is
@@ -462,7 +463,7 @@ def text(target: Target, sink: int) -> str:
     """The module of all that is native here and is no stencil."""
     return "\n".join([
         f'target triple = "{target.host.triple}"', _Copier().write(sink).text(), _missing(), _head(), _leave(),
-        _dispatch(), _through(target), 'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
+        _dispatch(), _resume(), _through(target), 'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
     ])  # fmt: skip
 
 
@@ -574,6 +575,12 @@ def _dispatch() -> str:
     t.lines.append("out:")
     t.leave(pc, MISS)
     return _function("dispatch", t)
+
+
+def _resume() -> str:
+    t = _Lines()
+    t.go(t.load(EXIT, "ptr"), "0")
+    return _function("resume", t)
 
 
 def _through(target: Target) -> str:

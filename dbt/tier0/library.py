@@ -68,14 +68,14 @@ class Form:
     stencil: int = -1
 
 
-def forms(guest: Guest) -> Iterator[Form]:
+def forms(guest: Guest, callouts: frozenset[Treat]) -> Iterator[Form]:
     """All forms of a guest, but those of rows that the user brought, which the monitor executes."""
     for row in guest.rows:
         shape = layout(row.pattern)
         known = {name: value for name, value in row.fixed if value == 0 and isinstance(value, int)}
         if row.writes == "x" and "rd" in known:
             known["rd"] = guest.sink_slot
-        yield from _variants(guest, row, shape, known, shape.mask, shape.match)
+        yield from _variants(guest, callouts, row, shape, known, shape.mask, shape.match)
         yield Form(row, shape.length, shape.mask, shape.match)
         for one in shape.fields:
             for value in one.forbidden:
@@ -84,9 +84,9 @@ def forms(guest: Guest) -> Iterator[Form]:
 
 
 def _variants(
-    guest: Guest, row: Row, shape: Layout, known: dict[str, int], mask: int, match: int
+    guest: Guest, callouts: frozenset[Treat], row: Row, shape: Layout, known: dict[str, int], mask: int, match: int
 ) -> Iterator[Form]:
-    if row.extension in guest.own or row.body is None or row.treat is Treat.CALLOUT:
+    if row.extension in guest.own or row.body is None or (row.treat_of is None and row.treat in callouts):
         return
     try:
         made = template(guest, row, known)
@@ -95,7 +95,7 @@ def _variants(
         if not fields:
             fixed = dict(row.fixed)[need.field]
             assert isinstance(fixed, int)
-            yield from _variants(guest, row, shape, {**known, need.field: fixed}, mask, match)
+            yield from _variants(guest, callouts, row, shape, {**known, need.field: fixed}, mask, match)
             return
         bits = sum(piece.width for piece in fields[0].pieces)
         for value in range(1 << bits):
@@ -104,10 +104,10 @@ def _variants(
                 setattr(operands, name, content)
             if row.legal is not None and not row.legal(operands):
                 continue
-            if row.treat_of is not None and row.treat_of(operands) is Treat.CALLOUT:
+            if row.treat_of is not None and row.treat_of(operands) in callouts:
                 continue
             where, what = _placed(fields[0], value)
-            yield from _variants(guest, row, shape, {**known, need.field: value}, mask | where, match | what)
+            yield from _variants(guest, callouts, row, shape, {**known, need.field: value}, mask | where, match | what)
         return
     except (NeedsCallout, Unsuited):
         return
@@ -240,14 +240,14 @@ def hole_of(symbol: str, sink: int) -> tuple[int, int | str, int]:
 
 
 def build(
-    guest: Guest, target: Target, pinned: Sequence[int], compile: Callable[[str], dict[str, Stencil]],
+    guest: Guest, callouts: frozenset[Treat], target: Target, pinned: Sequence[int], compile: Callable[[str], dict[str, Stencil]],
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> bytes:  # fmt: skip
     """The library of a guest's rows, and of what `target` says of the host and the CPU state.
 
-    `pinned` are the guest registers that translations carry in host registers, and stencils do not.
+    Instructions of the classes in `callouts` have none. `pinned` are the guest registers that translations carry in host registers, and stencils do not.
     """
-    found = list(forms(guest))
+    found = list(forms(guest, callouts))
     lowered: dict[str, tuple[int, StencilLowering]] = {}
     for form in found:
         if form.block is not None:
