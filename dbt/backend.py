@@ -74,7 +74,10 @@ class Backend:
         from dbt.tier0 import Tier0, as_code
 
         options = self._options
-        assumed = self._guest.name, self._guest.isa, self._guest.own, options.pinned, options.log_stores, options.checks, options.sensitive
+        guest = self._guest
+        assumed = (
+            guest.name, guest.isa, guest.own, options.pinned, options.log_stores, options.checks, options.sensitive,
+        )  # fmt: skip
         if assumed not in _tiers:  # an engine's stencils are good for all that are alike
             stencils = self._keep("stencils", lambda: as_code(self._stencils(progress)))
             _tiers[assumed] = stencils.text, self._keep("copier", self._copier)

@@ -55,7 +55,8 @@ class Translated:
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
         self.entries = 0  # times Python entered translated code
-        self.exits = dict.fromkeys(("late", "unlinked", "miss", "hot", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
+        reasons = ("late", "unlinked", "miss", "hot", "callout", *(f"side: {r}" for r in SIDE_REASONS))
+        self.exits = dict.fromkeys(reasons, 0)
         self._chaos = None if self.options.chaos is None else random.Random(self.options.chaos)
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered

@@ -18,6 +18,7 @@ import mmap
 import signal
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from dbt.arena import Arena
 from dbt.code import Code
@@ -29,6 +30,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 ARENAS = 64  # arenas alive at once in a process
 RESTORE = ARENAS * 24  # after them: the address of the C library's sigaction
 PREVIOUS = RESTORE + 64  # then struct sigaction of SIGSEGV, and of SIGBUS
+
+
+class Served(Protocol):
+    """Memory with code in which guest accesses may fault: its address, its size, and the address of its fault table."""
+
+    base: int
+    size: int
+    table: int
 
 
 class _Text:
@@ -179,7 +188,7 @@ class FaultHandler:
         self._arena = Arena(1 << 16)
         self._handler = self._arena.place(code, {"rows": self._address}.__getitem__) + code.functions["handler"][0]
 
-    def add(self, arena: Arena) -> Callable[[], object]:
+    def add(self, arena: Served) -> Callable[[], object]:
         """Serve an arena; returns what ends that. An arena that is forgotten ends it too, before its memory is free."""
         for row in range(ARENAS):
             if not self._words[3 * row + 1]:

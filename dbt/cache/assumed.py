@@ -26,7 +26,10 @@ SOURCES = ("ir", "guests", "dbt")
 NO_MATTER = frozenset({"programs", "cli", "lab", "linux", "__pycache__"})  # folders that shape no code
 # Options that say when code is made, what becomes of it and who looks; all others shape it.
 NOT_IN_CODE = frozenset(
-    {"hot", "tiers", "promote", "patience", "batch", "cache_size", "cache_policy", "smc", "cache_off", "chaos", "dump", "write", "disk"}
+    {
+        "hot", "tiers", "promote", "patience", "batch", "cache_size", "cache_policy", "smc", "cache_off", "chaos",
+        "dump", "write", "disk",
+    }  # fmt: skip
 )
 CPU = (b"vendor_id", b"cpu family", b"model", b"model name", b"stepping", b"flags")
 

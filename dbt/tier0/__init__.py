@@ -19,13 +19,11 @@ from collections.abc import Callable
 
 from dbt.code import Code
 from dbt.native import FaultHandler
-from dbt.tier0.layout import counter_at
 from dbt.state import (
     CODE,
     CODE_FAULTS,
     CODE_SIZE,
     CODE_USED,
-    COUNTERS,
     COUNTERS_MOST,
     COUNTERS_USED,
     EXIT,
@@ -45,6 +43,7 @@ from dbt.state import (
     WRITE,
     State,
 )
+from dbt.tier0.layout import counter_at
 
 PAGE_SHIFT = 12
 SIZE = 32 << 20  # bytes of code

@@ -50,7 +50,7 @@ from dbt.state import (
 )
 from dbt.tier0 import HEADROOM
 from dbt.tier0 import layout as lib
-from dbt.tier0.native import Function, Value, Variable
+from dbt.tier0.native import Function, Value
 from ir.llvm.stencil import PARAMETERS, entry_of
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target
 
@@ -463,7 +463,8 @@ def text(target: Target, sink: int) -> str:
     """The module of all that is native here and is no stencil."""
     return "\n".join([
         f'target triple = "{target.host.triple}"', _Copier().write(sink).text(), _missing(), _head(), _leave(),
-        _dispatch(), _resume(), _through(target), 'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
+        _dispatch(), _resume(), _through(target),
+        'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
     ])  # fmt: skip
 
 

@@ -38,7 +38,7 @@ from guests.decode import Field, Layout, layout
 from guests.spec import Guest, Operands, Row, Treat
 from ir.block import Block
 from ir.llvm import Target
-from ir.llvm.stencil import MISSED, NEXT, PARAMETERS, TAKEN, StencilLowering, declarations
+from ir.llvm.stencil import MISSED, PARAMETERS, TAKEN, StencilLowering, declarations
 from ir.llvm.target import SIDE_REASONS
 
 MOST_STATIC = 64  # values of a field that a row may be made for
@@ -48,10 +48,10 @@ BATCH = 64  # stencils compiled together
 
 @dataclass
 class Stencil:
-    """Code with holes: (offset, kind, argument, addend)."""
+    """Code with holes: (offset, kind, argument, addend). An argument that is a field is its name."""
 
     code: bytes
-    holes: list[tuple[int, int, int, int]]
+    holes: list[tuple[int, int, int | str, int]]
     falls: bool  # its end leads to what follows
 
 
@@ -66,6 +66,11 @@ class Form:
     known: dict[str, int] = field(default_factory=dict)
     block: Block | None = None
     stencil: int = -1
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends a block."""
+        return self.row.ends_block_of(_operands(self.known)) if self.row.ends_block_of else self.row.ends_block
 
 
 def forms(guest: Guest, callouts: frozenset[Treat]) -> Iterator[Form]:
@@ -99,9 +104,7 @@ def _variants(
             return
         bits = sum(piece.width for piece in fields[0].pieces)
         for value in range(1 << bits):
-            operands = Operands()
-            for name, content in {**known, need.field: value}.items():
-                setattr(operands, name, content)
+            operands = _operands({**known, need.field: value})
             if row.legal is not None and not row.legal(operands):
                 continue
             if row.treat_of is not None and row.treat_of(operands) in callouts:
@@ -112,6 +115,14 @@ def _variants(
     except (NeedsCallout, Unsuited):
         return
     yield Form(row, shape.length, mask, match, known, made)
+
+
+def _operands(known: dict[str, int]) -> Operands:
+    """Those that are known."""
+    operands = Operands()
+    for name, content in known.items():
+        setattr(operands, name, content)
+    return operands
 
 
 def _placed(one: Field, value: int) -> tuple[int, int]:
@@ -204,7 +215,8 @@ out:
         f' musttail call preserve_nonecc void @"to.next"(ptr %s, ptr %m, i64 %t, i64 %via{carried})\n ret void\n}}'
     )
     symbols = [f"@{p} = external global i8, !absolute_symbol !3" for p in ("p0", "p1", "p2", "q0")]
-    symbols += [f'declare preserve_nonecc void @"{n}"(ptr, ptr, i64, i64, i64)' for n in ("to.head", "to.leave", "to.at_head")]
+    outs = ("to.head", "to.leave", "to.at_head")
+    symbols += [f'declare preserve_nonecc void @"{name}"(ptr, ptr, i64, i64, i64)' for name in outs]
     return "\n".join([*declarations(target), *symbols, head, segment, link, side, late, callout, door, ""])
 
 
@@ -240,12 +252,13 @@ def hole_of(symbol: str, sink: int) -> tuple[int, int | str, int]:
 
 
 def build(
-    guest: Guest, callouts: frozenset[Treat], target: Target, pinned: Sequence[int], compile: Callable[[str], dict[str, Stencil]],
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    guest: Guest, callouts: frozenset[Treat], target: Target, pinned: Sequence[int],
+    compile: Callable[[str], dict[str, Stencil]], progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> bytes:  # fmt: skip
     """The library of a guest's rows, and of what `target` says of the host and the CPU state.
 
-    Instructions of the classes in `callouts` have none. `pinned` are the guest registers that translations carry in host registers, and stencils do not.
+    Instructions of the classes in `callouts` have none. `pinned` are the guest registers that
+    translations carry in host registers, and stencils do not.
     """
     found = list(forms(guest, callouts))
     lowered: dict[str, tuple[int, StencilLowering]] = {}
@@ -255,7 +268,7 @@ def build(
             form.stencil = lowered.setdefault(one.run().text, (len(lowered), one))[0]
     stencils = compile_stencils([one for _, one in lowered.values()], target, compile, progress)
     special = compile(special_text(target, pinned))
-    return _Packer(guest, found, stencils, special).bytes()
+    return _Packer(guest, found, stencils, special).packed()
 
 
 class _Packer:
@@ -269,12 +282,12 @@ class _Packer:
         self._stencils = stencils
         self._codes: dict[bytes, int] = {}
         for name in HEADER[2:]:
-            self._set(name, self._stencil(special[name], ()))
+            self._set(name, self._stencil(special[name], []))
         at = {id(form): self._form(form) for form in found}
         self._set("parcels", self._parcels([f for f in found if f.length == 2], at))
         self._set("buckets", self._buckets([f for f in found if f.length == 4], at))
 
-    def bytes(self) -> bytes:
+    def packed(self) -> bytes:
         return bytes(self._out)
 
     def _set(self, name: str, at: int) -> None:
@@ -305,9 +318,9 @@ class _Packer:
             return 0
         stencil, row = self._stencils[form.stencil], form.row
         names = sorted({a for _, _, a, _ in stencil.holes if isinstance(a, str)})
-        fixed = dict(row.fixed)
+        fixed: dict[str, int | str] = dict(row.fixed)
         fields = {one.name: one for one in layout(row.pattern).fields}
-        words = [self._stencil(stencil, names), (ENDS if row.ends_block else 0) | (FALLS if stencil.falls else 0)]
+        words = [self._stencil(stencil, names), (ENDS if form.ends else 0) | (FALLS if stencil.falls else 0)]
         words += [form.length, len(names)]
         for name in names:
             source = fixed.get(name, name)
@@ -347,4 +360,4 @@ class _Packer:
         return self._words(*pairs)
 
 
-__all__ = ["HEADER", "PARAMETERS", "REGISTERS", "Form", "Stencil", "build", "door", "forms", "hole_of"]
+__all__ = ["Form", "Stencil", "build", "forms", "hole_of"]

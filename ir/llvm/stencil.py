@@ -13,10 +13,9 @@ Owns: the text. Must not know: which rows there are, how code is copied.
 from __future__ import annotations
 
 from ir.block import Branch, Continue, Indirect, Inst, Jump, Value
-from ir.llvm import integers
+from ir.llvm import Lowering, floats, integers
 from ir.llvm.emitter import FP
 from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target
-from ir.llvm import Lowering, floats
 
 PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
 NEXT, TAKEN, MISSED = "to.next", "to.taken", "to.miss"  # symbols of ways out; side exits are `side.` and the reason
