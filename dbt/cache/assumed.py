@@ -29,7 +29,7 @@ NOT_IN_CODE = frozenset(
     {
         "hot", "tiers", "promote", "patience", "batch", "cache_size", "cache_policy", "smc", "cache_off", "chaos",
         "dump", "write", "disk",
-    }  # fmt: skip
+    }
 )
 CPU = (b"vendor_id", b"cpu family", b"model", b"model name", b"stepping", b"flags")
 

@@ -15,7 +15,7 @@ from dbt.cli.errors import USAGE, Fail
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
 # Those of `translator_options`, by attribute; the reference engine has no use for them.
 TRANSLATOR = (
-    "max_block", "superblock", "hot", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos",
+    "max_block", "superblock", "tiers", "hot", "promote", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos",
     "no_disk_cache",
 )  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
@@ -198,6 +198,14 @@ def extensions_of(options: argparse.Namespace) -> list[Any]:
         raise Fail(USAGE, str(error)) from None
 
 
+def tiers(text: str) -> tuple[int, ...]:
+    """The tiers that a list names."""
+    chosen = {"0": (0,), "1": (1,), "0,1": (0, 1)}.get(text)
+    if chosen is None:
+        raise ValueError(f"{text!r} is not one of 0, 1 and 0,1")
+    return chosen
+
+
 def translator_options(parser: Parser, kept: bool = False) -> None:
     """The options that say how the translator works; none of them changes what a program sees.
 
@@ -225,9 +233,19 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
         "a basic block)",
     )
     parser.option(
+        "--tiers", metavar="LIST", type=tiers,
+        help="what runs code: 0 for stencils alone, which are copied and filled at once and run at a few times less "
+        "than full speed; 1 for translations by LLVM alone; 0,1 for stencils first, and translations of what is hot "
+        "(default)",
+    )
+    parser.option(
+        "--promote", metavar="N", type=number(0),
+        help="translate a block once it has run N times from stencils (default: 20000)",
+    )
+    parser.option(
         "--hot", metavar="N", type=number(0),
-        help="translate a block once it has been interpreted N times (default: 64; with --dump: 0, so that all that "
-        "runs is shown)",
+        help="where there are no stencils: translate a block once it has been interpreted N times (default: 64; 0: "
+        "use none and translate at once; with --dump: 0, so that all that runs is shown)",
     )
     parser.option(
         "--cache", choices=("on", "off"),
@@ -327,6 +345,9 @@ def translation(
         chosen.superblock = options.superblock
     chosen.cache_off = options.cache == "off"
     chosen.disk = options.disk_cache if "disk_cache" in options else not options.no_disk_cache
+    chosen.tiers = options.tiers or chosen.tiers
+    if options.promote is not None:
+        chosen.promote = options.promote
     chosen.chain = options.chain != "off"
     chosen.smc = options.smc or chosen.smc
     chosen.sensitive = options.sensitive or chosen.sensitive
