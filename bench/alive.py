@@ -73,16 +73,16 @@ class Command:
 
 COMMANDS = (
     Command("echo", ("echo", "hello")),
-    Command("sh loop", ("sh", "-c", LOOP), 10_000, 300_000),
-    Command("sha256sum", ("sha256sum", "bytes"), 1, 44),
-    Command("gzip -c", ("gzip", "-c", "bytes"), 1, 11),
-    Command("gunzip -c", ("gunzip", "-c", "bytes.gz"), 1, 27),
+    Command("sh loop", ("sh", "-c", LOOP), 10_000, 390_000),
+    Command("sha256sum", ("sha256sum", "bytes"), 1, 55),
+    Command("gzip -c", ("gzip", "-c", "bytes"), 1, 13),
+    Command("gunzip -c", ("gunzip", "-c", "bytes.gz"), 1, 31),
     Command("sort", ("sort", "lines"), 1, 9),
     Command("awk", ("awk", SUM, "lines"), 1, 7),
-    Command("md5sum", ("md5sum", "bytes"), 1, 100),
+    Command("md5sum", ("md5sum", "bytes"), 1, 180),
     Command("grep", ("grep", "-c", "-E", "(on|sh)+[rdlu]{2}", "lines"), 1, 10),
     Command("sed", ("sed", "-E", r"s/([a-z]+) ([a-z]+)/\2-\1/g", "lines"), 1, 3),
-    Command("bzip2 -c", ("bzip2", "-c", "bytes"), 1, 3),
+    Command("bzip2 -c", ("bzip2", "-c", "bytes"), 1, 4),
 )
 
 
