@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,14 +113,16 @@ class Sample:
         return bool(self.stats.get("bounded"))
 
 
-def measure(command: Sequence[str], stdin: str = os.devnull, executable: str | None = None) -> Sample:
-    """Run a command alone and wait for it."""
+def measure(command: Sequence[str], stdin: str = os.devnull, executable: str | None = None, *,
+            env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Sample:  # fmt: skip
+    """Run a command alone and wait for it. `env`: variables besides those of every run."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(stdin, "rb") as given:
         begin = time.perf_counter()
         try:
             child = subprocess.Popen(
-                command, executable=executable, stdin=given, stdout=output, stderr=errors, env=_env()
-            )
+                command, executable=executable, stdin=given, stdout=output, stderr=errors,
+                env={**_env(), **(env or {})}, cwd=cwd,
+            )  # fmt: skip
         except OSError as error:
             raise Failed(f"{executable or command[0]} cannot be run: {error.strerror}") from None
         try:
@@ -144,15 +146,17 @@ def _env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
 
 
-def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None, stdin: str) -> Sample:
-    """One run of `dragoman run`, with its statistics."""
+def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None, stdin: str = os.devnull, *,
+        options: Sequence[str] = (), kept: Path | None = None, cwd: Path | None = None) -> Sample:  # fmt: skip
+    """One run of `dragoman run`, with its statistics. `kept`: the folder of its disk cache; None is no disk cache."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
-        words = [f"--engine={engine}", "--stats=json", f"--log={report.name}"]
-        if engine == "translated":
+        words = [f"--engine={engine}", "--stats=json", f"--log={report.name}", *options]
+        if engine == "translated" and kept is None:
             words.append("--no-disk-cache")
         if limit is not None:
             words.append(f"--max-instructions={limit}")
-        sample = measure([sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments], stdin)
+        command = [sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments]
+        sample = measure(command, stdin, env=None if kept is None else {"DRAGOMAN_CACHE_DIR": str(kept)}, cwd=cwd)
         text = report.read()
     if not text:
         raise Failed(f"{case.title}: {_last_line(sample.stderr) or _ended(sample.status)}")
@@ -309,7 +313,7 @@ class Bench:
         found = {"translated": lambda: own(case, "translated", case.arguments, None, self.stdin)}
         qemu = shutil.which("qemu-riscv64")
         if qemu is not None:
-            command = [qemu, "-0", case.argv0, str(_executable(case.path, stack)), *case.arguments]
+            command = [qemu, "-0", case.argv0, str(executable(case.path, stack)), *case.arguments]
             found["qemu"] = lambda: measure(command, self.stdin)
         native = self.native or _native(case, stack)
         if native is not None:
@@ -329,7 +333,7 @@ class Bench:
         return (first[0], "translated") if first else (sample, who)
 
 
-def _executable(path: Path, stack: ExitStack) -> Path:
+def executable(path: Path, stack: ExitStack) -> Path:
     """The file, or a copy of it that may be executed: qemu-riscv64 wants that, we do not."""
     if os.access(path, os.X_OK):
         return path
@@ -436,18 +440,18 @@ def result_text(result: Result) -> str:
     for engine, name in ENGINES.items():
         if result.seconds(engine) is not None:
             table.append((
-                name, _show(result.seconds(engine, "wall"), 3), _show(result.seconds(engine), 3),
-                _show(result.speed(engine), 2, 1e6), _show(result.ratio(engine, "qemu"), 3),
-                _show(result.ratio(engine, "native"), 2), _show(result.ratio("reference", engine), 2),
+                name, show(result.seconds(engine, "wall"), 3), show(result.seconds(engine), 3),
+                show(result.speed(engine), 2, 1e6), show(result.ratio(engine, "qemu"), 3),
+                show(result.ratio(engine, "native"), 2), show(result.ratio("reference", engine), 2),
             ))  # fmt: skip
     first = result.samples["translated"][0]
     runs = len(result.samples["translated"])
     lines = [
         f"{result.case.title}: {result.instructions or 0:,} instructions, {_ended(first.status)}, in all runs alike; "
         + (f"medians of {runs} runs" if runs > 1 else "one run"),
-        *_columns(table),
-        f"cold: a whole process, of which {_show(result.start(), 3)} s of CPU are Python's start and loading and "
-        f"{_show(result.translation(), 3)} s translation;",
+        *columns(table),
+        f"cold: a whole process, of which {show(result.start(), 3)} s of CPU are Python's start and loading and "
+        f"{show(result.translation(), 3)} s translation;",
         "running: the same run without these. Speeds and ratios are by CPU time; a ratio is time for the same work,",
         "so 0.5 is twice as fast.",
     ]
@@ -482,11 +486,11 @@ def line(result: Result) -> str:
     if result.difference is not None:
         return f"{result.case.name:<10} DIFFERS"
     return LINE.format(
-        result.case.name, _show(result.instructions, 0, 1e6), _show(result.seconds("cold"), 2),
-        _show(result.seconds("running"), 2), _show(result.start(), 2), _show(result.translation(), 2),
-        _show(result.seconds("qemu"), 2), _show(result.seconds("native"), 2), _show(result.speed("running"), 0, 1e6),
-        _show(result.speed("reference"), 2, 1e6), _show(result.ratio("running", "qemu"), 2),
-        _show(result.ratio("running", "native"), 2),
+        result.case.name, show(result.instructions, 0, 1e6), show(result.seconds("cold"), 2),
+        show(result.seconds("running"), 2), show(result.start(), 2), show(result.translation(), 2),
+        show(result.seconds("qemu"), 2), show(result.seconds("native"), 2), show(result.speed("running"), 0, 1e6),
+        show(result.speed("reference"), 2, 1e6), show(result.ratio("running", "qemu"), 2),
+        show(result.ratio("running", "native"), 2),
     )  # fmt: skip
 
 
@@ -497,8 +501,8 @@ def means_text(results: Sequence[Result]) -> str:
     for text, values in found.items():
         unit, places = (1e6, 2) if text.startswith("instructions") else (1, 2)
         keys = ("geomean", "geomean_wall", "median", "least", "greatest")
-        table.append((*(_show(values[key], places, unit) for key in keys), "million " * (unit > 1) + text))
-    lines = _columns(table, text=5)
+        table.append((*(show(values[key], places, unit) for key in keys), "million " * (unit > 1) + text))
+    lines = columns(table, text=5)
     short = [result.case.name for result in results if result.difference is None and result not in counted([result])]
     if short:
         lines.append(f"Not in the means, since they are too short: {', '.join(short)}.")
@@ -519,11 +523,12 @@ def report(results: Iterable[Result], runs: int) -> dict[str, Any]:
             "differences": [r.difference for r in found if r.difference is not None]}  # fmt: skip
 
 
-def _show(value: float | None, places: int, unit: float = 1) -> str:
+def show(value: float | None, places: int, unit: float = 1) -> str:
+    """A figure, or a dash where there is none."""
     return "-" if value is None else f"{value / unit:,.{places}f}"
 
 
-def _columns(table: Sequence[tuple[str, ...]], text: int = 0) -> list[str]:
+def columns(table: Sequence[tuple[str, ...]], text: int = 0) -> list[str]:
     """Rows with aligned columns: numbers to the right, the one of text to the left."""
     widths = [max(map(len, column)) for column in zip(*table)]
     return ["  ".join(cell.ljust(w) if i == text else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
