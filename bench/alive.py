@@ -35,7 +35,9 @@ Words = tuple[str, ...]
 
 # How ours is started where --tiers does not say it; each is a column. With tiers to choose among, the parts "start"
 # and "busybox" are about what a user gets, "speed" about tier 0 alone.
-WAYS: dict[str, tuple[Words, ...]] = {"start": ((),), "speed": ((),), "busybox": ((),)}
+WAYS: dict[str, tuple[Words, ...]] = {
+    "start": ((),), "speed": (("--tiers=0",), ("--tiers=1",)), "busybox": ((),),
+}  # fmt: skip
 
 SEED = "queens"  # the other program, which has run before in a cache folder that holds no translation of what comes
 SEED_OF_SEED = "recurse"  # and the one that did where SEED itself is to be new

@@ -25,7 +25,7 @@ from dbt.events import NEVER, Event, Events
 from dbt.linux.kernel import ExitGroup, Kernel, Killed
 from dbt.memory import AddressSpace
 from dbt.reference import Reference, Stop
-from dbt.state import State
+from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
 from guests.spec import Treat
 
 if TYPE_CHECKING:  # the reference engine runs without LLVM being imported
@@ -330,6 +330,8 @@ class Process:
                 "writes_to_code_pages": engine.coherence.writes,
                 "python_entries": engine.entries,
                 "interpreted_cold": engine.interpreted,
+                "copied_instructions": engine.state.words[MADE_INSTRUCTIONS],
+                "copied_blocks": engine.state.words[MADE_BLOCKS],
                 "monitor_steps": engine.stepped,
                 "exits": dict(engine.exits),
                 "disk": asdict(engine.disk.stats if engine.disk is not None else DiskStats()),

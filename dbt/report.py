@@ -143,6 +143,8 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
     if "translations" in stats:
         looked = stats["cache_hits"] + stats["cache_misses"]
         lines += [
+            ("stencils", f"{stats['copied_instructions']:>15,}  guest instructions made of them, in "
+                         f"{stats['copied_blocks']:,} blocks"),
             ("translations", f"{stats['translations']:>15,}  in {stats['batches']:,} batches"),
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),

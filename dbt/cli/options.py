@@ -202,7 +202,7 @@ def tiers(text: str) -> tuple[int, ...]:
     """The tiers that a list names."""
     chosen = {"0": (0,), "1": (1,), "0,1": (0, 1)}.get(text)
     if chosen is None:
-        raise ValueError(f"{text!r} is not one of 0, 1 and 0,1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of 0, 1 and 0,1")
     return chosen
 
 
