@@ -135,6 +135,8 @@ def command(words: Sequence[str]) -> int:
     process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
     if options.events:
         process.trace_events(options.events, line)
+    if engine == "translated" and sys.stderr is not None and sys.stderr.isatty():
+        process.engine.progress = _show_progress
     begin, cpu = time.perf_counter(), time.process_time()
     status = 0
     try:
@@ -159,6 +161,12 @@ def command(words: Sequence[str]) -> int:
         return die(process.signal)
     process.close()
     return status
+
+
+def _show_progress(done: int, of: int) -> None:
+    """On a terminal: the stencils are made once for a machine, and that takes a second."""
+    end = "\r\x1b[K" if done == of else ""
+    print(f"\rdragoman: making stencils for this machine, once: {done} of {of}{end}", end="", file=sys.stderr, flush=True)
 
 
 def _tell_death(process: Process) -> None:

@@ -24,8 +24,8 @@ def line(name: str, ran: Ran) -> str:
 
 def run(report: Report) -> None:
     report.say(f"@{PROGRAM} under ever smaller bounds (--cache-size), and other policies (--cache-policy)")
-    runs = [(f"{bound:,} bytes", Options(cache_size=bound)) for bound in BOUNDS]
-    runs += [(f"{BOUNDS[-1]:,} bytes, {name}", Options(cache_size=BOUNDS[-1], cache_policy=name)) for name in POLICIES]
+    runs = [(f"{bound:,} bytes", Options(cache_size=bound, tiers=(1,))) for bound in BOUNDS]
+    runs += [(f"{BOUNDS[-1]:,} bytes, {name}", Options(cache_size=BOUNDS[-1], cache_policy=name, tiers=(1,))) for name in POLICIES]
     titles = f"{'made':>8}{'evicted':>8}{'refused':>8}{'bytes':>9}{'hit rate':>10}{'interpreted':>12}{'time':>10}"
     report.show(f"{'':22}{titles}")
     done = []
@@ -47,7 +47,7 @@ def run(report: Report) -> None:
     report.check(max(ran.stats["translations"] for ran in small) > plenty.stats["translations"],
                  "what was evicted and is needed again is translated again")  # fmt: skip
 
-    ran = run_program("hello", options=Options(hot=8, cache_size=NOTHING))
+    ran = run_program("hello", options=Options(hot=8, cache_size=NOTHING, tiers=(1,)))
     report.say(f"@hello in {NOTHING} bytes, which hold no translation at all")
     report.figure("blocks refused, which stay interpreted", ran.stats["cache_refused"])
     report.check(ran.stdout == find("hello").small_output and ran.stats["cache_refused"] > 0

@@ -141,7 +141,7 @@ def run(report: Report) -> None:
         "unchained": Rig(guest, Options(hot=0, chain=False)),
         "in pieces of 3": Rig(guest, Options(hot=0, max_instructions=3)),
         "half of it cold": Rig(guest, Options(hot=2 * total)),
-        "disturbed at random": Rig(guest, Options(hot=20, chaos=20)),
+        "disturbed at random": Rig(guest, Options(hot=20, tiers=(1,), chaos=20)),
     }
     report.say(f"a run of {total} instructions, {len(ends) - 1} blocks of up to {longest}; an interrupt at every count")
     _, plain = engines["interpreter"].run()

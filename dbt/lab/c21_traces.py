@@ -14,10 +14,10 @@ from dbt.process import Process
 PROGRAMS = {"hello": 1, "smc": 31, "strings": 97, "vm": 97, "poly": 97}  # and the period of the events
 INSTRUCTIONS = 8_000  # of each
 WAYS = {
-    "translated": Options(hot=12),
+    "translated": Options(hot=12, tiers=(1,)),
     "in pieces of 5, unchained": Options(hot=12, max_instructions=5, chain=False),
-    "in 2 KiB, disturbed": Options(hot=12, cache_size=2 << 10, chaos=1),
-    "disturbed otherwise": Options(hot=12, chaos=2),
+    "in 2 KiB, disturbed": Options(hot=12, tiers=(1,), cache_size=2 << 10, chaos=1),
+    "disturbed otherwise": Options(tiers=(0, 1), patience=0, promote=12, chaos=2),
 }
 
 

@@ -465,7 +465,7 @@ def test_code_that_is_generated_for_ever_stays_under_the_bound(name: str) -> Non
 @EVERY
 def test_a_bundled_program_in_a_tiny_cache(name: str) -> None:
     p = PROGRAMS["vm"]
-    options = dragoman.Options(cache_size=2 << 10, cache_policy=name)
+    options = dragoman.Options(cache_size=2 << 10, cache_policy=name, tiers=(1,))
     result = dragoman.run(f"@{p.name}", p.small, seed=0, options=options)
     assert (result.stdout.decode(), result.status) == (p.small_output, 0)
     assert result.stats["cache_evictions"] > 0
@@ -480,6 +480,6 @@ def test_no_cache_at_all_changes_no_output() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_disturbed_at_random_in_a_tiny_cache(seed: int, expected: tuple[Any, ...]) -> None:
-    made, result = run_functions(Options(hot=2, cache_size=2 << 10, chaos=seed))
+    made, result = run_functions(Options(hot=2, tiers=(1,), cache_size=2 << 10, chaos=seed))
     assert result == expected
     made.close()

@@ -40,7 +40,7 @@ PROBE = """
 import json, sys
 import dragoman
 out = []
-with dragoman.load(sys.argv[1], sys.argv[2:], seed=0, options=dragoman.Options(disk=True)) as process:
+with dragoman.load(sys.argv[1], sys.argv[2:], seed=0, options=dragoman.Options(disk=True, tiers=(1,))) as process:
     process.trace_events(50_000, out.append)
     status = process.run()
     registers, stats, note = process.registers, process.stats(), process.engine.disk.note
@@ -81,7 +81,7 @@ class Outcome(dict[str, Any]):
 def run(program: str | Path = PROGRAM, arguments: list[str] = ARGUMENTS, **options: Any) -> Outcome:
     events: list[str] = []
     with tempfile.TemporaryFile() as out:
-        chosen = Options(disk=True, **options)
+        chosen = Options(disk=True, **{"tiers": (1,)} | options)
         with dragoman.load(program, arguments, seed=0, stdout=out.fileno(), options=chosen) as process:
             process.trace_events(100_000, events.append)
             status = process.run()
@@ -131,7 +131,7 @@ def test_the_command(folder: Path) -> None:
         return done.returncode, done.stdout, done.stderr
 
     def stats(*words: str) -> dict[str, Any]:
-        status, _, told = command("run", *words, "--stats=json", PROGRAM, *ARGUMENTS)
+        status, _, told = command("run", "--tiers=1", *words, "--stats=json", PROGRAM, *ARGUMENTS)
         assert status == 0
         return json.loads(told)
 
@@ -158,7 +158,7 @@ def test_the_command(folder: Path) -> None:
 @pytest.mark.parametrize("word", ["compare", "lockstep"])
 def test_translations_from_disk_compared_with_the_reference(word: str) -> None:
     if word == "compare":
-        results = [dragoman.compare("@json", ["small"], events=20_000, options=Options(disk=True)) for _ in range(2)]
+        results = [dragoman.compare("@json", ["small"], events=20_000, options=Options(disk=True, tiers=(1,))) for _ in range(2)]
         assert all(result.equal and result.translated.compared.events for result in results)
         assert results[1].translated.translate == 0 < results[0].translated.translate
         return
@@ -179,7 +179,8 @@ SHAPING = {
     "checks": False, "chain": False,
 }  # fmt: skip
 OTHERS = {
-    "hot": 10, "batch": 1, "cache_size": 1 << 20, "cache_policy": "fifo", "smc": "fencei", "chaos": 1,
+    "hot": 10, "batch": 1, "cache_size": 1 << 20, "cache_policy": "fifo", "smc": "fencei", "chaos": 1, "tiers": (0, 1),
+    "promote": 9, "patience": 0,
 }  # fmt: skip
 
 
@@ -633,14 +634,14 @@ def test_what_a_run_made_is_kept_however_it_ends(tmp_path: Path) -> None:
     crash = tiny_program(tmp_path / "crash", counting(3, last=[asm("lw", rd=A2, rs1=0, imm=0), ECALL]))
     killed = tiny_program(tmp_path / "killed", counting(5, last=kill_self(signal.SIGTERM)))
     for path in (crash, killed):
-        line = [sys.executable, "-m", "dragoman", "run", "--stats=json", str(path)]
+        line = [sys.executable, "-m", "dragoman", "run", "--tiers=1", "--stats=json", str(path)]
         for translations in (True, False):
             done = subprocess.run(line, capture_output=True, text=True, timeout=60)
             assert done.returncode == -(signal.SIGSEGV if path == crash else signal.SIGTERM)
             stats = next(json.loads(text) for text in done.stderr.splitlines() if text.startswith("{"))
             assert (stats["translations"] > 0) == translations == (stats["disk"]["found"] == 0)
     endless = tiny_program(tmp_path / "endless", counting(7, last=[asm("jal", rd=0, imm=0)]))
-    line = [sys.executable, "-m", "dragoman", "run", "--stats=json", str(endless)]
+    line = [sys.executable, "-m", "dragoman", "run", "--tiers=1", "--stats=json", str(endless)]
     for translations in (True, False):
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
             time.sleep(4)

@@ -556,7 +556,7 @@ def test_after_a_fork_both_sides_translate_for_themselves() -> None:
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_interrupt_ends_any_loop_with_exact_state(engine: str, words: list[int]) -> None:
-    process = Process(image_file(elf(words_to_bytes(words))), (), Settings(engine=engine, options=Options(hot=2)))
+    process = Process(image_file(elf(words_to_bytes(words))), (), Settings(engine=engine, options=Options(hot=2, tiers=(1,))))
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     for _ in range(2):  # and it can go on
         signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -586,7 +586,7 @@ def test_classes_are_counted_the_same_by_both_engines() -> None:
 
 @pytest.mark.parametrize("hot", [0, 1, 3, 100])
 def test_the_heat_threshold_changes_nothing_but_work(hot: int) -> None:
-    made = rig("translated", LOOP, options=Options(hot=hot), t2=50)
+    made = rig("translated", LOOP, options=Options(hot=hot, tiers=(1,)), t2=50)
     assert made.run(1 << 60).trap
     assert (made.state.count, made.state.blocks, made.state.slots[6]) == (150, 50, 150)
     assert (made.engine.translator.stats.translations == 0) == (hot == 100)
