@@ -17,7 +17,7 @@ class Options:
     max_instructions: int = 64  # in a block; the guest's own boundaries do not move
     superblock: int = 6  # forward branches that a translation may go past, where they are not taken; 0: basic blocks
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
-    promote: int = 20_000  # times a block runs in tier 0 before it is translated
+    promote: int = 1_000_000  # times a block runs in tier 0 before it is translated
     patience: int = 256  # blocks that a run interprets before anything is loaded or made for it
     batch: int = 12  # blocks compiled together at most
     optimisation: int = 1  # LLVM's code-generation level

@@ -240,7 +240,7 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
     )
     parser.option(
         "--promote", metavar="N", type=number(0),
-        help="translate a block once it has run N times from stencils (default: 20000)",
+        help="translate a block once it has run N times from stencils (default: 1000000)",
     )
     parser.option(
         "--hot", metavar="N", type=number(0),
