@@ -8,8 +8,8 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
@@ -23,6 +23,9 @@ from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LI
 from dbt.translate import Translator
 from guests.spec import Treat
 from ir.llvm import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
+
+if TYPE_CHECKING:
+    from random import Random
 
 MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
@@ -52,7 +55,7 @@ class Translated:
         self._turns = 0
         self.entries = 0  # times Python entered translated code
         self.exits = dict.fromkeys(("late", "unlinked", "miss", "callout", *(f"side: {r}" for r in SIDE_REASONS)), 0)
-        self._chaos = None if self.options.chaos is None else random.Random(self.options.chaos)
+        self._chaos = None if self.options.chaos is None else _random(self.options.chaos)
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
@@ -185,7 +188,7 @@ class Translated:
         """Whether a batch should take this block along: it is warm, and not there yet."""
         return not self._off and key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
 
-    def _disturb(self, chaos: random.Random) -> None:
+    def _disturb(self, chaos: Random) -> None:
         """Do one of the things that may happen at any time and must change nothing that a guest sees."""
         match chaos.randrange(64):
             case 0:
@@ -255,3 +258,9 @@ class Translated:
     def flush(self) -> None:
         """Drop every translation."""
         self.cache.clear()
+
+
+def _random(seed: int) -> Random:
+    from random import Random  # for chaos only
+
+    return Random(seed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import guests
 from dbt import elf
-from dbt.digest import digest
 from dbt.events import NEVER, Event, Events
 from dbt.linux.kernel import ExitGroup, Kernel, Killed
 from dbt.memory import AddressSpace
@@ -210,6 +208,8 @@ class Process:
 
     def digest(self) -> str:
         """32 hexadecimal digits: equal for two processes whose registers, counts and memory are equal."""
+        from dbt.digest import digest
+
         return digest(self.state, self.space)
 
     def trace_events(self, period: int, write: Callable[[str], None]) -> Event:
@@ -267,9 +267,6 @@ class Process:
 
         Only where Python's own handler is in place: a program with its own keeps it.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield
             return
@@ -279,7 +276,11 @@ class Process:
                 raise KeyboardInterrupt
             self._interrupted = True
 
-        signal.signal(signal.SIGINT, note)
+        try:
+            signal.signal(signal.SIGINT, note)
+        except ValueError:  # not in the main thread, which is the one that Ctrl-C interrupts
+            yield
+            return
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ A place is a hash of what was assumed, a guest page's address and its bytes. It 
 executes in the page, before anything is compiled; what is found holds the guest's bytes that it was made from, which
 the engine compares with memory. What is new is collected and written in one transaction when a run ends, and now and
 then before.
+What the file, the hashes and the records need is imported at the first use: a short run has none.
 Nothing here fails a run. What is damaged is a miss, and goes; what stands in the way ends the use of the disk for this
 run, and `note` says so where the user can do something about it.
 Owns: places, what waits to be written, what went wrong. Must not know: the form of the file, how code is made or run.
@@ -16,13 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbt.block import Key, Made
-from dbt.cache.assumed import HASH, Unknown, assumed
-from dbt.cache.record import SEAL, Damaged, pack_code, pack_made, seal, unpack_code, unpack_made, unseal
 from dbt.code import Code
 from dbt.memory import PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault
 from dbt.options import Options
@@ -73,6 +71,8 @@ class Disk:
 
     def find(self, page: int, content: bytes, key: Key | None = None) -> list[Made]:
         """The translations that begin in the guest page of this number, or that of one key, if these are its bytes."""
+        from dbt.cache.record import unpack_made
+
         found = []
         with self._measured() as database:
             if database is not None:
@@ -83,6 +83,8 @@ class Disk:
 
     def code(self, name: str, make: Callable[[], Code]) -> Code:
         """Code that is no translation, by its name: from disk, or made now and kept."""
+        from dbt.cache.record import pack_code, unpack_code
+
         place = b""
         with self._measured() as database:
             if database is not None:
@@ -99,6 +101,8 @@ class Disk:
 
     def keep(self, made: Sequence[Made], space: AddressSpace) -> None:
         """Have these written with the next ones. Their guest pages are as they were when they were made."""
+        from dbt.cache.record import pack_made
+
         with self._measured() as database:
             if database is None:
                 return
@@ -144,6 +148,10 @@ class Disk:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _place(self, page: int, content: bytes) -> bytes:
+        from hashlib import blake2b  # loads all of OpenSSL
+
+        from dbt.cache.assumed import HASH
+
         return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
 
     def _records(
@@ -151,6 +159,7 @@ class Disk:
     ) -> list[Any]:
         """What is there, or waits to be written there."""
         from dbt.cache.database import STALE
+        from dbt.cache.record import SEAL, Damaged, unseal
 
         new = self._new.get(place, {})
         if wanted in new:
@@ -167,6 +176,8 @@ class Disk:
         return found
 
     def _add(self, place: bytes, page: int, number: int, data: bytes) -> None:
+        from dbt.cache.record import seal
+
         record = seal(data, place, number)
         self._new.setdefault(place, {})[number] = place, page, number, record
         self._waiting += len(record)
@@ -191,6 +202,7 @@ class Disk:
 
     def _open(self) -> Database | None:
         if self._database is None and self._usable:
+            from dbt.cache.assumed import Unknown, assumed
             from dbt.cache.database import ERRORS, Database, Refused
 
             try:

@@ -1,7 +1,7 @@
 """The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache`, a file for each.
 
 Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
-(`dragoman`) and the texts of `dbt.report`, both imported when it needs them, so that `--help` is quick.
+(`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when it is asked for.
 Must not know: how anything is done.
 """
 
@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 
-from dbt.cli import bench, cache, compare, info, lockstep, run
 from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say
 
 DESCRIPTION = """\
@@ -38,14 +38,24 @@ PROGRAM is a statically linked RISC-V ELF file, or @NAME for one that comes with
 `dragoman COMMAND --help` explains a command.
 """
 
+def _command(module: str, function: str = "command") -> Callable[[Sequence[str]], int]:
+    """What carries out a command; its file is imported then."""
+
+    def carry_out(words: Sequence[str]) -> int:
+        status: int = getattr(import_module(f"dbt.cli.{module}"), function)(words)
+        return status
+
+    return carry_out
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "run": run.command,
-    "compare": compare.command,
-    "lockstep": lockstep.command,
-    "bench": bench.command,
-    "info": info.command,
-    "cache": cache.command,
-    "lab": info.lab_command,
+    "run": _command("run"),
+    "compare": _command("compare"),
+    "lockstep": _command("lockstep"),
+    "bench": _command("bench"),
+    "info": _command("info"),
+    "cache": _command("cache"),
+    "lab": _command("info", "lab_command"),
 }
 
 

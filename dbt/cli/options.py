@@ -111,7 +111,7 @@ def size(text: str) -> int:
 
 
 def policy(text: str) -> str:
-    from dbt.cache import POLICIES  # not needed for --help
+    from dbt.cache.policies import POLICIES  # not needed for --help
 
     if text not in POLICIES:
         raise argparse.ArgumentTypeError(f"there is no policy {text!r} (there are: {', '.join(POLICIES)})")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 from guests.decode import Decoder
-from guests.riscv import csrs, custom, disasm, planned, registers, traps
+from guests.riscv import csrs, disasm, planned, registers, traps
 from guests.riscv.rv64a import A
 from guests.riscv.rv64d import D
 from guests.riscv.rv64f import F
@@ -121,6 +121,8 @@ def guest(isa: str | None = None, own: Sequence[Extension] = ()) -> Guest:
     isa = isa or DEFAULT
     if not own:
         return _standard(isa)
+    from guests.riscv import custom  # it builds every body, for which it needs the translator's builder
+
     features = parse(isa)
     custom.check_names(own, rows(features))
     made = _guest(isa, features | {extension.name for extension in own}, own)
