@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -132,7 +134,8 @@ def command(words: Sequence[str]) -> int:
     if engine == "translated":
         settings["options"] = translation(parser, options, options.dump, log.to(options.dump_file or options.log))
     start = time.perf_counter()
-    process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
+    with _uncollected():
+        process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
     if options.events:
         process.trace_events(options.events, line)
     begin, cpu = time.perf_counter(), time.process_time()
@@ -159,6 +162,18 @@ def command(words: Sequence[str]) -> int:
         return die(process.signal)
     process.close()
     return status
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Getting ready makes much that stays, and no garbage: looking for some costs milliseconds."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _tell_death(process: Process) -> None:
