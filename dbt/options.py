@@ -6,10 +6,11 @@ Owns: the options and their defaults. Must not know: who reads them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from ir.records import field, record
 
 
-@dataclass
+@record
 class Options:
     """How the translator works. Which of these shape code, and so are part of what it assumed: `dbt.cache.assumed`."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.block import Key, Made, Translation
@@ -22,6 +21,7 @@ from dbt.state import State
 from guests.spec import Decoded, Treat
 from ir import llvm
 from ir.block import Block, Branch, Callout, Continue, Exit, GuestInsn, Indirect, Jump
+from ir.records import field, record
 
 if TYPE_CHECKING:  # what makes translations is imported when one is made: most short runs make none
     from dbt.arena import Arena
@@ -44,7 +44,7 @@ class Site(NamedTuple):
     decoded: Decoded
 
 
-@dataclass
+@record
 class TranslationStats:
     """Work done, and CPU seconds by stage."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import fields
 from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from dbt.hosts import select
 from dbt.options import Options
 from guests.spec import Guest
+from ir.records import names
 
 HASH = 16  # bytes
 COMPILER = "llvmlite"
@@ -51,9 +51,9 @@ def assumed(guest: Guest, options: Options) -> bytes:
 
 
 def _options(options: Options) -> Iterator[str]:
-    for field in fields(options):
-        if field.name not in NOT_IN_CODE:
-            yield f"{field.name}={getattr(options, field.name)!r}"
+    for name in names(options):
+        if name not in NOT_IN_CODE:
+            yield f"{name}={getattr(options, name)!r}"
 
 
 def _sources() -> Iterator[bytes]:

@@ -16,8 +16,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbt.block import Key, Made
@@ -25,8 +23,11 @@ from dbt.code import Code
 from dbt.memory import PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault
 from dbt.options import Options
 from guests.spec import Guest
+from ir.records import record
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dbt.cache.database import Database, Row
 
 PATIENCE = 256  # blocks that a run interprets before the disk is asked: opening the file costs as much
@@ -35,7 +36,7 @@ LONG = 10.0  # seconds since the last time, until what is new is written in the 
 RUNTIME = 1 << 64  # no page has this number: code that is no translation
 
 
-@dataclass
+@record
 class DiskStats:
     """What came from disk and went there."""
 
@@ -50,7 +51,7 @@ class DiskStats:
 class Disk:
     """The disk cache of one engine. The file is opened at the first use."""
 
-    def __init__(self, folder: Path, guest: Guest, options: Options) -> None:
+    def __init__(self, folder: str, guest: Guest, options: Options) -> None:
         self.stats = DiskStats()
         self.note = ""  # one sentence, if something stands in the way that the user can remove
         self._folder = folder
@@ -165,9 +166,9 @@ class Disk:
         if wanted in new:
             return [unpack(new[wanted][3][SEAL:])]
         found = []
-        for number, record in database.records(place, wanted):
+        for number, sealed in database.records(place, wanted):
             try:
-                found.append(unpack(unseal(record, place, number)))
+                found.append(unpack(unseal(sealed, place, number)))
             except Damaged:
                 self.stats.damaged += 1
                 self._damaged.append((place, number))
@@ -202,12 +203,14 @@ class Disk:
 
     def _open(self) -> Database | None:
         if self._database is None and self._usable:
+            from pathlib import Path
+
             from dbt.cache.assumed import Unknown, assumed
             from dbt.cache.database import ERRORS, Database, Refused
 
             try:
                 self._assumed = assumed(self._guest, self._options)
-                self._database = Database(self._folder)
+                self._database = Database(Path(self._folder))
             except (Refused, Unknown) as error:
                 self._give_up(f"translations are not kept on disk: {error}")
             except ERRORS as error:
@@ -218,6 +221,8 @@ class Disk:
 
     def _failed(self, error: Exception) -> None:
         """A file that is damaged, or none of ours, goes, and there is one more try; else the disk is left alone."""
+        from pathlib import Path
+
         from dbt.cache.database import BLOCKED, discard
 
         reason = BLOCKED.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
@@ -231,7 +236,7 @@ class Disk:
                 self._database.remove()
                 self._database = None
             else:
-                discard(self._folder)
+                discard(Path(self._folder))
 
     def _give_up(self, note: str) -> None:
         """Use the disk no more in this run."""
@@ -255,16 +260,23 @@ def disk_of(guest: Guest, options: Options) -> Disk | None:
     """
     if not options.disk or options.cache_off or options.dump or guest.own:
         return None
-    folder = user_folder()
+    folder = _user_folder()
     return None if folder is None else Disk(folder, guest, options)
 
 
 def user_folder() -> Path | None:
     """The user's own: DRAGOMAN_CACHE_DIR (empty: none), or a folder of ours where the system wants caches."""
+    from pathlib import Path
+
+    folder = _user_folder()
+    return None if folder is None else Path(folder)
+
+
+def _user_folder() -> str | None:
     given = os.environ.get("DRAGOMAN_CACHE_DIR")
     if given is not None:
-        return Path(os.path.abspath(given)) if given else None
+        return os.path.abspath(given) if given else None
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
-    return Path(base, "dragoman") if os.path.isabs(base) else None
+    return os.path.join(base, "dragoman") if os.path.isabs(base) else None

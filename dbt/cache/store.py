@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Iterable, Sequence, Set
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbt.arena import Arena, ArenaFull
 from dbt.block import Key, Translation
 from dbt.state import EXIT_SLOTS, EXITS, JUMP_CACHE, JUMP_EMPTY, JUMP_ENTRIES, LEAVE, State
+from ir.records import record
 
 if TYPE_CHECKING:
     from dbt.cache.policies import Policy
@@ -27,7 +27,7 @@ DEFAULT = "lru"  # the policy that is not made before there is code to keep: cac
 SHARE = 4  # a batch may take up to one part in so many of the bound, or its first block alone more
 
 
-@dataclass
+@record
 class CacheStats:
     """What happened in a cache."""
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, why
@@ -27,12 +26,13 @@ from dbt.cli.options import (
     translation,
     translator_options,
 )
+from ir.records import field, record
 
 if TYPE_CHECKING:
     from dragoman import Process
 
 
-@dataclass
+@record
 class Log:
     """Where lines of ours go: stderr, or files by name, each opened once."""
 

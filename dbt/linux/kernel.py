@@ -14,7 +14,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +39,7 @@ from dbt.linux.limits import Limits
 from dbt.memory import READ, WRITE, AddressSpace, MemoryFault, page_up
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
 __all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
@@ -91,7 +91,7 @@ class Kernel:
         self.abi = abi
         self.argv = argv
         self.env = env
-        self.executable = Path(os.path.abspath(executable))
+        self.executable = os.path.abspath(executable)
         self.sysroot = None if sysroot is None else os.fsencode(os.path.abspath(sysroot))
         self.strace = strace
         self.warn = warn or _warn
@@ -105,7 +105,7 @@ class Kernel:
         self.signals = signals.Signals()
         self.break_start = 0
         self.break_end = 0
-        self.thread_name = os.fsencode(self.executable.name)[:15]
+        self.thread_name = os.fsencode(os.path.basename(self.executable))[:15]
         self.clear_child_tid = 0
         self.robust_list = (0, 0)
         self.no_new_privileges = 0

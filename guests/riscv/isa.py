@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 from guests.decode import Decoder
@@ -35,6 +34,7 @@ from guests.riscv.zifencei import ZIFENCEI
 from guests.riscv.zihintpause import ZIHINTPAUSE
 from guests.riscv.zimop import ZCMOP, ZIMOP
 from guests.spec import Guest, Operands, Row
+from ir.records import replace
 
 # In the manual's order of names.
 DEFAULT = (
