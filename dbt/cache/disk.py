@@ -149,8 +149,7 @@ class Disk:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _place(self, page: int, content: bytes) -> bytes:
-        from hashlib import blake2b  # loads all of OpenSSL
-
+        from dbt.blake2 import blake2b
         from dbt.cache.assumed import HASH
 
         return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
@@ -203,14 +202,12 @@ class Disk:
 
     def _open(self) -> Database | None:
         if self._database is None and self._usable:
-            from pathlib import Path
-
             from dbt.cache.assumed import Unknown, assumed
             from dbt.cache.database import ERRORS, Database, Refused
 
             try:
                 self._assumed = assumed(self._guest, self._options)
-                self._database = Database(Path(self._folder))
+                self._database = Database(self._folder)
             except (Refused, Unknown) as error:
                 self._give_up(f"translations are not kept on disk: {error}")
             except ERRORS as error:
@@ -221,8 +218,6 @@ class Disk:
 
     def _failed(self, error: Exception) -> None:
         """A file that is damaged, or none of ours, goes, and there is one more try; else the disk is left alone."""
-        from pathlib import Path
-
         from dbt.cache.database import BLOCKED, discard
 
         reason = BLOCKED.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
@@ -236,7 +231,7 @@ class Disk:
                 self._database.remove()
                 self._database = None
             else:
-                discard(Path(self._folder))
+                discard(self._folder)
 
     def _give_up(self, note: str) -> None:
         """Use the disk no more in this run."""

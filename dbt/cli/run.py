@@ -26,17 +26,16 @@ from dbt.cli.options import (
     translation,
     translator_options,
 )
-from ir.records import field, record
 
 if TYPE_CHECKING:
     from dragoman import Process
 
 
-@record
 class Log:
     """Where lines of ours go: stderr, or files by name, each opened once."""
 
-    files: dict[str, IO[str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.files: dict[str, IO[str]] = {}
 
     def to(self, path: str | None) -> Callable[[str], None]:
         """A function that writes a line there."""
