@@ -13,15 +13,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dbt.compare import Comparison as Comparison
     from dbt.elf import NotRunnable as NotRunnable
     from dbt.hosts.select import UnsupportedHost as UnsupportedHost
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from dbt.process import LimitReached as LimitReached
     from dbt.process import Process as Process
     from dbt.process import Settings as Settings
+    from dbt.result import Result as Result
     from guests.programs import UnknownProgram as UnknownProgram
     from guests.riscv.isa import UnknownIsa as UnknownIsa
     from guests.riscv.table import Extension as Extension
@@ -44,6 +44,7 @@ PACKAGES = ("ir", "guests", "dbt")
 _HOME = {  # public names that live elsewhere, imported at first use
     "Process": "dbt.process",
     "Settings": "dbt.process",
+    "Result": "dbt.result",
     "LimitReached": "dbt.process",
     "NotRunnable": "dbt.elf",
     "MemoryFault": "dbt.memory",
@@ -68,30 +69,23 @@ class ForeignPackage(ImportError):
     """A package that Python would import in place of one of ours; the message is one sentence."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a guest program ended. Exactly one of `status` and `signal` is set, unless a limit ended the run."""
-
-    status: int | None  # exit status
-    signal: int | None  # the signal that killed the guest
-    stdout: bytes  # empty if it was not captured
-    stderr: bytes
-    instructions: int  # guest instructions retired
-    stats: dict[str, Any] = field(repr=False)  # counts of the run: `Process.stats()`
-    reason: str = ""  # one line on the signal: fault, pc, symbol, instruction
-
-
 # --- running ----------------------------------------------------------------------------------------------------
 
 
 def find(program: str | os.PathLike[str]) -> Path:
     """The file that is meant by a path, or by "@name" for a bundled program; raises UnknownProgram."""
+    from pathlib import Path
+
+    return Path(_file(program))
+
+
+def _file(program: str | os.PathLike[str]) -> str:
     if isinstance(program, str) and program.startswith("@"):
         _check_packages()
         from guests import programs
 
-        return programs.path(program)
-    return Path(program)
+        return programs.file(program)
+    return os.fspath(program)
 
 
 def load(
@@ -175,6 +169,7 @@ def run(
     _check_packages()
     from dbt.process import LimitReached
     from dbt.report import reason
+    from dbt.result import Result
 
     with ExitStack() as stack:
 
@@ -285,13 +280,13 @@ def lockstep(
 
 def _settings(
     program: str | os.PathLike[str], *, argv0: str | None, sysroot: str | os.PathLike[str] | None, **more: Any
-) -> tuple[Path, Settings]:
+) -> tuple[str, Settings]:
     """The file and its settings; a bundled program sees its bare name as argv[0], wherever we are installed."""
     from dbt.process import Settings
 
-    path = find(program)
+    path = _file(program)
     if argv0 is None:
-        argv0 = path.stem if str(program).startswith("@") else os.fspath(program)
+        argv0 = os.path.basename(path).removesuffix(".elf") if str(program).startswith("@") else path
     return path, Settings(argv0=argv0, sysroot=None if sysroot is None else os.fspath(sysroot), **more)
 
 
@@ -322,10 +317,10 @@ def _check_packages() -> None:
 def _is_ours(spec: Any) -> bool:
     """Whether a package's source carries our mark, by reading it."""
     try:
-        source = spec.loader.get_source(spec.name)
-    except (AttributeError, ImportError, OSError, SyntaxError, UnicodeError, ValueError):
+        source = spec.loader.get_data(spec.origin)
+    except (AttributeError, ImportError, OSError, TypeError, ValueError):
         return False
-    return re.search(rf'^DISTRIBUTION = "{DISTRIBUTION}"$', source or "", re.MULTILINE) is not None
+    return f'DISTRIBUTION = "{DISTRIBUTION}"'.encode() in source.splitlines()
 
 
 def __getattr__(name: str) -> Any:

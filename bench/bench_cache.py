@@ -14,7 +14,8 @@ import guests
 from dbt.arena import Arena
 from dbt.backend import arena_size
 from dbt.block import Key, Translation
-from dbt.cache import POLICIES, TranslationCache
+from dbt.cache import TranslationCache
+from dbt.cache.policies import POLICIES
 from dbt.code import Code, Relocation
 from dbt.state import LEAVE, State
 

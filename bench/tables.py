@@ -14,7 +14,7 @@ from bench.bench_granularity import SIZES
 from bench.bench_programs import KERNELS
 from bench.bench_sensitive import PAIRS
 from bench.bench_stages import PROGRAMS
-from dbt.cache import POLICIES
+from dbt.cache.policies import POLICIES
 from ir.passes import PIPELINE
 
 DISPATCH = (  # benchmark, what it is, the amount that a round is counted in

@@ -8,7 +8,6 @@ Owns: that assembly. Must not know: blocks, when to translate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ from dbt.state import (
 )
 from guests.spec import Guest, Treat
 from ir.llvm import Host, Target
+from ir.records import replace
 
 if TYPE_CHECKING:
     from dbt.codegen import Compiler

@@ -5,14 +5,13 @@ Owns: these records. Must not know: how it was made, who links to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from dbt.code import Code
+from ir.records import field, record
 
 Key = tuple[int, bool]  # guest address, whether it is entered at an architectural boundary
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Made:
     """A translation as it was made, before it has a place: what may be kept on disk."""
 
@@ -24,7 +23,7 @@ class Made:
     exits: dict[str, Key]  # where the exit of each symbol in its relocations leads
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Translation:
     """One block of host code. `exits` maps each exit slot's displacement to the key it leads to."""
 

@@ -7,8 +7,9 @@ Owns: the record. Must not know: LLVM, what the code does, where it will live.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from ir.records import record
 
 CONSTANTS_ALIGN = 64  # what LLVM asks for at most
 
@@ -25,7 +26,7 @@ class Relocation(NamedTuple):
     addend: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Code:
     """Position-independent machine code of one module."""
 

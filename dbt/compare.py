@@ -138,7 +138,7 @@ class Comparison:
 
 
 def compare(
-    path: Path, args: Sequence[str], settings: Settings, *, stdin: bytes = b"",
+    path: str | Path, args: Sequence[str], settings: Settings, *, stdin: bytes = b"",
     max_instructions: int | None = None, events: int | None = None,
 ) -> Comparison:  # fmt: skip
     """Run `path` in both engines. `settings.engine` and its descriptors are not looked at.
@@ -153,7 +153,7 @@ def compare(
 
 
 def _run(
-    path: Path, args: Sequence[str], settings: Settings, stdin: bytes, pause: int | None, on: bool,
+    path: str | Path, args: Sequence[str], settings: Settings, stdin: bytes, pause: int | None, on: bool,
     events: int | None,
 ) -> tuple[Run, bool]:  # fmt: skip
     """Run to the end or to `pause`, look, and then go on if `on`. Also says whether it paused."""

@@ -7,9 +7,9 @@ Owns: what is digested and in which order. Must not know: any engine.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 
+from dbt.blake2 import blake2b
 from dbt.memory import PAGE_SIZE, WRITE, AddressSpace
 from dbt.state import State
 
@@ -18,7 +18,7 @@ _ZEROS = bytes(PAGE_SIZE)
 
 def digest(state: State, space: AddressSpace) -> str:
     """BLAKE2b, 16 bytes in hexadecimal. Reads every writable page that was touched: about 1 ms for 2 MB."""
-    hashed = hashlib.blake2b(digest_size=16)
+    hashed = blake2b(digest_size=16)
     hashed.update(struct.pack("<QQQ", state.pc, state.count, state.blocks))
     hashed.update(b"".join(state.slots[r.slot].to_bytes(8, "little") for r in state.guest.registers))
     for region in space.regions():

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace, page_down, page_up
+from ir.records import record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class NotRunnable(Exception):
@@ -53,7 +56,7 @@ class ElfFacts(Protocol):
     def ELF_REFUSED_FLAGS(self) -> tuple[tuple[int, int, str], ...]: ...  # mask, value, what it means
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Segment:
     """A PT_LOAD program header; `protection` in the bits of `dbt.memory`."""
 
@@ -74,7 +77,7 @@ class Symbol(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Image:
     """A parsed and checked executable. Addresses are the file's own; `load` adds the bias."""
 
@@ -97,7 +100,7 @@ class Image:
         return self._symbols
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Loaded:
     """Where an image ended up."""
 
@@ -113,19 +116,20 @@ class Loaded:
 
 def open_image(path: str | Path, facts: ElfFacts) -> Image:
     """Read and parse a file. FileNotFoundError if there is none, NotRunnable for anything else wrong."""
-    path = Path(path)
+    path = os.fspath(path)
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise NotRunnable(f"{path}: is a directory")
         if not stat.S_ISREG(mode):
             raise NotRunnable(f"{path}: is not a regular file")
-        data = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise NotRunnable(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    return parse(data, facts, str(path))
+    return parse(data, facts, path)
 
 
 def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:

@@ -8,7 +8,6 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,9 @@ from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
 
 if TYPE_CHECKING:
     from dbt.tier0 import Tier0
+
+if TYPE_CHECKING:
+    from random import Random
 
 MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
@@ -57,7 +59,7 @@ class Translated:
         self.entries = 0  # times Python entered translated code
         reasons = ("late", "unlinked", "miss", "hot", "callout", *(f"side: {r}" for r in SIDE_REASONS))
         self.exits = dict.fromkeys(reasons, 0)
-        self._chaos = None if self.options.chaos is None else random.Random(self.options.chaos)
+        self._chaos = None if self.options.chaos is None else _random(self.options.chaos)
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
@@ -267,7 +269,7 @@ class Translated:
             return key[1] and key not in self.cache and self.tier0.warm(key[0])
         return not self._off and key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
 
-    def _disturb(self, chaos: random.Random) -> None:
+    def _disturb(self, chaos: Random) -> None:
         """Do one of the things that may happen at any time and must change nothing that a guest sees."""
         match chaos.randrange(64):
             case 0:
@@ -342,3 +344,9 @@ class Translated:
         self.cache.clear()
         if self.tier0 is not None:
             self.tier0.flush()
+
+
+def _random(seed: int) -> Random:
+    from random import Random  # for chaos only
+
+    return Random(seed)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from dbt.reference import LIMIT, Stop
@@ -33,15 +32,18 @@ class Engine(Protocol):
         """Run to the first place that is interruptible with a count of at least `until`, or to a trap."""
 
 
-@dataclass(order=True)
 class Event:
     """One callback and when it is due. `period` 0: once."""
 
-    deadline: int
-    serial: int
-    callback: Callback = field(compare=False)
-    period: int = field(compare=False, default=0)
-    cancelled: bool = field(compare=False, default=False)
+    def __init__(self, deadline: int, serial: int, callback: Callback, period: int = 0) -> None:
+        self.deadline = deadline
+        self.serial = serial
+        self.callback = callback
+        self.period = period
+        self.cancelled = False
+
+    def __lt__(self, other: Event) -> bool:
+        return (self.deadline, self.serial) < (other.deadline, other.serial)
 
 
 class Events:

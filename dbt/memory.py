@@ -21,9 +21,10 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
+
+from ir.records import record, replace
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
@@ -97,7 +98,7 @@ class OutOfMemory(OSError):
         super().__init__(errno.ENOMEM, text)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Region:
     """A run of pages mapped alike, as one line of /proc/self/maps."""
 

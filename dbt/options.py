@@ -6,10 +6,11 @@ Owns: the options and their defaults. Must not know: who reads them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from ir.records import field, record
 
 
-@dataclass
+@record
 class Options:
     """How the translator works. Which of these shape code, and so are part of what it assumed: `dbt.cache.assumed`."""
 
@@ -24,7 +25,7 @@ class Options:
     pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
     log_stores: bool = False  # every store notes its address, for lockstep
     cache_size: int = 32 << 20  # most bytes of host code; what exceeds them is evicted
-    cache_policy: str = "lru"  # which translation goes first: one of `dbt.cache.POLICIES`
+    cache_policy: str = "lru"  # which translation goes first: one of `dbt.cache.policies.POLICIES`
     chain: bool = True  # False: no block leads to another; the monitor is asked at every one
     sensitive: str = "inline"  # instructions of class inline: translated in place, or each a "callout"
     smc: str = "detect"  # what makes a translation stale: one of `dbt.coherence.MODES`

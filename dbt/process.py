@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 import guests
 from dbt import elf
-from dbt.digest import digest
 from dbt.events import NEVER, Event, Events
 from dbt.linux.kernel import ExitGroup, Kernel, Killed
 from dbt.memory import AddressSpace
 from dbt.reference import Reference, Stop
 from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
 from guests.spec import Treat
+from ir.records import as_dict, record
 
-if TYPE_CHECKING:  # the reference engine runs without LLVM being imported
+if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs without LLVM being imported
+    from pathlib import Path
+
     from dbt.options import Options
 
 ENGINES = ("translated", "reference")
@@ -43,7 +42,7 @@ class LimitReached(Exception):
         self.result: Any = None  # what `dragoman.run` has collected until then
 
 
-@dataclass
+@record
 class Settings:
     """How to run a process; every field has the command line's meaning."""
 
@@ -77,9 +76,9 @@ class Process:
             raise ValueError(f"no engine {self.settings.engine!r} (there are: {', '.join(ENGINES)})")
         if self.settings.granularity != "block" and self.settings.engine != "reference":
             raise ValueError("translated code can be interrupted at block boundaries only")
-        self.path = Path(path)
+        self._path = os.fspath(path)
         self.guest = guests.load("riscv64", self.settings.isa, self.settings.extensions)
-        self.image = elf.open_image(self.path, self.guest.linux)
+        self.image = elf.open_image(self._path, self.guest.linux)
         self.space = AddressSpace()
         self.state = State(self.guest)
         self.events = Events(self.state)
@@ -89,7 +88,7 @@ class Process:
         self.kernel = Kernel(
             self.space, self.guest.linux, argv=argv,
             env=[os.fsencode(f"{k}={v}") for k, v in env.items()],
-            executable=self.path, sysroot=self.settings.sysroot, stdin=self.settings.stdin,
+            executable=self._path, sysroot=self.settings.sysroot, stdin=self.settings.stdin,
             stdout=self.settings.stdout, stderr=self.settings.stderr, deterministic_seed=self.settings.seed,
             clock=lambda: self.state.count, strace=self.settings.strace,
         )  # fmt: skip
@@ -138,6 +137,13 @@ class Process:
             self.state.mid_block = False
         elif self.state.slot(name) != self.guest.zero_slot:
             self.state.slots[self.state.slot(name)] = value & (1 << 64) - 1
+
+    @property
+    def path(self) -> Path:
+        """The program's file."""
+        from pathlib import Path
+
+        return Path(self._path)
 
     @property
     def pc(self) -> int:
@@ -210,6 +216,8 @@ class Process:
 
     def digest(self) -> str:
         """32 hexadecimal digits: equal for two processes whose registers, counts and memory are equal."""
+        from dbt.digest import digest
+
         return digest(self.state, self.space)
 
     def trace_events(self, period: int, write: Callable[[str], None]) -> Event:
@@ -267,9 +275,6 @@ class Process:
 
         Only where Python's own handler is in place: a program with its own keeps it.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield
             return
@@ -279,7 +284,11 @@ class Process:
                 raise KeyboardInterrupt
             self._interrupted = True
 
-        signal.signal(signal.SIGINT, note)
+        try:
+            signal.signal(signal.SIGINT, note)
+        except ValueError:  # not in the main thread, which is the one that Ctrl-C interrupts
+            yield
+            return
         try:
             yield
         finally:
@@ -334,7 +343,7 @@ class Process:
                 "copied_blocks": engine.state.words[MADE_BLOCKS],
                 "monitor_steps": engine.stepped,
                 "exits": dict(engine.exits),
-                "disk": asdict(engine.disk.stats if engine.disk is not None else DiskStats()),
+                "disk": as_dict(engine.disk.stats if engine.disk is not None else DiskStats()),
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
             }
         return result

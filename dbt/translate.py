@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.block import Key, Made, Translation
@@ -20,17 +19,16 @@ from dbt.memory import AddressSpace, MemoryFault
 from dbt.options import Options
 from dbt.state import State
 from guests.spec import Decoded, Treat
-from ir import llvm, passes
+from ir import llvm
 from ir.block import Block, Branch, Callout, Continue, Exit, GuestInsn, Indirect, Jump
-from ir.builder import Builder, NeedsCallout
-from ir.text import show
-from ir.verify import verify
+from ir.records import field, record, replace
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what makes translations is imported when one is made: most short runs make none
     from dbt.arena import Arena
     from dbt.backend import Backend
     from dbt.cache.disk import Disk
     from dbt.code import Code
+    from ir.builder import Builder
 
     Admit = Callable[[Arena, Sequence[Code]], list[tuple[int, dict[str, int]]]]
 
@@ -46,7 +44,7 @@ class Site(NamedTuple):
     decoded: Decoded
 
 
-@dataclass
+@record
 class TranslationStats:
     """Work done, and CPU seconds by stage."""
 
@@ -92,6 +90,8 @@ class Translator:
 
         The first translation returned is the one asked for; there is none if it had no room.
         """
+        from ir import passes
+
         clock = time.process_time
         t0 = clock()
         blocks = self._batch(key, wanted)
@@ -186,10 +186,15 @@ class Translator:
 
     def optimised(self, pc: int, boundary: bool) -> Block:
         """The IR of the block at `pc` after the passes."""
+        from ir import passes
+
         return passes.optimise(self.lift(pc, boundary))
 
     def lift(self, pc: int, boundary: bool) -> Block:
         """The IR of the block at `pc`, verified, before any pass."""
+        from ir.builder import Builder
+        from ir.verify import verify
+
         builder = Builder(pc, boundary, self.guest.align, self.guest.rounding_slot)
         self.guest.link(builder)
         guest = builder.block.guest
@@ -209,6 +214,8 @@ class Translator:
 
     def _append(self, builder: Builder, sites: list[Site], exit: Exit | None) -> Exit:
         """Run the bodies of these instructions; returns how the block ends if it ends there."""
+        from ir.builder import NeedsCallout
+
         for site in sites:
             decoded = site.decoded
             text = self.guest.disassemble(decoded, site.pc)
@@ -235,6 +242,7 @@ class Translator:
         self, lifted: list[Block], optimised: list[Block], lowered: list[llvm.Lowered], made: list[Translation]
     ) -> None:
         from dbt.trace import host_text
+        from ir.text import show
 
         write, wanted = self.options.write, self.options.dump
         for block, better, function, translation in zip(lifted, optimised, lowered, made):

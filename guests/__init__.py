@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guests.spec import Guest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DISTRIBUTION = "dragoman"
 GUESTS = {  # name -> the module whose `guest` makes it

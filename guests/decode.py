@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from guests.spec import Decoded, Operands, Row
@@ -56,57 +55,78 @@ class Field(NamedTuple):
     forbidden: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A parsed pattern: `word & mask == match` and the fields."""
+class _Token(NamedTuple):
+    """One word of a pattern: `width` bits that are `ones`, or belong to the field `name`."""
 
-    length: int
-    mask: int
-    match: int
-    fields: tuple[Field, ...]
+    width: int
+    name: str  # "" where the bits are literal
+    ones: int
+    spans: tuple[tuple[int, int], ...]  # (lowest bit of the field, bits), from the most significant
+    forbidden: tuple[int, ...]
+
+
+class Layout:
+    """A parsed pattern: `word & mask == match`, and the fields, which are worked out when they are first asked for."""
+
+    def __init__(self, length: int, mask: int, match: int, tokens: Sequence[_Token]) -> None:
+        self.length = length
+        self.mask = mask
+        self.match = match
+        self._tokens = tokens
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        pieces: dict[str, list[Piece]] = {}
+        forbidden: dict[str, tuple[int, ...]] = {}
+        low = 8 * self.length
+        for token in self._tokens:
+            if not token.name:
+                low -= token.width
+                continue
+            for to, span in token.spans:
+                low -= span
+                pieces.setdefault(token.name, []).append(Piece(low, span, to))
+            if token.forbidden:
+                forbidden[token.name] = token.forbidden
+        return tuple(_field(name, tuple(ps), forbidden.get(name, ())) for name, ps in pieces.items())
 
 
 @cache
 def layout(pattern: str) -> Layout:
     """Parse a pattern; raises PatternError with the offending token."""
-    tokens = []
-    total = 0
-    for text in pattern.split():
-        m = _TOKEN.match(text)
-        if m is None:
-            raise PatternError(f"pattern {pattern!r}: bad token {text!r}")
-        if m["bits"]:
-            width = len(m["bits"])
-        elif m["pieces"]:
-            width = sum(_span(p)[1] for p in m["pieces"].split("|"))
-        elif m["name"] in WIDTHS:
-            width = WIDTHS[m["name"]]
-        else:
-            raise PatternError(f"pattern {pattern!r}: unknown field {text!r}")
-        tokens.append((m, width))
+    try:
+        tokens = [_token(text) for text in pattern.split()]
+    except PatternError as error:
+        raise PatternError(f"pattern {pattern!r}: {error}") from None
+    total = mask = match = 0
+    for width, name, ones, _, _ in tokens:
         total += width
+        mask, match = mask << width, match << width | ones
+        if not name:
+            mask |= (1 << width) - 1
     if total not in (16, 32):
         raise PatternError(f"pattern {pattern!r}: {total} bits, not 16 or 32")
-    at, mask, match = total, 0, 0
-    pieces: dict[str, list[Piece]] = {}
-    forbidden: dict[str, tuple[int, ...]] = {}
-    for m, width in tokens:
-        at -= width
-        if m["bits"]:
-            mask |= ((1 << width) - 1) << at
-            match |= int(m["bits"], 2) << at
-            continue
-        name, low = m["name"], at + width
-        spans = [_span(p) for p in m["pieces"].split("|")] if m["pieces"] else [(0, width)]
-        for to, span in spans:
-            low -= span
-            pieces.setdefault(name, []).append(Piece(low, span, to))
-        if m["not"]:
-            forbidden[name] = tuple(int(n) for n in m["not"].split(","))
-    fields = tuple(_field(name, tuple(ps), forbidden.get(name, ())) for name, ps in pieces.items())
     if (total == 32 and match & 3 != 3) or (total == 16 and mask & 3 == 3 and match & 3 == 3):
         raise PatternError(f"pattern {pattern!r}: the low two bits contradict its length")
-    return Layout(total // 8, mask, match, fields)
+    return Layout(total // 8, mask, match, tokens)
+
+
+@cache
+def _token(text: str) -> _Token:
+    """Parse one word: there are far fewer distinct ones than patterns."""
+    m = _TOKEN.match(text)
+    if m is None:
+        raise PatternError(f"bad token {text!r}")
+    if m["bits"]:
+        return _Token(len(text), "", int(text, 2), (), ())
+    if m["pieces"]:
+        spans = tuple(map(_span, m["pieces"].split("|")))
+    elif m["name"] in WIDTHS:
+        spans = ((0, WIDTHS[m["name"]]),)
+    else:
+        raise PatternError(f"unknown field {text!r}")
+    forbidden = tuple(map(int, m["not"].split(","))) if m["not"] else ()
+    return _Token(sum(width for _, width in spans), m["name"], 0, spans, forbidden)
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -142,13 +162,10 @@ class Decoder:
         self.rows: Sequence[Row] = tuple(rows)
         self._sink = sink
         self._memo: dict[int, Decoded | None] = {}
-        self._buckets: dict[int, list[tuple[int, int, Row, Layout]]] = {}
-        for row in self.rows:
-            shape = layout(row.pattern)
-            for key in _keys(shape):
-                self._buckets.setdefault(key, []).append((shape.mask, shape.match, row, shape))
-        for bucket in self._buckets.values():
-            bucket.sort(key=lambda entry: -entry[0].bit_count())
+        shapes = [layout(row.pattern) for row in self.rows]
+        self._shapes = [(shape.mask, shape.match, row, shape) for row, shape in zip(self.rows, shapes)]
+        self._shapes.sort(key=lambda entry: -entry[0].bit_count())  # the more specific ones first
+        self._buckets: list[dict[int, list[_Entry]]] = [{} for _ in _KEYS]  # by key, made at the first word with it
 
     def __call__(self, word: int) -> Decoded | None:
         """Decode one parcel (16 bits) or word (32 bits, low bits 11); None is an illegal instruction."""
@@ -163,7 +180,7 @@ class Decoder:
 
     def look_up(self, word: int) -> Decoded | None:
         """Decode without the memo."""
-        for mask, match, row, shape in self._buckets.get(_key(word), ()):
+        for mask, match, row, shape in self._bucket(word, len(_KEYS) - 1):
             if word & mask != match:
                 continue
             operands = self._operands(row, shape, word)
@@ -175,6 +192,16 @@ class Decoder:
             ends = row.ends_block_of(operands) if row.ends_block_of else row.ends_block
             return Decoded(row, operands, shape.length, word, treat, ends)
         return None
+
+    def _bucket(self, word: int, step: int) -> list[_Entry]:
+        """The rows that a word with these key bits may be; of a bucket of the step before, if that was not made yet."""
+        key = word & _KEYS[step]
+        found = self._buckets[step].get(key)
+        if found is None:
+            among = self._bucket(word, step - 1) if step else self._shapes
+            found = [entry for entry in among if not (entry[1] ^ key) & entry[0] & _KEYS[step]]
+            self._buckets[step][key] = found
+        return found
 
     def _operands(self, row: Row, shape: Layout, word: int) -> Operands | None:
         operands = Operands()
@@ -190,21 +217,9 @@ class Decoder:
         return operands
 
 
-def _keys(shape: Layout) -> list[int]:
-    """Every bucket that a pattern can fall into."""
-    bits = [1 << b for b in range(16) if _KEY >> b & 1]
-    free = [b for b in bits if not shape.mask & b]
-    keys = [shape.match & _KEY]
-    for b in free:
-        keys += [k | b for k in keys]
-    return keys
-
-
-_KEY = 0b1110_0000_0111_1111  # opcode, funct3 of a compressed word (bits 15:13) and the low seven bits
-
-
-def _key(word: int) -> int:
-    return word & _KEY
+_Entry = tuple[int, int, Row, Layout]  # mask and match once more, which look-up compares
+# The bits that choose a bucket, step by step: the length, the opcode, funct3 of a compressed word (bits 15:13).
+_KEYS = (0b11, 0b111_1111, 0b1110_0000_0111_1111)
 
 
 def encode(row: Row, **values: int) -> int:

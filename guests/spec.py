@@ -7,9 +7,10 @@ Must not know: any particular architecture, LLVM, caches, or who runs the bodies
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
+
+from ir.records import field, record
 
 
 class Treat(Enum):
@@ -73,7 +74,7 @@ class Operands:
 Body = Callable[[Any, Operands], None]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Row:
     """One instruction of the manual: its bit pattern, the columns the engine asks for, and its meaning.
 
@@ -109,7 +110,7 @@ class Decoded(NamedTuple):
     ends_block: bool
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Register:
     """One 64-bit slot of the CPU state. `slot` is its index; `kind` groups registers for dumps."""
 
@@ -119,7 +120,7 @@ class Register:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Guest:
     """A guest architecture: everything `dbt` needs to know, as one value."""
 

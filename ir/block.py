@@ -6,10 +6,10 @@ Owns: the data structures. Must not know: how they are built, checked, printed o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple, Union
 
 from ir.ops import OPS, Op
+from ir.records import field, record
 
 
 class Inst:
@@ -77,7 +77,7 @@ class GuestInsn(NamedTuple):
     treat: str
 
 
-@dataclass
+@record
 class Block:
     """Straight-line IR with one exit. `guest` lists the guest instructions it retires, in order."""
 

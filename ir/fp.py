@@ -16,8 +16,9 @@ caller passes a rounding mode in `range(5)` and operands that fit the format, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isqrt
+
+from ir.records import record
 
 # Rounding modes: RISC-V's numbers, IEEE 754's names.
 RNE = 0  # roundTiesToEven
@@ -36,7 +37,7 @@ NV = 16  # invalid operation
 Result = tuple[int, int]  # (bits or value, flags)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Format:
     """One interchange format: its sizes, and the bit patterns that follow from them."""
 

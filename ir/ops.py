@@ -12,15 +12,16 @@ Owns: op names, types, effects, meanings. Must not know: any guest, any host, LL
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
+
+from ir.records import record
 
 MASK = (1 << 64) - 1
 SIGN = 1 << 63
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Op:
     """One op. `args` and `result` are types, `attrs` the names of its static attributes, in order.
 

@@ -6,7 +6,6 @@ one goes first. Owns: that. Must not know: how code is made, what an engine does
 
 from __future__ import annotations
 
-from dbt.cache.policies import POLICIES
 from dbt.cache.store import TranslationCache
 
-__all__ = ["POLICIES", "TranslationCache"]
+__all__ = ["TranslationCache"]

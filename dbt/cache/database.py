@@ -17,10 +17,12 @@ import stat
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.cache.record import Damaged, unseal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = "translations.sqlite3"
 FORM = 1  # of the tables; a file of another one is made anew
@@ -58,12 +60,12 @@ class Info(NamedTuple):
     newest: int
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: str | Path) -> None:
     """Make it if it is not there. Raises Refused if others could have put something there."""
     try:
-        if not path.is_dir():
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
     except OSError as error:
         raise Refused(f"{path}: {(error.strerror or str(error)).lower()}") from error
     if found.st_uid != os.geteuid():
@@ -72,19 +74,19 @@ def check_folder(path: Path) -> None:
         raise Refused(f"{path} is open to others (chmod 700 closes it)")
 
 
-def discard(folder: Path) -> None:
+def discard(folder: str | Path) -> None:
     """Delete the file, whatever it is; its journal first, which must not be applied to another one."""
     for name in (f"{FILE}-journal", FILE):
         with suppress(OSError):
-            os.unlink(folder / name)
+            os.unlink(os.path.join(folder, name))
 
 
 class Database:
     """The open file; made if it is not there. Raises Refused and sqlite3.Error."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         check_folder(folder)
-        self.path = folder / FILE
+        self.path = os.path.join(folder, FILE)
         self.bound = BOUND
         self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
         self._db.text_factory = bytes
@@ -138,7 +140,7 @@ class Database:
     def info(self) -> Info:
         places, oldest, newest = self._db.execute("SELECT count(*), min(used), max(used) FROM place").fetchone()
         records, size = self._db.execute("SELECT count(*), total(length(record)) FROM code").fetchone()
-        return Info(places, records, int(size), self.path.stat().st_size, oldest or 0, newest or 0)
+        return Info(places, records, int(size), os.stat(self.path).st_size, oldest or 0, newest or 0)
 
     def sound(self) -> bool:
         """Whether SQLite finds its own structures in order."""
@@ -184,7 +186,7 @@ class Database:
         self.close()
         with suppress(OSError):
             if self._identity() == self._file:
-                discard(self.path.parent)
+                discard(os.path.dirname(self.path))
 
     def _make_room(self, bound: int, size: int) -> None:
         """Before so many bytes come: a full file is emptied to three quarters, so that this is rare."""
@@ -227,5 +229,5 @@ class Database:
         self._db.execute("COMMIT")
 
     def _identity(self) -> tuple[int, int]:
-        found = self.path.stat()
+        found = os.stat(self.path)
         return found.st_dev, found.st_ino

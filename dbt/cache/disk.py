@@ -4,6 +4,7 @@ A place is a hash of what was assumed, a guest page's address and its bytes. It 
 executes in the page, before anything is compiled; what is found holds the guest's bytes that it was made from, which
 the engine compares with memory. What is new is collected and written in one transaction when a run ends, and now and
 then before.
+What the file, the hashes and the records need is imported at the first use: a short run has none.
 Nothing here fails a run. What is damaged is a miss, and goes; what stands in the way ends the use of the disk for this
 run, and `note` says so where the user can do something about it.
 Owns: places, what waits to be written, what went wrong. Must not know: the form of the file, how code is made or run.
@@ -15,20 +16,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbt.block import Key, Made
-from dbt.cache.assumed import HASH, Unknown, assumed
-from dbt.cache.record import SEAL, Damaged, pack_code, pack_made, seal, unpack_code, unpack_made, unseal
 from dbt.code import Code
 from dbt.memory import PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault
 from dbt.options import Options
 from guests.spec import Guest
+from ir.records import record
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dbt.cache.database import Database, Row
 
 OFTEN = 1 << 20  # bytes waiting, or
@@ -36,7 +35,7 @@ LONG = 10.0  # seconds since the last time, until what is new is written in the 
 RUNTIME = 1 << 64  # no page has this number: code that is no translation
 
 
-@dataclass
+@record
 class DiskStats:
     """What came from disk and went there."""
 
@@ -51,7 +50,7 @@ class DiskStats:
 class Disk:
     """The disk cache of one engine. The file is opened at the first use."""
 
-    def __init__(self, folder: Path, guest: Guest, options: Options) -> None:
+    def __init__(self, folder: str, guest: Guest, options: Options) -> None:
         self.stats = DiskStats()
         self.note = ""  # one sentence, if something stands in the way that the user can remove
         self._folder = folder
@@ -72,6 +71,8 @@ class Disk:
 
     def find(self, page: int, content: bytes, key: Key | None = None) -> list[Made]:
         """The translations that begin in the guest page of this number, or that of one key, if these are its bytes."""
+        from dbt.cache.record import unpack_made
+
         found = []
         with self._measured() as database:
             if database is not None:
@@ -82,6 +83,8 @@ class Disk:
 
     def code(self, name: str, make: Callable[[], Code]) -> Code:
         """Code that is no translation, by its name: from disk, or made now and kept."""
+        from dbt.cache.record import pack_code, unpack_code
+
         place = b""
         with self._measured() as database:
             if database is not None:
@@ -98,6 +101,8 @@ class Disk:
 
     def keep(self, made: Sequence[Made], space: AddressSpace) -> None:
         """Have these written with the next ones. Their guest pages are as they were when they were made."""
+        from dbt.cache.record import pack_made
+
         with self._measured() as database:
             if database is None:
                 return
@@ -143,6 +148,9 @@ class Disk:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _place(self, page: int, content: bytes) -> bytes:
+        from dbt.blake2 import blake2b
+        from dbt.cache.assumed import HASH
+
         return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
 
     def _records(
@@ -150,14 +158,15 @@ class Disk:
     ) -> list[Any]:
         """What is there, or waits to be written there."""
         from dbt.cache.database import STALE
+        from dbt.cache.record import SEAL, Damaged, unseal
 
         new = self._new.get(place, {})
         if wanted in new:
             return [unpack(new[wanted][3][SEAL:])]
         found = []
-        for number, record in database.records(place, wanted):
+        for number, sealed in database.records(place, wanted):
             try:
-                found.append(unpack(unseal(record, place, number)))
+                found.append(unpack(unseal(sealed, place, number)))
             except Damaged:
                 self.stats.damaged += 1
                 self._damaged.append((place, number))
@@ -166,6 +175,8 @@ class Disk:
         return found
 
     def _add(self, place: bytes, page: int, number: int, data: bytes) -> None:
+        from dbt.cache.record import seal
+
         record = seal(data, place, number)
         self._new.setdefault(place, {})[number] = place, page, number, record
         self._waiting += len(record)
@@ -190,6 +201,7 @@ class Disk:
 
     def _open(self) -> Database | None:
         if self._database is None and self._usable:
+            from dbt.cache.assumed import Unknown, assumed
             from dbt.cache.database import ERRORS, Database, Refused
 
             try:
@@ -242,16 +254,23 @@ def disk_of(guest: Guest, options: Options) -> Disk | None:
     """
     if not options.disk or options.cache_off or options.dump or guest.own:
         return None
-    folder = user_folder()
+    folder = _user_folder()
     return None if folder is None else Disk(folder, guest, options)
 
 
 def user_folder() -> Path | None:
     """The user's own: DRAGOMAN_CACHE_DIR (empty: none), or a folder of ours where the system wants caches."""
+    from pathlib import Path
+
+    folder = _user_folder()
+    return None if folder is None else Path(folder)
+
+
+def _user_folder() -> str | None:
     given = os.environ.get("DRAGOMAN_CACHE_DIR")
     if given is not None:
-        return Path(os.path.abspath(given)) if given else None
+        return os.path.abspath(given) if given else None
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
-    return Path(base, "dragoman") if os.path.isabs(base) else None
+    return os.path.join(base, "dragoman") if os.path.isabs(base) else None

@@ -10,8 +10,8 @@ A record that was cut, changed or put elsewhere is `Damaged`. Owns: this form. M
 from __future__ import annotations
 
 import struct
-from hashlib import blake2b
 
+from dbt.blake2 import blake2b
 from dbt.block import Made
 from dbt.code import Code, Relocation
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbt.arena import Arena, ArenaFull
 from dbt.block import Key, Translation
-from dbt.cache.policies import policy
 from dbt.state import (
     EXIT_SLOTS,
     EXITS,
@@ -27,15 +26,18 @@ from dbt.state import (
     NO_LEAD,
     State,
 )
+from ir.records import record
 
 if TYPE_CHECKING:
+    from dbt.cache.policies import Policy
     from dbt.code import Code
 
 PAGE_SHIFT = 12
+DEFAULT = "lru"  # the policy that is not made before there is code to keep: cachetools is slow to import
 SHARE = 4  # a batch may take up to one part in so many of the bound, or its first block alone more
 
 
-@dataclass
+@record
 class CacheStats:
     """What happened in a cache."""
 
@@ -54,10 +56,12 @@ class TranslationCache:
     `linked` False: translations do not lead to one another, and indirect jumps always come here.
     """
 
-    def __init__(self, state: State, bound: int, policy_name: str = "lru", linked: bool = True) -> None:
+    def __init__(self, state: State, bound: int, policy_name: str = DEFAULT, linked: bool = True) -> None:
         self.bound = bound
         self.stats = CacheStats()
-        self._policy = policy(policy_name, bound)
+        self._policy_name = policy_name
+        if policy_name != DEFAULT:
+            _ = self._policy  # an unknown name is said at once
         self._linked = linked
         self._words = state.words
         self._arena: Arena | None = None
@@ -71,6 +75,13 @@ class TranslationCache:
         # Entry 0 could match pc 0, so empty entries hold an odd address.
         empty = JUMP_EMPTY.to_bytes(8, "little") + bytes(8)
         ctypes.memmove(state.address + JUMP_CACHE, empty * JUMP_ENTRIES, 16 * JUMP_ENTRIES)
+
+    @cached_property
+    def _policy(self) -> Policy:
+        """Who goes first."""
+        from dbt.cache.policies import policy
+
+        return policy(self._policy_name, self.bound)
 
     def __len__(self) -> int:
         return len(self._by_key)

@@ -1,19 +1,21 @@
 """The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache`, a file for each.
 
 Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
-(`dragoman`) and the texts of `dbt.report`, both imported when it needs them, so that `--help` is quick.
+(`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when it is asked for.
 Must not know: how anything is done.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 
-from dbt.cli import bench, cache, compare, info, lockstep, run
 from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say
 
 DESCRIPTION = """\
@@ -38,14 +40,24 @@ PROGRAM is a statically linked RISC-V ELF file, or @NAME for one that comes with
 `dragoman COMMAND --help` explains a command.
 """
 
+def _command(module: str, function: str = "command") -> Callable[[Sequence[str]], int]:
+    """What carries out a command; its file is imported then."""
+
+    def carry_out(words: Sequence[str]) -> int:
+        status: int = getattr(import_module(f"dbt.cli.{module}"), function)(words)
+        return status
+
+    return carry_out
+
+
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "run": run.command,
-    "compare": compare.command,
-    "lockstep": lockstep.command,
-    "bench": bench.command,
-    "info": info.command,
-    "cache": cache.command,
-    "lab": info.lab_command,
+    "run": _command("run"),
+    "compare": _command("compare"),
+    "lockstep": _command("lockstep"),
+    "bench": _command("bench"),
+    "info": _command("info"),
+    "cache": _command("cache"),
+    "lab": _command("info", "lab_command"),
 }
 
 
@@ -80,6 +92,8 @@ def _standard_descriptors() -> None:
 
 def main(words: Sequence[str]) -> int:
     """Carry out a command; returns the exit status."""
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)  # no search for garbage at the end of the process, when its memory goes back anyway
     _standard_descriptors()
     try:
         status = _dispatch(words)

@@ -5,58 +5,64 @@ Owns: their names, their checks, what they mean as arguments of the public funct
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from dbt.cli.errors import USAGE, Fail
 
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
+VALUED = ("append", "edit")  # actions that take a value, besides the usual one
 # Those of `translator_options`, by attribute; the reference engine has no use for them.
 TRANSLATOR = (
-    "max_block", "superblock", "tiers", "hot", "promote", "cache", "cache_size", "cache_policy", "smc", "chain", "sensitive", "chaos",
-    "no_disk_cache",
+    "max_block", "superblock", "tiers", "hot", "promote", "cache", "cache_size", "cache_policy", "smc", "chain",
+    "sensitive", "chaos", "no_disk_cache",
 )  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
 
 
-class _Help(argparse.HelpFormatter):
-    """An optional value is shown as it must be written: --stats[=json]."""
+class Parser:
+    """Options before the program's name; all that follows it is the program's.
 
-    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
-        if action.nargs == "?":
-            return f"[={action.metavar}]"
-        return super()._format_args(action, default_metavar)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        return super()._format_action_invocation(action).replace(" [=", "[=")
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "".join(indent + line for line in text.splitlines(keepends=True))
-
-
-class Parser(argparse.ArgumentParser):
-    """Options before the program's name; all that follows it is the program's."""
+    argparse is imported where there is something for it to do: an option, a mistake, or `--help`.
+    """
 
     def __init__(self, name: str, description: str, operands: str = "", epilog: str = "") -> None:
-        super().__init__(
-            prog=f"dragoman {name}", usage=f"dragoman {name} [OPTIONS] {operands}".rstrip(), description=description,
-            epilog=epilog, allow_abbrev=False, formatter_class=_Help,
-        )  # fmt: skip
+        self.prog = f"dragoman {name}"
+        self._texts = {
+            "usage": f"dragoman {name} [OPTIONS] {operands}".rstrip(), "description": description, "epilog": epilog,
+        }  # fmt: skip
+        self._options: list[tuple[tuple[str, ...], dict[str, Any]]] = []
         self._takes: dict[str, tuple[str, bool]] = {"-h": ("--help", False), "--help": ("--help", False)}
 
     def option(self, *names: str, **how: Any) -> None:
-        """An option. The last name is the long one; one that takes a value may have it in the next word."""
-        action = self.add_argument(*names, **how)
+        """An option, in argparse's words. The last name is the long one.
+
+        One that takes a value may have it in the next word, unless its value is optional.
+        """
+        self._options.append((names, how))
+        value = "action" not in how or how["action"] in VALUED
         for name in names:
-            self._takes[name] = names[-1], action.nargs is None
+            self._takes[name] = names[-1], value and "nargs" not in how
 
     def error(self, message: str) -> NoReturn:
         raise Fail(USAGE, f"{message.removeprefix('argument ')} (see `{self.prog} --help`)")
 
-    def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    def _parsed(self, options: list[str]) -> Any:
+        """The values of all options, by attribute."""
+        if options:
+            from dbt.cli.arguments import arguments
+
+            return arguments(self.prog, self._texts, self._options, self.error).parse_args(options)
+        return SimpleNamespace(**{
+            how.get("dest") or names[-1].removeprefix("--").replace("-", "_"):
+            how.get("default", False if how.get("action") == "store_true" else None)
+            for names, how in self._options
+        })  # fmt: skip
+
+    def split(self, words: Sequence[str]) -> tuple[Any, list[str]]:
         """Parse the options in front; also returns what is left, from the first word that is none.
 
         The words are made unambiguous before argparse sees them, since it would look for options further on.
@@ -79,7 +85,14 @@ class Parser(argparse.ArgumentParser):
                     self.error(f"{name} needs a value")
                 value, equals = rest.pop(0), "="
             options.append(f"{long}={value}" if equals else long)
-        return self.parse_args(options), rest
+        return self._parsed(options), rest
+
+
+def bad(message: str) -> Exception:
+    """What a conversion raises: argparse puts the option's name in front."""
+    from argparse import ArgumentTypeError
+
+    return ArgumentTypeError(message)
 
 
 def number(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -87,10 +100,10 @@ def number(low: int, high: int | None = None) -> Callable[[str], int]:
         try:
             value = int(text.replace("_", ""), 0)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+            raise bad(f"{text!r} is not a number") from None
         if value < low or (high is not None and value > high):
             limits = f"at least {low}" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text} is not {limits}")
+            raise bad(f"{text} is not {limits}")
         return value
 
     return convert
@@ -99,22 +112,22 @@ def number(low: int, high: int | None = None) -> Callable[[str], int]:
 def amount(text: str) -> int:
     digits, unit = (text[:-1], text[-1].upper()) if text[-1:] in tuple("kKmM") else (text, "")
     if not digits.isascii() or not digits.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size, such as 65536, 64K or 1M")
+        raise bad(f"{text!r} is not a size, such as 65536, 64K or 1M")
     return int(digits[:12]) << {"": 0, "K": 10, "M": 20}[unit]
 
 
 def size(text: str) -> int:
     value = amount(text)
     if not MIN_CACHE <= value <= MAX_CACHE:
-        raise argparse.ArgumentTypeError(f"{text} is not from {MIN_CACHE >> 10}K to {MAX_CACHE >> 20}M")
+        raise bad(f"{text} is not from {MIN_CACHE >> 10}K to {MAX_CACHE >> 20}M")
     return value
 
 
 def policy(text: str) -> str:
-    from dbt.cache import POLICIES  # not needed for --help
+    from dbt.cache.policies import POLICIES  # not needed for --help
 
     if text not in POLICIES:
-        raise argparse.ArgumentTypeError(f"there is no policy {text!r} (there are: {', '.join(POLICIES)})")
+        raise bad(f"there is no policy {text!r} (there are: {', '.join(POLICIES)})")
     return text
 
 
@@ -126,13 +139,13 @@ def seed(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        raise bad(f"{text!r} is not a number") from None
 
 
 def assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form VAR=VALUE")
+        raise bad(f"{text!r} is not of the form VAR=VALUE")
     return name, value
 
 
@@ -140,22 +153,14 @@ def stages(text: str) -> frozenset[str]:
     found = frozenset(text.split(","))
     unknown = sorted(found - set(STAGES))
     if unknown:
-        raise argparse.ArgumentTypeError(f"there is no stage {unknown[0]!r} (there are: {', '.join(STAGES)})")
+        raise bad(f"there is no stage {unknown[0]!r} (there are: {', '.join(STAGES)})")
     return found
 
 
 def folder(text: str) -> str:
     if not os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text}: is not a folder")
+        raise bad(f"{text}: is not a folder")
     return text
-
-
-class _Edit(argparse.Action):
-    """-E and -U, in the order given."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
-        edits = getattr(namespace, self.dest) or []
-        setattr(namespace, self.dest, [*edits, values if isinstance(values, tuple) else (values, None)])
 
 
 def guest_options(parser: Parser) -> None:
@@ -171,10 +176,10 @@ def guest_options(parser: Parser) -> None:
         help="look here first for the absolute paths that the program opens (default: QEMU_LD_PREFIX, if it is set)",
     )
     parser.option(
-        "-E", "--env", metavar="VAR=VALUE", dest="edits", action=_Edit, type=assignment,
+        "-E", "--env", metavar="VAR=VALUE", dest="edits", action="edit", type=assignment,
         help="set a variable in the program's environment, which is otherwise yours; may be repeated",
     )
-    parser.option("-U", "--unset", metavar="VAR", dest="edits", action=_Edit, help="remove a variable from it")
+    parser.option("-U", "--unset", metavar="VAR", dest="edits", action="edit", help="remove a variable from it")
     parser.option("-0", "--argv0", metavar="NAME", help="what the program sees as its own name")
 
 
@@ -185,7 +190,7 @@ def extension_option(parser: Parser) -> None:
     )
 
 
-def extensions_of(options: argparse.Namespace) -> list[Any]:
+def extensions_of(options: Any) -> list[Any]:
     """The extensions in the files that were given."""
     if not options.extensions:
         return []
@@ -202,7 +207,7 @@ def tiers(text: str) -> tuple[int, ...]:
     """The tiers that a list names."""
     chosen = {"0": (0,), "1": (1,), "0,1": (0, 1)}.get(text)
     if chosen is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one of 0, 1 and 0,1")
+        raise bad(f"{text!r} is not one of 0, 1 and 0,1")
     return chosen
 
 
@@ -303,7 +308,7 @@ def seed_option(parser: Parser, command: str) -> None:
     )
 
 
-def guest_settings(options: argparse.Namespace) -> dict[str, Any]:
+def guest_settings(options: Any) -> dict[str, Any]:
     """The guest options as arguments of the public functions."""
     env = None
     if options.edits:
@@ -328,7 +333,7 @@ def program_of(parser: Parser, rest: list[str]) -> tuple[str, list[str]]:
 
 
 def translation(
-    parser: Parser, options: argparse.Namespace, dump: frozenset[str] = frozenset(),
+    parser: Parser, options: Any, dump: frozenset[str] = frozenset(),
     write: Callable[[str], None] = print,
 ) -> Any:  # fmt: skip
     """The translator options as the public `Options`."""
@@ -344,7 +349,7 @@ def translation(
     if options.superblock is not None:
         chosen.superblock = options.superblock
     chosen.cache_off = options.cache == "off"
-    chosen.disk = options.disk_cache if "disk_cache" in options else not options.no_disk_cache
+    chosen.disk = options.disk_cache if hasattr(options, "disk_cache") else not options.no_disk_cache
     chosen.tiers = options.tiers or chosen.tiers
     if options.promote is not None:
         chosen.promote = options.promote

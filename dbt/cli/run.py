@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, why
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from dragoman import Process
 
 
-@dataclass
 class Log:
     """Where lines of ours go: stderr, or files by name, each opened once."""
 
-    files: dict[str, IO[str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.files: dict[str, IO[str]] = {}
 
     def to(self, path: str | None) -> Callable[[str], None]:
         """A function that writes a line there."""
@@ -132,7 +133,8 @@ def command(words: Sequence[str]) -> int:
     if engine == "translated":
         settings["options"] = translation(parser, options, options.dump, log.to(options.dump_file or options.log))
     start = time.perf_counter()
-    process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
+    with _uncollected():
+        process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
     if options.events:
         process.trace_events(options.events, line)
     if engine == "translated" and sys.stderr is not None and sys.stderr.isatty():
@@ -166,7 +168,20 @@ def command(words: Sequence[str]) -> int:
 def _show_progress(done: int, of: int) -> None:
     """On a terminal: the stencils are made once for a machine, and that takes a second."""
     end = "\r\x1b[K" if done == of else ""
-    print(f"\rdragoman: making stencils for this machine, once: {done} of {of}{end}", end="", file=sys.stderr, flush=True)
+    text = f"\rdragoman: making stencils for this machine, once: {done} of {of}{end}"
+    print(text, end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Getting ready makes much that stays, and no garbage: looking for some costs milliseconds."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _tell_death(process: Process) -> None:

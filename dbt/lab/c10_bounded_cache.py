@@ -25,7 +25,8 @@ def line(name: str, ran: Ran) -> str:
 def run(report: Report) -> None:
     report.say(f"@{PROGRAM} under ever smaller bounds (--cache-size), and other policies (--cache-policy)")
     runs = [(f"{bound:,} bytes", Options(cache_size=bound, tiers=(1,))) for bound in BOUNDS]
-    runs += [(f"{BOUNDS[-1]:,} bytes, {name}", Options(cache_size=BOUNDS[-1], cache_policy=name, tiers=(1,))) for name in POLICIES]
+    for name in POLICIES:
+        runs.append((f"{BOUNDS[-1]:,} bytes, {name}", Options(cache_size=BOUNDS[-1], cache_policy=name, tiers=(1,))))
     titles = f"{'made':>8}{'evicted':>8}{'refused':>8}{'bytes':>9}{'hit rate':>10}{'interpreted':>12}{'time':>10}"
     report.show(f"{'':22}{titles}")
     done = []

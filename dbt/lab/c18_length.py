@@ -42,7 +42,8 @@ def run(report: Report) -> None:
         wanted, _ = finish(name, Options(), "reference")
         report.show(f"@{name:10} reference   {wanted}")
         for fixed in [rng.randint(1, SHORT) for _ in range(LENGTHS)] + [None]:
-            found, ran = finish(name, Options(max_instructions=fixed or MOST, hot=32, tiers=(1,)), lengths=None if fixed else rng)
+            options = Options(max_instructions=fixed or MOST, hot=32, tiers=(1,))
+            found, ran = finish(name, options, lengths=None if fixed else rng)
             same = same and found == wanted and ran.stdout == find(name).small_output
             made, translated = ran.stats["translations"], ran.stats["translated_instructions"]
             report.show(f"{'':11} {f'{fixed:2} at most' if fixed else 'any length'}  {found}  "

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from dbt.linux.host import failure
+from ir.records import record
 
 
-@dataclass(slots=True)
+@record
 class Descriptor:
     host: int
     close_on_exec: bool = False

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import errno
 import os
-import random as random_module
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.elf import Image, Loaded, load
 from dbt.linux import (
@@ -39,6 +37,10 @@ from dbt.linux.exits import ExitGroup, Killed
 from dbt.linux.host import failure, int32
 from dbt.linux.limits import Limits
 from dbt.memory import READ, WRITE, AddressSpace, MemoryFault, page_up
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from random import Random
 
 __all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
 
@@ -89,12 +91,12 @@ class Kernel:
         self.abi = abi
         self.argv = argv
         self.env = env
-        self.executable = Path(os.path.abspath(executable))
+        self.executable = os.path.abspath(executable)
         self.sysroot = None if sysroot is None else os.fsencode(os.path.abspath(sysroot))
         self.strace = strace
         self.warn = warn or _warn
         self.seed = deterministic_seed
-        self.random = None if deterministic_seed is None else random_module.Random(deterministic_seed)
+        self.random = None if deterministic_seed is None else _random(deterministic_seed)
         self.pid = os.getpid() if self.random is None else self.random.randrange(1000, 30000)
         self.clock = clock
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
@@ -103,7 +105,7 @@ class Kernel:
         self.signals = signals.Signals()
         self.break_start = 0
         self.break_end = 0
-        self.thread_name = os.fsencode(self.executable.name)[:15]
+        self.thread_name = os.fsencode(os.path.basename(self.executable))[:15]
         self.clear_child_tid = 0
         self.robust_list = (0, 0)
         self.no_new_privileges = 0
@@ -276,6 +278,12 @@ def _shown(result: int) -> str:
     if -4096 < result < 0:
         return f"-{errno.errorcode.get(-result, -result)}"
     return str(result) if result < 4096 else f"{result:#x}"
+
+
+def _random(seed: int) -> Random:
+    from random import Random  # deterministic runs only
+
+    return Random(seed)
 
 
 def _warn(text: str) -> None:

@@ -7,11 +7,16 @@ Must not know: how a program is translated or run (`dbt`), nor how it is built (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
+
+from ir.records import record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Program:
     """One program. `small` and `large` are its arguments after argv[0]; the outputs are its exact stdout.
 
@@ -324,7 +329,14 @@ def find(reference: str) -> Program:
         raise UnknownProgram(f"there is no bundled program @{name}; there are: {known}") from None
 
 
-def path(reference: str) -> Path:
+def file(reference: str) -> str:
     """Where the program's ELF file is."""
     name = find(reference).name
-    return Path(__file__).resolve().parent / name / f"{name}.elf"
+    return os.path.join(os.path.dirname(os.path.realpath(__file__)), name, f"{name}.elf")
+
+
+def path(reference: str) -> Path:
+    """The same as a Path."""
+    from pathlib import Path  # slow to import, and nothing needs it where a program is only run
+
+    return Path(file(reference))

@@ -8,19 +8,19 @@ Unprivileged ISA, F and D extensions. Owns: boxing, rows. Must not know: hosts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from guests.riscv.registers import FFLAGS
 from guests.riscv.table import Extension
 from guests.spec import Operands, Treat
+from ir.records import record
 
 DYNAMIC = 7  # the rm field's value for the mode in frm
 INVALID = 16  # the NV bit of fflags
 ONES = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Format:
     """A floating-point format as the encodings name it."""
 

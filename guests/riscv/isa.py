@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 from guests.decode import Decoder
-from guests.riscv import csrs, custom, disasm, planned, registers, traps
+from guests.riscv import csrs, disasm, planned, registers, traps
 from guests.riscv.rv64a import A
 from guests.riscv.rv64d import D
 from guests.riscv.rv64f import F
@@ -35,6 +34,7 @@ from guests.riscv.zifencei import ZIFENCEI
 from guests.riscv.zihintpause import ZIHINTPAUSE
 from guests.riscv.zimop import ZCMOP, ZIMOP
 from guests.spec import Guest, Operands, Row
+from ir.records import replace
 
 # In the manual's order of names.
 DEFAULT = (
@@ -121,6 +121,8 @@ def guest(isa: str | None = None, own: Sequence[Extension] = ()) -> Guest:
     isa = isa or DEFAULT
     if not own:
         return _standard(isa)
+    from guests.riscv import custom  # it builds every body, for which it needs the translator's builder
+
     features = parse(isa)
     custom.check_names(own, rows(features))
     made = _guest(isa, features | {extension.name for extension in own}, own)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from guests.spec import Body, Operands, Row, Treat
+from ir.records import replace
 
 
 class Extension:

@@ -11,87 +11,32 @@ Guest memory is accessed by `callbr` inline assembly whose fault label is the ac
 of (access, landing) offsets goes with the code, so that a host fault leaves with exact state. The base
 register is checked, not the address: guard zones around guest memory cover the offset's reach.
 
+`lowering` is imported when it is first asked for: a program that never gets hot, or finds its translations on disk,
+needs the records and constants of `target` only.
+
 Owns: the text. Must not know: any guest (slots are numbers in a `Target`), who compiles it, where it lives.
 """
 
 from __future__ import annotations
 
-from ir.block import Block, Inst
-from ir.llvm import floats, integers
-from ir.llvm.emitter import slot_of
-from ir.llvm.exits import Exits
-from ir.llvm.floats import Floats
-from ir.llvm.integers import Integers
-from ir.llvm.memory import Memory
+from typing import TYPE_CHECKING, Any
+
 from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS, Host, Lowered, Target, flag_lines, rounding_code
 
-
-def module(functions: list[Lowered], target: Target) -> str:
-    """A whole module: the functions, their exit-slot symbols and the intrinsics they may call."""
-    symbols = [f"@{s} = external global i8, !absolute_symbol !0" for f in functions for s in f.exits]
-    host = target.host
-    return "\n".join(
-        [f'target triple = "{host.triple}"', *symbols, *(f.text for f in functions),
-         *integers.DECLARES, *floats.DECLARES,
-         host.carryless and f"declare <2 x i64> @{host.carryless}(<2 x i64>, <2 x i64>, i8 immarg)",
-         host.read_control and _declare(host.read_control), _declare(host.write_control),
-         "!0 = !{i64 0, i64 2147483648}", '!1 = !{!"branch_weights", i32 1, i32 4000}',
-         '!2 = !{!"branch_weights", i32 4000, i32 1}', "attributes #0 = { nounwind strictfp }",
-         'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }',
-         'attributes #2 = { nounwind noimplicitfloat strictfp "no-jump-tables"="true" }', ""]
-    )  # fmt: skip
-
-
-def _declare(name: str) -> str:
-    return f"declare void @{name}(ptr)"
-
-
-def lower(block: Block, name: str, target: Target) -> Lowered:
-    """The function of one verified block. Exits appear as symbols `NAME.eK`."""
-    return Lowering(block, name, target).run()
-
-
-class Lowering(Integers, Memory, Floats, Exits):
-    """One function."""
-
-    def run(self) -> Lowered:
-        block, target = self.block, self.target
-        if block.boundary:
-            self.begin_loop()
-            late = self.let(f"icmp slt i64 {self.left}, {1 << target.budget_shift}", "c")
-            self.put(f"br i1 {late}, label %late, label %go, !prof !1")
-            self.label("%late")
-            self.return_to_monitor(block.pc, LATE, self.left, self.put_back(self.changed()))
-            self.label("%go")
-        for inst in block.insts:
-            self.instruction(inst)
-        self.exit()
-        self.out_exits()
-        self.side_exits()
-        self.end_loop()
-        body = "\n".join(self.lines)
-        attributes = "#2" if self.strict else "#1"
-        self.result.text = (
-            f"define preserve_nonecc void @{self.result.name}({self.parameters()}) {attributes} {{\nentry:\n{body}\n}}"
-        )
-        return self.result
-
-    def parameters(self) -> str:
-        return "ptr %s, ptr %m, i64 %t, i64 %via" + "".join(f", i64 {p}" for p in self.arguments.values())
-
-    def instruction(self, inst: Inst) -> None:
-        match inst.op.name:
-            case "getreg":
-                slot = slot_of(inst)
-                if slot in self.arguments and inst not in self.names:
-                    self.names[inst] = self.arguments[slot]
-            case "setreg":
-                self.pending[slot_of(inst)] = inst.args[0]
-            case name:
-                getattr(self, f"do_{name}")(inst)
-
+if TYPE_CHECKING:
+    from ir.llvm.lowering import Lowering as Lowering
+    from ir.llvm.lowering import lower as lower
+    from ir.llvm.lowering import module as module
 
 __all__ = [
     "CALLOUT", "LATE", "MISS", "SIDE", "SIDE_REASONS", "Host", "Lowered", "Lowering", "Target", "flag_lines", "lower",
     "module", "rounding_code",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Lowering", "lower", "module"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ir.llvm import lowering
+
+    return getattr(lowering, name)

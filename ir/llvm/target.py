@@ -7,14 +7,15 @@ Must not know: IR.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from ir.records import field, record
 
 # Ways out that no exit slot stands for: the value of %via. Slot displacements are larger.
 LATE, SIDE, CALLOUT, MISS, HOT = 1, 2, 3, 4, 5
 SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned")  # %via = SIDE | reason << 3
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Host:
     """What lowering needs to know of a host: assembly templates and its floating-point control register.
 
@@ -44,7 +45,7 @@ class Host:
     carryless: str  # LLVM's call for a carry-less product of halves of two vectors; "" where the CPU has none
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Target:
     """Where things are: byte offsets in the CPU state and facts of the memory model."""
 
@@ -69,7 +70,7 @@ class Target:
     checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
 
 
-@dataclass
+@record
 class Lowered:
     """One function's text, and the exits that need a slot: symbol -> (guest target, is a boundary)."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ir.block import Block, Inst
+from ir.records import replace
 
 _PURE = frozenset({"getreg", "time"})  # effects that only read
 

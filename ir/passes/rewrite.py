@@ -6,9 +6,9 @@ Owns: the substitution. Must not know: what any pass is after.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from ir.block import Block, Branch, Exit, Indirect, Inst, Value
+from ir.records import replace
 
 # Called with each instruction, its arguments already replaced: gives the instruction or a new one to put in
 # its place, an earlier value to use instead of it, or None to drop one that defines nothing.

@@ -22,8 +22,8 @@ from support.riscv import GUEST, Rig, asm, words_to_bytes
 import dragoman
 from dbt.arena import ALIGN, Arena, ArenaFull
 from dbt.block import Key, Translation
-from dbt.cache import POLICIES, TranslationCache
-from dbt.cache.policies import policy
+from dbt.cache import TranslationCache
+from dbt.cache.policies import POLICIES, policy
 from dbt.cli.options import policy as chosen
 from dbt.code import Code, Relocation
 from dbt.lab.e03_life_cycle import mappings
@@ -219,6 +219,8 @@ def test_a_policy_is_chosen_by_name_on_the_command_line_too(monkeypatch: pytest.
         chosen("nonesuch")
     with pytest.raises(ValueError, match="no cache policy 'best'"):
         policy("best", 1)
+    with pytest.raises(ValueError, match="no cache policy 'best'"):
+        dragoman.load("@hello", options=dragoman.Options(cache_policy="best"))
 
 
 def test_a_batch_takes_no_more_than_its_share() -> None:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from support import tiny
@@ -19,7 +19,7 @@ from support.riscv import asm
 from support.tiny import A0, A1, A7, BASE, EBREAK, ECALL, LOOP, SP, START, header, li, segment
 
 from dbt import cli
-from dbt.cli import errors, options
+from dbt.cli import arguments, errors, options
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ("translated", "reference")
@@ -542,3 +542,26 @@ def test_no_cache_prints_the_same() -> None:
     done = dragoman("run", "--cache=off", "--deterministic", "--stats=json", "@hello")
     assert done.stdout == dragoman("run", "--deterministic", "@hello").stdout
     assert json.loads(done.stderr)["cache_hits"] == 0
+
+
+@pytest.mark.parametrize("command", [c for c in cli.COMMANDS if c != "lab"])
+def test_no_options_mean_what_argparse_says_they_mean(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsers: list[options.Parser] = []
+
+    class Seen(Exception):
+        pass
+
+    def split(parser: options.Parser, words: Sequence[str]) -> NoReturn:
+        parsers.append(parser)
+        raise Seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(options.Parser, "split", split)
+        with pytest.raises(Seen):
+            cli.COMMANDS[command](["@hello"])
+    (parser,) = parsers
+    made = arguments.arguments(parser.prog, parser._texts, parser._options, parser.error)
+    assert vars(parser.split(["@hello"])[0]) == vars(made.parse_args([]))
+    for action in made._actions:
+        for name in action.option_strings:
+            assert parser._takes[name] == (action.option_strings[-1], action.nargs is None)

@@ -158,7 +158,8 @@ def test_the_command(folder: Path) -> None:
 @pytest.mark.parametrize("word", ["compare", "lockstep"])
 def test_translations_from_disk_compared_with_the_reference(word: str) -> None:
     if word == "compare":
-        results = [dragoman.compare("@json", ["small"], events=20_000, options=Options(disk=True, tiers=(1,))) for _ in range(2)]
+        options = Options(disk=True, tiers=(1,))
+        results = [dragoman.compare("@json", ["small"], events=20_000, options=options) for _ in range(2)]
         assert all(result.equal and result.translated.compared.events for result in results)
         assert results[1].translated.translate == 0 < results[0].translated.translate
         return

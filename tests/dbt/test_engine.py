@@ -556,7 +556,8 @@ def test_after_a_fork_both_sides_translate_for_themselves() -> None:
 )
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_interrupt_ends_any_loop_with_exact_state(engine: str, words: list[int]) -> None:
-    process = Process(image_file(elf(words_to_bytes(words))), (), Settings(engine=engine, options=Options(hot=2, tiers=(1,))))
+    settings = Settings(engine=engine, options=Options(hot=2, tiers=(1,)))
+    process = Process(image_file(elf(words_to_bytes(words))), (), settings)
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     for _ in range(2):  # and it can go on
         signal.setitimer(signal.ITIMER_REAL, 0.3)

@@ -109,9 +109,17 @@ class Both:
             b.space.poke(address, a.space.peek(address, length))
 
 
-@pytest.fixture(scope="module")
-def both() -> Iterator[Both]:
-    made = Both()
+# What runs code: translations of everything; stencils alone; stencils, and translations of what has run once.
+TIERS = {
+    "translations": Options(hot=0),
+    "stencils": Options(tiers=(0,), patience=0),
+    "promotion": Options(patience=0, promote=0),
+}
+
+
+@pytest.fixture(scope="module", params=TIERS)
+def both(request: pytest.FixtureRequest) -> Iterator[Both]:
+    made = Both(TIERS[request.param])
     yield made
     made.close()
 
@@ -435,6 +443,9 @@ def test_options_change_nothing() -> None:
         Options(hot=0, superblock=0), Options(hot=0, superblock=1), Options(hot=0, superblock=64, max_instructions=9),
         Options(hot=0, superblock=64, max_instructions=500), Options(hot=0, sensitive="callout"),
         Options(hot=0, chain=False), Options(hot=0, smc="fencei"),
+        Options(tiers=(0,), patience=0), Options(patience=3, promote=2), Options(tiers=(0,), patience=0, chaos=3),
+        Options(patience=0, promote=1, chaos=4), Options(tiers=(0,), patience=0, log_stores=True),
+        Options(patience=0, promote=3, smc="fencei"), Options(tiers=(0,), patience=0, sensitive="callout"),
     )  # fmt: skip
     for options in others:
         rig = Rig(REGIONS, options, translated=True)

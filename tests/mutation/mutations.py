@@ -348,7 +348,7 @@ CHAINING = (
      '(("%taken", taken), ("%otherwise", otherwise))', '(("%taken", otherwise), ("%otherwise", taken))',
      ENGINE + "test_the_budget_ends_at_the_first_boundary_at_or_after[100]",
      "chained code goes the other way"),
-    ("a loop loses what it carried when its budget ends", "ir/llvm/__init__.py",
+    ("a loop loses what it carried when its budget ends", "ir/llvm/lowering.py",
      "self.put_back(self.changed())", "self.put_back({})",
      ENGINE + "test_the_budget_ends_at_the_first_boundary_at_or_after[100]",
      "registers are as they were when the loop began"),
@@ -497,7 +497,7 @@ BOUNDARY = (
 )  # fmt: skip
 
 BUDGET = (
-    ("a block runs with nothing left", "ir/llvm/__init__.py",
+    ("a block runs with nothing left", "ir/llvm/lowering.py",
      "icmp slt i64 {self.left}, {1 << target.budget_shift}", "icmp slt i64 {self.left}, 0",
      ENGINE + "test_the_budget_ends_at_the_first_boundary_at_or_after[3]",
      "a run goes one block beyond its limit"),
