@@ -9,12 +9,12 @@ Owns: this reading of bodies. Must not know: how templates are lowered, copied, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from guests.spec import Guest, Row
 from ir.block import Block, Branch, Continue, GuestInsn, Indirect, Inst, Jump, Value
 from ir.builder import Builder, NeedsCallout, SlotFile
+from ir.passes import getset
 
 REGISTERS = ("rd", "rs1", "rs2", "rs3")
 
@@ -111,14 +111,6 @@ class Template(Builder):
         self._exit = Branch(condition, displacement, 0)
 
 
-@dataclass(frozen=True)
-class Made:
-    """A template, and the fields that were fixed in it."""
-
-    block: Block
-    known: tuple[tuple[str, int], ...]
-
-
 def template(guest: Guest, row: Row, known: Mapping[str, int]) -> Block:
     """The block of one row. Raises NeedsStatic, NeedsCallout, Unsuited."""
     builder = Template(guest)
@@ -131,7 +123,7 @@ def template(guest: Guest, row: Row, known: Mapping[str, int]) -> Block:
         raise Unsuited(str(error)) from error
     if isinstance(builder.taken, Indirect) and isinstance(builder.taken.target, int):
         raise Unsuited("it jumps to a constant")
-    return builder.finish(builder.taken or Continue(0))
+    return getset.run(builder.finish(builder.taken or Continue(0)))  # a slot read after it was written is the value
 
 
 __all__ = ["Fields", "NeedsCallout", "NeedsStatic", "SlotHole", "Unsuited", "template"]

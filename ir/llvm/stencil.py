@@ -100,8 +100,6 @@ class StencilLowering(Lowering):
         exit = self.block.exit
         test = self.use(exit.condition) if isinstance(exit, Branch) else ""
         to = self.use(exit.target) if isinstance(exit, Indirect) else ""
-        if isinstance(exit, Indirect):
-            self.out(self.let(f"icmp ugt i64 {to}, %limit", "c"), MISSED)
         self.count_inline(len(self.block.guest))
         self.flush(self.pending)
         match exit:
@@ -116,6 +114,11 @@ class StencilLowering(Lowering):
                 self.label("%otherwise")
                 self.go(NEXT)
             case Indirect():
+                beyond = self.let(f"icmp ugt i64 {to}, %limit", "c")
+                self.put(f"br i1 {beyond}, label %beyond, label %inside, !prof !1")
+                self.label("%beyond")
+                self.go(MISSED, to)
+                self.label("%inside")
                 self.go(self.entry_of(to), to)
 
     def entry_of(self, pc: str) -> str:
