@@ -1,0 +1,219 @@
+"""Tier 0: what has a stencil, that native decoding finds the same rows as Python's, and what becomes of its code.
+
+That its code does what the reference does is in test_engines_agree.py, which runs with stencils alone and with
+promotion as well as with translations alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from support.riscv import GUEST, Rig, Tally, asm, scaled, words_to_bytes
+
+import dbt.tier0
+import dragoman
+from dbt.backend import callouts
+from dbt.memory import EXEC, READ, WRITE
+from dbt.options import Options
+from dbt.state import FIELDS, MADE_BLOCKS
+from dbt.tier0 import layout
+from dbt.tier0.library import Form, forms
+from guests.decode import layout as pattern_of
+from guests.programs import PROGRAMS
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE, DATA = 0x10000, 0x20000
+ALONE = Options(tiers=(0,), patience=0)
+# Callouts, and two bodies that choose among constants by an operand.
+WITHOUT = {
+    "ecall", "ebreak", "c.ebreak", "fence.i", "cbo.inval", "cbo.clean", "cbo.flush", "fli.s", "fli.d",
+    "fcvt.s.h", "fcvt.h.s", "fcvt.d.h", "fcvt.h.d",
+}  # fmt: skip
+
+
+def test_all_rows_but_these_have_a_stencil() -> None:
+    made = {form.row.name for form in forms(GUEST, callouts(Options())) if form.block is not None}
+    assert {row.name for row in GUEST.rows} - made == WITHOUT
+
+
+class Library:
+    """The tables, read as `dbt.tier0.layout` says, with the form of each place."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.parcels, self.buckets = struct.unpack_from("<2I", data)
+
+    def find(self, word: int) -> tuple[int, int]:
+        """Flags and length of the form; (0, 0) where there is none."""
+        at = 0
+        if word & 3 != 3:
+            (at,) = struct.unpack_from("<I", self.data, self.parcels + 4 * (word & 0xFFFF))
+        else:
+            key = word >> 2 & 31 | (word >> 12 & 7) << 5
+            first, count = struct.unpack_from("<2I", self.data, self.buckets + 8 * key)
+            for i in range(count):
+                mask, match, form = struct.unpack_from("<3I", self.data, first + 12 * i)
+                if word & mask == match:
+                    at = form
+                    break
+        return struct.unpack_from("<2I", self.data, at + 4) if at else (0, 0)
+
+
+def test_native_tables_find_what_the_decoder_finds() -> None:
+    rig = Rig(((CODE, 0x1000, 7),), ALONE, translated=True)
+    rig.space.poke(CODE, words_to_bytes([asm("addi", rd=5, rs1=0, imm=1), asm("ecall")]))
+    rig.state.pc = CODE
+    assert rig.run(1 << 60).trap and rig.engine.tier0 is not None
+    library = Library(bytes(rig.engine.tier0._library))
+    by_row: dict[int, list[Form]] = {}
+    for form in forms(GUEST, callouts(Options())):
+        if form.block is not None:
+            by_row.setdefault(id(form.row), []).append(form)
+    rng, tally = Random(7), Tally("words decoded natively")
+    words = [w for w in range(1 << 16) if w & 3 != 3]
+    words += [rng.getrandbits(32) | 3 for _ in range(scaled(20_000))]
+    for row in GUEST.rows:
+        shape = pattern_of(row.pattern)
+        if shape.length == 4:
+            words += [rng.getrandbits(32) & ~shape.mask | shape.match for _ in range(scaled(60))]
+    for word in words:
+        decoded = GUEST.decode(word)
+        flags, length = library.find(word)
+        if decoded is None or not any(word & f.mask == f.match for f in by_row.get(id(decoded.row), ())):
+            good = length == 0
+        else:
+            good = (length, bool(flags & layout.ENDS)) == (decoded.length, decoded.ends_block)
+        tally.check(good) or tally.note(f"{word:#x}: {decoded and decoded.row.name}, found {flags, length}")
+    tally.done()
+    rig.close()
+
+
+@pytest.mark.parametrize("name", ["sieve", "nbody", "json", "dispatch", "trees", "smc"])
+@pytest.mark.parametrize("options", [ALONE, Options(patience=0, promote=3)], ids=["alone", "promotion"])
+def test_lockstep(name: str, options: Options) -> None:
+    with open(os.devnull, "w") as nowhere:
+        report = dragoman.lockstep(
+            f"@{name}", PROGRAMS[name].small, stdout=nowhere.fileno(), max_instructions=scaled(60_000),
+            options=replace(options),
+        )  # fmt: skip
+    assert report.difference is None and report.instructions > 300
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+@pytest.mark.parametrize("promote", [0, 50, None])
+def test_bundled_programs(name: str, promote: int | None) -> None:
+    options = replace(ALONE) if promote is None else Options(patience=0, promote=promote)
+    result = dragoman.run(f"@{name}", PROGRAMS[name].small, seed=0, options=options)
+    assert result.status == 0 and result.stats["copied_instructions"] > 0
+    if PROGRAMS[name].small_output:
+        assert result.stdout.decode() == PROGRAMS[name].small_output
+    if name != "hello" or promote != 50:  # nothing in it runs as often
+        assert (result.stats["translations"] > 0) == (promote is not None)
+    assert result.stats["interpreted_cold"] == 0 or name == "smc"
+
+
+def test_promotion_is_exact_and_goes_native() -> None:
+    """A call in a loop: whichever of the two is promoted first, they reach each other without Python."""
+    loop = [asm("addi", rd=6, rs1=6, imm=3), asm("jal", rd=1, imm=16), asm("addi", rd=5, rs1=5, imm=-1),
+            asm("bne", rs1=5, rs2=0, imm=-12), asm("ecall"), asm("addi", rd=7, rs1=7, imm=1),
+            asm("jalr", rd=0, rs1=1, imm=0)]  # fmt: skip
+    outcomes = []
+    for options in (None, replace(ALONE), Options(patience=0, promote=1000)):
+        rig = Rig(((CODE, 0x1000, 7),), options, translated=options is not None)
+        rig.space.poke(CODE, words_to_bytes(loop))
+        rig.state.pc, rig.state.slots[5] = CODE, 3000
+        outcomes.append(rig.outcome(rig.run(1 << 60)))
+        if options is not None and 1 in options.tiers:
+            assert rig.engine.exits["hot"] >= 1 and rig.engine.entries < 20
+            assert rig.engine.translator.stats.translations >= 2
+        rig.close()
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_it_goes_on_when_its_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbt.tier0, "SIZE", dbt.tier0.HEADROOM + (24 << 10))
+    results = []
+    for options in (Options(hot=0), replace(ALONE), Options(patience=0, promote=40)):
+        process = dragoman.load("@json", ["small"], seed=0, options=options)
+        with open(os.devnull, "w"), process:
+            process.run()
+            results.append((process.instructions, process.registers))
+            if options.hot:
+                assert process.engine.tier0 is not None and process.engine.tier0.flushes > 3
+    assert results[0] == results[1] == results[2]
+
+
+def test_an_instruction_across_two_pages_follows_both() -> None:
+    """It is in one page and reaches into the next: what is written there is seen, and so is the loss of the right."""
+    rig = Rig(((CODE, 0x2000, 7),), replace(ALONE), translated=True)
+    at = CODE + 0xFFE
+
+    def put(imm: int) -> None:
+        code = words_to_bytes([asm("addi", rd=5, rs1=0, imm=imm), asm("ecall")])
+        rig.space.poke(at + 2, code[2:])
+
+    rig.space.poke(at, words_to_bytes([asm("addi", rd=5, rs1=0, imm=1), asm("ecall")]))
+    for imm in (1, 2, 3):
+        put(imm)
+        for _ in range(2):
+            rig.state.pc, rig.state.mid_block = at, False
+            assert rig.run(1 << 60).trap and rig.state.slots[5] == imm
+    rig.space.protect(CODE + 0x1000, 0x1000, READ | WRITE)
+    rig.state.pc, rig.state.mid_block = at, False
+    stop = rig.run(1 << 60)
+    assert stop.trap and stop.cause == GUEST.fault_causes["fetch"] and stop.value == CODE + 0x1000
+    rig.space.protect(CODE + 0x1000, 0x1000, READ | WRITE | EXEC)
+    rig.state.pc, rig.state.mid_block = at, False
+    assert rig.run(1 << 60).cause == GUEST.syscall_cause
+    rig.close()
+
+
+FORKED = """
+import json, os, sys
+import dragoman
+process = dragoman.load("@json", ["small"], seed=0, options=dragoman.Options(tiers=(0,), patience=0))
+try:
+    process.run(40_000)
+except dragoman.LimitReached:
+    pass
+child = os.fork()
+process.run()
+made = process.engine.state.words[%d]
+print(json.dumps([process.instructions, process.registers, made > 0]), file=sys.stderr, flush=True)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+""" % MADE_BLOCKS
+
+
+def test_parent_and_forked_child_make_code_of_their_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
+    wanted = dragoman.load("@json", ["small"], seed=0, options=Options(tiers=(1,)))
+    with wanted:
+        wanted.run()
+        assert told == [[wanted.instructions, wanted.registers, True]] * 2
+    assert MADE_BLOCKS >= FIELDS
+
+
+def test_stencils_come_from_disk_without_llvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path))
+    probe = (
+        "import sys, dragoman\n"
+        "result = dragoman.run(sys.argv[1], ['small'], seed=0, options=dragoman.Options(disk=True))\n"
+        "print(result.status, result.stats['copied_instructions'] > 0, 'llvmlite' in sys.modules)"
+    )
+    told = []
+    for name in ("@sieve", "@sort", "@nbody"):
+        line = [sys.executable, "-c", probe, name]
+        told.append(subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT).stdout.split()[-3:])
+    assert told == [["0", "True", "True"], ["0", "True", "False"], ["0", "True", "False"]]
