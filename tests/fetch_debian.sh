@@ -7,10 +7,10 @@
 # fetched again. Packages come, signatures checked, from the mirror that this machine's own apt uses. Neither root
 # rights nor this machine's package state are needed or touched: all of apt's files lie in DIR/apt.
 #
-# Environment: SUITE (trixie), ARCH (riscv64), DEBIAN_MIRROR (the address of a mirror, if apt here knows none).
+# Environment: SUITE (trixie; if its package lists cannot be had, as while a mirror is being updated, sid), ARCH (riscv64), DEBIAN_MIRROR (the address of a mirror, if apt here knows none).
 set -eu
 
-suite=${SUITE:-trixie}
+suites=${SUITE:-trixie sid}
 arch=${ARCH:-riscv64}
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -35,9 +35,11 @@ case $dir in *[\"\;\ ]*) fail "$dir: apt's settings cannot hold a folder whose n
 
 list=$dir/packages # a line "suite architecture", then a package a line; written when the root is complete
 have=
-if [ -d "$dir/root" ] && [ "$(sed -n 1p "$list" 2>/dev/null)" = "$suite $arch" ]; then
-    have=$(sed 1d "$list")
-fi
+for suite in $suites; do
+    if [ -d "$dir/root" ] && [ "$(sed -n 1p "$list" 2>/dev/null)" = "$suite $arch" ]; then
+        have=$(sed 1d "$list")
+    fi
+done
 wanted=$(printf '%s\n' $have "$@" | sort -u)
 if [ "$wanted" = "$have" ]; then
     echo "$dir/root"
@@ -59,7 +61,6 @@ mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' \
 apt=$dir/apt
 mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$apt/log" "$apt/empty"
 : >"$apt/status"
-echo "deb [arch=$arch signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
 {
     # Of this machine's settings only how to reach the network: proxies, retries, clocks. Its hooks stay out.
     apt-config dump | grep -E '^Acquire::(https?|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date)(::| )' || :
@@ -92,8 +93,14 @@ quietly() { # run a command; show what it said only if it fails
     }
 }
 
-echo "fetch_debian: $(echo $wanted) of $suite for $arch" >&2
-quietly apt-get update -o APT::Update::Error-Mode=any || fail "the package lists of $suite for $arch could not be fetched"
+for suite in $suites; do
+    echo "fetch_debian: $(echo $wanted) of $suite for $arch" >&2
+    echo "deb [arch=$arch signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
+    if quietly apt-get update -o APT::Update::Error-Mode=any; then break; fi
+    echo "fetch_debian: the package lists of $suite for $arch could not be fetched" >&2
+    suite=
+done
+[ -n "$suite" ] || exit 1
 rm -f "$apt"/cache/archives/*.deb
 quietly apt-get install --yes --download-only $wanted || fail "not all of these could be fetched: $(echo $wanted)"
 

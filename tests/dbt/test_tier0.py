@@ -186,16 +186,17 @@ except dragoman.LimitReached:
     pass
 child = os.fork()
 process.run()
-made = process.engine.state.words[%d]
-print(json.dumps([process.instructions, process.registers, made > 0]), file=sys.stderr, flush=True)
+made = process.engine.state.words[int(sys.argv[1])]
+os.write(2, (json.dumps([process.instructions, process.registers, made > 0]) + "\\n").encode())
 if child:
     assert os.waitpid(child, 0)[1] == 0
 os._exit(0)
-""" % MADE_BLOCKS
+"""
 
 
 def test_parent_and_forked_child_make_code_of_their_own() -> None:
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    line = [sys.executable, "-c", FORKED, str(MADE_BLOCKS)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
     wanted = dragoman.load("@json", ["small"], seed=0, options=Options(tiers=(1,)))
