@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
+PATIENCE = 256  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
+LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
@@ -68,6 +70,8 @@ class Translated:
         self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
         self._cold = 0  # blocks entered that had no code
         self._stencils = 0 in self.options.tiers and linked and self.options.hot > 0
+        unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
+        self._patience = unhurried if self.options.patience is None else self.options.patience
         self._translates = 1 in self.options.tiers
         if self._stencils:
             self.cache.dropped = self._dropped
@@ -194,7 +198,7 @@ class Translated:
         if found is not None:
             return found
         self._cold += 1
-        if self._cold <= self.options.patience:
+        if self._cold <= self._patience:
             return None if self._stencils else self._warmed(key)
         if self._stencils and self.tier0 is None:
             self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
@@ -224,7 +228,7 @@ class Translated:
 
     def _cold_code(self) -> int | None:
         """Host code of tier 0 for the guest's pc, if it is to run there."""
-        if self._cold <= self.options.patience or not self._runs_cold(self.state.pc):
+        if self._cold <= self._patience or not self._runs_cold(self.state.pc):
             return None
         assert self.tier0 is not None
         return self.tier0.code(self.state.pc, self.state.mid_block)

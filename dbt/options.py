@@ -19,7 +19,8 @@ class Options:
     superblock: int = 6  # forward branches that a translation may go past, where they are not taken; 0: basic blocks
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
     promote: int = 1_000_000  # times a block runs in tier 0 before it is translated
-    patience: int = 256  # blocks that a run interprets before anything is loaded or made for it
+    patience: int | None = None  # blocks that a run interprets before anything is loaded or made for it; None: 256,
+    # or 20,000 where stencils would have to be made for this run alone
     batch: int = 12  # blocks compiled together at most
     optimisation: int = 1  # LLVM's code-generation level
     pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 _HERE = str(Path(__file__).parent)
@@ -15,5 +18,8 @@ if _HERE not in sys.path:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What one test leaves on disk must not be what another one runs; tests of the disk cache have folders of their own.
-os.environ["DRAGOMAN_CACHE_DIR"] = ""
+# Stencils are made once for all tests of a run, on disk, as for a user; tests of the disk cache have their own folders.
+if "DRAGOMAN_TESTS" not in os.environ:
+    os.environ["DRAGOMAN_TESTS"] = tempfile.mkdtemp(prefix="dragoman-tests-")
+    atexit.register(shutil.rmtree, os.environ["DRAGOMAN_TESTS"], ignore_errors=True)
+os.environ["DRAGOMAN_CACHE_DIR"] = os.environ["DRAGOMAN_TESTS"]

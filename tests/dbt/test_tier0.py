@@ -179,7 +179,7 @@ def test_an_instruction_across_two_pages_follows_both() -> None:
 FORKED = """
 import json, os, sys
 import dragoman
-process = dragoman.load("@json", ["small"], seed=0, options=dragoman.Options(tiers=(0,), patience=0))
+process = dragoman.load("@json", ["small"], seed=0, env={}, options=dragoman.Options(tiers=(0,), patience=0))
 try:
     process.run(40_000)
 except dragoman.LimitReached:
@@ -199,7 +199,7 @@ def test_parent_and_forked_child_make_code_of_their_own() -> None:
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
-    wanted = dragoman.load("@json", ["small"], seed=0, options=Options(tiers=(1,)))
+    wanted = dragoman.load("@json", ["small"], seed=0, env={}, options=Options(tiers=(1,)))
     with wanted:
         wanted.run()
         assert told == [[wanted.instructions, wanted.registers, True]] * 2
