@@ -1,7 +1,7 @@
 """A guest process: address space, CPU state, kernel personality and an engine, put together.
 
 What an engine stops for is handled here: system calls go to the kernel, other traps become signals. Every
-engine therefore meets the same world. Owns: this assembly, limits, interruption (Ctrl-C) of a run.
+engine therefore meets the same world. Owns: this assembly, limits, interruption (Ctrl-C) and orderly death of a run.
 Must not know: how any engine works, any system call, any instruction.
 """
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs withou
     from dbt.options import Options
 
 ENGINES = ("translated", "reference")
+DEADLY = (signal.SIGTERM, signal.SIGHUP)  # signals that end us once what was translated is on disk
+GRACE = 2.0  # seconds for that; then they end us anyway
 
 
 class LimitReached(Exception):
@@ -40,6 +42,10 @@ class LimitReached(Exception):
         super().__init__(f"stopped after {count:,} instructions: the limit was reached")
         self.count = count
         self.result: Any = None  # what `dragoman.run` has collected until then
+
+
+class _Dying(BaseException):
+    """One of DEADLY came; no error handler of a system call may take it for its own."""
 
 
 @record
@@ -101,6 +107,7 @@ class Process:
         self.trap: Stop | None = None  # the trap behind that signal
         self.syscalls = 0
         self._interrupted = False
+        self._dying: int | None = None  # the signal that is to end us
         self._waiting = False  # in a system call, where Ctrl-C must raise at once
         entry, pointer = self.kernel.start(self.image)
         self.state.pc = entry
@@ -183,11 +190,21 @@ class Process:
 
         Raises LimitReached at the first block boundary at or after `max_instructions` in all, and
         KeyboardInterrupt on Ctrl-C, with the state exact; both can be followed by another `run`.
+
+        SIGTERM and SIGHUP end us as they do otherwise, but translations that are to be kept are written first.
         """
+        try:
+            self._run(max_instructions)
+        except _Dying:
+            assert self._dying is not None
+            os.kill(os.getpid(), self._dying)  # its action is the default again
+        return self.status
+
+    def _run(self, max_instructions: int | None) -> None:
         until = NEVER if max_instructions is None else max_instructions
         if hasattr(self.engine, "prepare"):
             self.engine.prepare()
-        with self._interruptible():
+        with self._interruptible(), self._mortal():
             try:
                 while not self.ended:
                     stop = self.events.run(self.engine, min(until, self._slice_end()))
@@ -198,10 +215,11 @@ class Process:
                     if self._interrupted:
                         self._interrupted = False
                         raise KeyboardInterrupt
+                    if self._dying is not None:
+                        raise _Dying
             finally:
                 if hasattr(self.engine, "save"):
                     self.engine.save()
-        return self.status
 
     def at(self, count: int, callback: Callable[[Process], object]) -> Event:
         """Call `callback(process)` at the first block boundary at which `count` instructions have retired.
@@ -267,7 +285,7 @@ class Process:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    # --- Ctrl-C -------------------------------------------------------------------------------------
+    # --- signals to us: Ctrl-C and those that end us --------------------------------------------------
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -295,6 +313,40 @@ class Process:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     @contextmanager
+    def _mortal(self) -> Iterator[None]:
+        """Signals that end us wait like Ctrl-C where something may have to be written; for GRACE seconds at most.
+
+        Only where nobody has said otherwise: those that are ignored or have a handler stay so. The guest's own
+        actions do not matter: a signal from outside never reaches it.
+        """
+        theirs = [] if getattr(self.engine, "disk", None) is None else DEADLY
+        ours = [number for number in theirs if signal.getsignal(number) is signal.SIG_DFL]
+
+        def note(number: int, frame: FrameType | None) -> None:
+            from threading import Timer
+
+            for each in ours:
+                signal.signal(each, signal.SIG_DFL)  # another one ends us at once
+            late = Timer(GRACE, os.kill, (os.getpid(), number))
+            late.daemon = True
+            late.start()
+            self._dying = number
+            if self._waiting:
+                raise _Dying
+
+        try:
+            for number in ours:
+                signal.signal(number, note)
+        except ValueError:  # not in the main thread
+            ours = []
+        try:
+            yield
+        finally:
+            for number in ours:
+                if signal.getsignal(number) is note:
+                    signal.signal(number, signal.SIG_DFL)
+
+    @contextmanager
     def _wait(self) -> Iterator[None]:
         self._waiting = True
         try:
@@ -304,7 +356,7 @@ class Process:
 
     def _poll(self) -> bool:
         """Called by the engine between slices: whether to return to `run`."""
-        return self._interrupted
+        return self._interrupted or self._dying is not None
 
     # --- what happened ------------------------------------------------------------------------------
 

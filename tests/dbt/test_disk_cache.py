@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from support.riscv import Rig, asm, words_to_bytes
-from support.tiny import A0, A1, A2, ECALL, call, kill_self, li
+from support.tiny import A0, A1, A2, EBREAK, ECALL, call, kill_self, li
 from support.tiny import program as tiny_program
 
 import dragoman
@@ -31,6 +31,8 @@ from dbt.cache.database import FILE, Database
 from dbt.cache.record import Damaged, pack_made, unpack_made, unseal
 from dbt.memory import EXEC, READ, WRITE
 from dbt.options import Options
+from dbt.process import DEADLY as DEADLY_SIGNALS
+from dbt.process import GRACE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM, ARGUMENTS = "@sieve", ["small"]
@@ -651,6 +653,102 @@ def test_what_a_run_made_is_kept_however_it_ends(tmp_path: Path) -> None:
         assert process.returncode == 130
         stats = next(json.loads(text) for text in told.splitlines() if text.startswith("{"))
         assert (stats["translations"] > 0) == translations
+
+
+def say_so(last: list[int]) -> list[int]:
+    """A program that gets hot, writes a byte, and goes on with `last`."""
+    told = [asm("auipc", rd=A1, imm=0), li(A0, 1), li(A2, 1), *call(64)]
+    return counting(7, last=[*told, *last])
+
+
+LOOP = [asm("jal", rd=0, imm=0)]
+READ_FOR_EVER = [li(A0, 0), asm("auipc", rd=A1, imm=0), li(A2, 1), *call(63), EBREAK]
+DEADLY = pytest.mark.parametrize("number", DEADLY_SIGNALS, ids=lambda number: number.name)
+
+
+def until_it_says_so(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None and process.stdout.read(1)
+    time.sleep(0.2)
+
+
+@DEADLY
+@pytest.mark.parametrize("last", [LOOP, READ_FOR_EVER], ids=["running", "waiting"])
+def test_a_signal_that_ends_us_lets_us_write_first(
+    number: signal.Signals, last: list[int], tmp_path: Path, folder: Path
+) -> None:
+    path = tiny_program(tmp_path / "endless", say_so(last))
+    line = [sys.executable, "-m", "dragoman", "run", str(path)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until_it_says_so(process)
+        assert not folder.exists() or not content(folder)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == -number
+        assert process.stderr is not None and process.stderr.read() == b""
+    assert content(folder)
+    with dragoman.load(path, options=Options(disk=True), stdout=os.open(os.devnull, os.O_WRONLY)) as later:
+        with pytest.raises(dragoman.LimitReached):
+            later.run(1200)
+        assert later.stats()["disk"]["found"] > 0 == later.stats()["translations"]
+
+
+@DEADLY
+def test_it_ends_us_soon_even_if_writing_does_not(number: signal.Signals, tmp_path: Path) -> None:
+    path = tiny_program(tmp_path / "endless", say_so(LOOP))
+    script = (
+        "import sys, time, dragoman\n"
+        "from dbt.cache.disk import Disk\n"
+        "Disk.save = lambda disk: time.sleep(600)\n"
+        "dragoman.main(['run', sys.argv[1]])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as process:
+        until_it_says_so(process)
+        begin = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(timeout=60) == -number
+        assert GRACE * 0.9 < time.monotonic() - begin < GRACE + 20
+
+
+@DEADLY
+def test_a_second_one_ends_us_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    path = tiny_program(tmp_path / "endless", say_so(LOOP))
+    script = (
+        "import sys, time, dragoman, dbt.process\n"
+        "from dbt.cache.disk import Disk\n"
+        "dbt.process.GRACE = 600\n"
+        "Disk.save = lambda disk: (print(flush=True), time.sleep(600))\n"
+        "dragoman.main(['run', sys.argv[1]])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as process:
+        until_it_says_so(process)
+        process.send_signal(number)
+        until_it_says_so(process)  # it is writing
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(timeout=60) == -number
+
+
+@DEADLY
+def test_a_signal_that_is_ignored_or_has_a_handler_stays_so(number: signal.Signals, tmp_path: Path) -> None:
+    path = tiny_program(tmp_path / "endless", counting(7, last=LOOP))
+    came: list[int] = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        for handler in (signal.getsignal(number), signal.SIG_IGN):
+            signal.signal(number, handler)
+            with dragoman.load(path, options=Options(disk=True)) as process:
+                process.at(100_000, lambda process: os.kill(os.getpid(), number))
+                with pytest.raises(dragoman.LimitReached):
+                    process.run(200_000)
+            assert signal.getsignal(number) is handler and came == [number]
+        signal.signal(number, signal.SIG_DFL)
+        during: list[object] = []
+        with dragoman.load(path, options=Options(disk=True)) as process:
+            process.at(100_000, lambda process: during.append(signal.getsignal(number)))
+            with pytest.raises(dragoman.LimitReached):
+                process.run(200_000)
+        assert callable(during[0]) and signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_long_run_writes_before_it_ends(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
