@@ -153,6 +153,8 @@ def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None, st
         words = [f"--engine={engine}", "--stats=json", f"--log={report.name}", *options]
         if engine == "translated" and kept is None:
             words.append("--no-disk-cache")
+            if not any(word.startswith("--tiers") for word in options):
+                words.append("--tiers=1")  # stencils that are made for one run alone would be all that one sees
         if limit is not None:
             words.append(f"--max-instructions={limit}")
         command = [sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments]
