@@ -68,6 +68,7 @@ class Translated:
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
         self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
+        self.note = ""  # one sentence, if the tiers are not what was asked for
         self._cold = 0  # blocks entered that had no code
         self._stencils = 0 in self.options.tiers and linked and self.options.hot > 0
         unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
@@ -201,7 +202,11 @@ class Translated:
         if self._cold <= self._patience:
             return None if self._stencils else self._warmed(key)
         if self._stencils and self.tier0 is None:
-            self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
+            try:
+                self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
+            except OSError as error:
+                self.note = f"there are no stencils, and cold code is interpreted: {error.strerror or error}"
+                self._stencils = False
         if self.disk is not None and self._translates and key[0] >> PAGE_SHIFT not in self._asked:
             self._asked.add(key[0] >> PAGE_SHIFT)
             self._recall(self.disk, key[0] >> PAGE_SHIFT)

@@ -154,6 +154,8 @@ def command(words: Sequence[str]) -> int:
         times = begin - start, time.perf_counter() - begin, time.process_time() - cpu
         if process.signal is not None and process.signal != signal.SIGPIPE:
             _tell_death(process)
+        if engine == "translated" and process.engine.note:
+            say(process.engine.note)
         if engine == "translated" and process.engine.disk is not None and process.engine.disk.note:
             say(process.engine.disk.note)
         if options.stats:

@@ -176,6 +176,17 @@ def test_an_instruction_across_two_pages_follows_both() -> None:
     rig.close()
 
 
+def test_a_host_that_refuses_the_memory_is_told_and_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(name: str) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    with dragoman.load("@sieve", ["small"], seed=0, stdout=2, options=Options(patience=10)) as process:
+        assert process.run() == 0 and process.engine.tier0 is None
+        assert "no stencils" in process.engine.note and "not permitted" in process.engine.note
+        assert process.stats()["translations"] > 0 == process.stats()["copied_instructions"]
+
+
 FORKED = """
 import json, os, sys
 import dragoman
