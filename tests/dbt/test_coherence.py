@@ -33,7 +33,7 @@ class Bench(Rig):
     """An engine in one mode; a routine at `CODE`."""
 
     def __init__(self, mode: str, hot: int = 0) -> None:
-        super().__init__(REGIONS, Options(hot=hot, smc=mode), translated=True)
+        super().__init__(REGIONS, Options(hot=hot, smc=mode, tiers=(1,)), translated=True)
         self.space.poke(CODE, returns(OLD))
 
     def call(self, pc: int = CODE) -> int:
@@ -71,7 +71,7 @@ def printed(*args: str, **how: object) -> list[int]:
 @EACH
 @pytest.mark.parametrize("hot", [0, 64])
 def test_what_a_program_sees_that_writes_over_its_code(mode: str, hot: int) -> None:
-    options = Options(smc=mode, hot=hot)
+    options = Options(smc=mode, hot=hot, tiers=(1,))
     assert (*printed(options=options), *printed("itself", options=options)) == PRINTED[mode]
 
 

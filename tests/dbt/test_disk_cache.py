@@ -679,7 +679,7 @@ def test_a_signal_that_ends_us_lets_us_write_first(
     number: signal.Signals, last: list[int], tmp_path: Path, folder: Path
 ) -> None:
     path = tiny_program(tmp_path / "endless", say_so(last))
-    line = [sys.executable, "-m", "dragoman", "run", str(path)]
+    line = [sys.executable, "-m", "dragoman", "run", "--tiers=1", str(path)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         until_it_says_so(process)
         assert not folder.exists() or not content(folder)
@@ -687,7 +687,7 @@ def test_a_signal_that_ends_us_lets_us_write_first(
         assert process.wait(timeout=60) == -number
         assert process.stderr is not None and process.stderr.read() == b""
     assert content(folder)
-    with dragoman.load(path, options=Options(disk=True), stdout=os.open(os.devnull, os.O_WRONLY)) as later:
+    with dragoman.load(path, options=Options(disk=True, tiers=(1,)), stdout=os.open(os.devnull, os.O_WRONLY)) as later:
         with pytest.raises(dragoman.LimitReached):
             later.run(1200)
         assert later.stats()["disk"]["found"] > 0 == later.stats()["translations"]
@@ -700,7 +700,7 @@ def test_it_ends_us_soon_even_if_writing_does_not(number: signal.Signals, tmp_pa
         "import sys, time, dragoman\n"
         "from dbt.cache.disk import Disk\n"
         "Disk.save = lambda disk: time.sleep(600)\n"
-        "dragoman.main(['run', sys.argv[1]])"
+        "dragoman.main(['run', '--tiers=1', sys.argv[1]])"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as process:
         until_it_says_so(process)
@@ -718,7 +718,7 @@ def test_a_second_one_ends_us_at_once(number: signal.Signals, tmp_path: Path) ->
         "from dbt.cache.disk import Disk\n"
         "dbt.process.GRACE = 600\n"
         "Disk.save = lambda disk: (print(flush=True), time.sleep(600))\n"
-        "dragoman.main(['run', sys.argv[1]])"
+        "dragoman.main(['run', '--tiers=1', sys.argv[1]])"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as process:
         until_it_says_so(process)
