@@ -94,11 +94,17 @@ class Memory:
         self._written[offset : offset + len(data)] = data
 
     def forget_faults(self) -> None:
-        _libc.madvise(self.table, self.size * 2, _MADV_DONTNEED)
+        _forget(self.table, self.size * 2)
 
     def bytes_at(self, address: int, length: int) -> bytes:
         """The code bytes at a host address, for dumps."""
         return self._executed[address - self.base : address - self.base + length]
+
+
+def _forget(address: int, size: int) -> None:
+    """Make private memory of whole pages zero."""
+    if _libc.madvise(address, size, _MADV_DONTNEED):
+        raise OSError(ctypes.get_errno(), "giving memory back failed")
 
 
 class _Buffer(ctypes.Structure):
@@ -235,9 +241,8 @@ class Tier0:
         self._pages.clear()
         self._inside.clear()
         words = self._words
-        for at in range(TABLES + TABLE, TABLES + words[TABLES_USED], TABLE):
-            self._bytes[at : at + TABLE] = self._empty
-        words[CODE_USED], words[COUNTERS_USED] = self._start, 0
+        words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
+        _forget(self._state.address + PAGES, 4 << SPACE_BITS - PAGE_SHIFT)  # no page has a table
         self.memory.forget_faults()
 
     def renew(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.riscv import Rig, asm, words_to_bytes
@@ -30,10 +31,11 @@ def returns(value: int) -> bytes:
 
 
 class Bench(Rig):
-    """An engine in one mode; a routine at `CODE`."""
+    """An engine in one mode; a routine at `CODE`. It translates what is hot, or runs all from stencils."""
 
-    def __init__(self, mode: str, hot: int = 0) -> None:
-        super().__init__(REGIONS, Options(hot=hot, smc=mode, tiers=(1,)), translated=True)
+    def __init__(self, mode: str, hot: int = 0, stencils: bool = False) -> None:
+        options = Options(tiers=(0,), patience=0, smc=mode) if stencils else Options(tiers=(1,), hot=hot, smc=mode)
+        super().__init__(REGIONS, options, translated=True)
         self.space.poke(CODE, returns(OLD))
 
     def call(self, pc: int = CODE) -> int:
@@ -47,11 +49,12 @@ class Bench(Rig):
         return self.engine.cache.stats.invalidations
 
 
-@pytest.fixture
-def bench(mode: str) -> Iterator[Bench]:
-    made = Bench(mode)
+@pytest.fixture(params=["translations", "stencils"])
+def bench(mode: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench(mode, stencils=request.param == "stencils")
     assert made.call() == OLD
     yield made
+    assert made.engine.interpreted == 0  # nothing of it was done by the monitor, which sees all stores
     made.close()
 
 
@@ -64,14 +67,19 @@ PRINTED = {  # mode -> without a fence, with one, in its own block
 }
 
 
+WAYS = (
+    {"hot": 0}, {"hot": 64, "tiers": (1,)}, {"tiers": (0,), "patience": 0}, {"patience": 0, "promote": 1},
+)  # fmt: skip
+
+
 def printed(*args: str, **how: object) -> list[int]:
     return [int(line.split()[-1]) for line in dragoman.run("@smc", args, **how).stdout.decode().splitlines()]
 
 
 @EACH
-@pytest.mark.parametrize("hot", [0, 64])
-def test_what_a_program_sees_that_writes_over_its_code(mode: str, hot: int) -> None:
-    options = Options(smc=mode, hot=hot, tiers=(1,))
+@pytest.mark.parametrize("how", WAYS, ids=str)
+def test_what_a_program_sees_that_writes_over_its_code(mode: str, how: dict[str, Any]) -> None:
+    options = Options(smc=mode, **how)
     assert (*printed(options=options), *printed("itself", options=options)) == PRINTED[mode]
 
 
@@ -105,7 +113,9 @@ def test_writes_are_seen_by_detection_at_once_and_else_at_a_fence(mode: str, by:
 
 
 @EACH
-def test_a_fence_drops_what_has_changed_and_nothing_else(mode: str, bench: Bench) -> None:
+def test_a_fence_drops_what_has_changed_and_nothing_else(mode: str) -> None:
+    bench = Bench(mode)
+    assert bench.call() == OLD
     bench.space.poke(CODE + 0x800, returns(7))
     assert bench.call(CODE + 0x800) == 7
     before = bench.dropped
@@ -114,6 +124,7 @@ def test_a_fence_drops_what_has_changed_and_nothing_else(mode: str, bench: Bench
     bench.space.poke(CODE, returns(NEW))
     bench.engine.fence()
     assert bench.dropped - before == (0 if mode == "off" else 1)
+    bench.close()
 
 
 @EACH
@@ -162,7 +173,8 @@ def test_code_written_under_another_address_is_seen_at_a_fence(mode: str, bench:
 
 
 @EACH
-def test_the_system_call_that_flushes_is_a_fence(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tiers", [(1,), (0,)], ids=["translations", "stencils"])
+def test_the_system_call_that_flushes_is_a_fence(mode: str, tiers: tuple[int, ...], tmp_path: Path) -> None:
     """A routine is called, patched, flushed by riscv_flush_icache, and called: its value is the exit status."""
     words = [
         asm("auipc", rd=8, imm=0),
@@ -177,7 +189,8 @@ def test_the_system_call_that_flushes_is_a_fence(mode: str, tmp_path: Path) -> N
     words += [asm("addi", rd=0, rs1=0, imm=0)] * (0x40 // 4 - len(words))
     words += [li(A0, OLD), asm("jalr", rd=0, rs1=1, imm=0), li(A0, NEW)]
     path = tiny_program(tmp_path / "flush", words)
-    result = dragoman.run(path, options=Options(hot=0, smc=mode))
+    options = Options(hot=0, smc=mode) if 1 in tiers else Options(tiers=tiers, patience=0, smc=mode)
+    result = dragoman.run(path, options=options)
     assert result.status == (OLD if mode == "off" else NEW)
     assert dragoman.run(path, engine="reference").status == NEW
 

@@ -23,7 +23,7 @@ import dragoman
 from dbt.backend import callouts
 from dbt.memory import EXEC, READ, WRITE
 from dbt.options import Options
-from dbt.state import FIELDS, MADE_BLOCKS
+from dbt.state import FIELDS, MADE_BLOCKS, TABLES_MOST
 from dbt.tier0 import layout
 from dbt.tier0.library import Form, forms
 from guests.decode import layout as pattern_of
@@ -151,6 +151,22 @@ def test_it_goes_on_when_its_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> 
     assert results[0] == results[1] == results[2]
 
 
+def test_code_in_more_pages_than_there_are_tables() -> None:
+    """Each page with code has a table; when all are taken, everything is forgotten and it goes on."""
+    count, base = TABLES_MOST + 100, 0x100_0000
+    rig = Rig(((base, (count + 1) << 12, 7),), replace(ALONE), translated=True)
+    for number in range(count):
+        code = words_to_bytes([asm("addi", rd=5, rs1=5, imm=1), asm("jal", rd=0, imm=4092)])
+        rig.space.poke(base + (number << 12), code)
+    rig.space.poke(base + (count << 12), words_to_bytes([asm("ecall")]))
+    for turn in (1, 2):
+        rig.state.pc, rig.state.mid_block = base, False
+        assert rig.run(1 << 60).trap and rig.state.slots[5] == turn * count
+        assert rig.state.count == 2 * turn * count and not rig.engine.interpreted
+        assert rig.engine.tier0 is not None and rig.engine.tier0.flushes == turn
+    rig.close()
+
+
 def test_an_instruction_across_two_pages_follows_both() -> None:
     """It is in one page and reaches into the next: what is written there is seen, and so is the loss of the right."""
     rig = Rig(((CODE, 0x2000, 7),), replace(ALONE), translated=True)
@@ -163,9 +179,11 @@ def test_an_instruction_across_two_pages_follows_both() -> None:
     rig.space.poke(at, words_to_bytes([asm("addi", rd=5, rs1=0, imm=1), asm("ecall")]))
     for imm in (1, 2, 3):
         put(imm)
-        for _ in range(2):
-            rig.state.pc, rig.state.mid_block = at, False
-            assert rig.run(1 << 60).trap and rig.state.slots[5] == imm
+        for turn in range(3):  # with the second page open it is copied: then the monitor executes the ecall alone
+            rig.state.pc, rig.state.mid_block = at if turn else at + 4, False
+            before = rig.engine.stepped
+            assert rig.run(1 << 60).trap and rig.state.slots[5] == (imm if turn else imm - 1)
+            assert rig.engine.stepped == before + 1 and not rig.engine.interpreted
     rig.space.protect(CODE + 0x1000, 0x1000, READ | WRITE)
     rig.state.pc, rig.state.mid_block = at, False
     stop = rig.run(1 << 60)
