@@ -15,7 +15,7 @@ from dbt.arena import Arena
 from dbt.code import Code
 from dbt.hosts import select, x86_64
 from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
-from dbt.options import Options
+from dbt.options import Options, callouts
 from dbt.state import (
     BUDGET_SHIFT,
     INLINE,
@@ -35,7 +35,7 @@ from dbt.state import (
     TABLES,
     State,
 )
-from guests.spec import Guest, Treat
+from guests.spec import Guest
 from ir.llvm import Host, Target
 from ir.records import replace
 
@@ -47,20 +47,45 @@ Progress = Callable[[int, int], None]  # stencils made, of how many
 Keep = Callable[[str, Callable[[], Code]], Code]  # the code of a name: kept from an earlier run, or made now
 
 
+class Workshop:
+    """The compiler for one guest, and what lowering for it must know. Raises UnsupportedHost."""
+
+    def __init__(self, guest: Guest, options: Options) -> None:
+        self._guest = guest
+        self._options = options
+        self.host = select.host()
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """LLVM, made at the first use."""
+        return compiler(self.host.triple, self._options.optimisation)
+
+    @cached_property
+    def target(self) -> Target:
+        """What lowering must know; which features the host has, LLVM says."""
+        fused = self.compiler.has(x86_64.FEATURE_FUSED)
+        carryless = self.host.carryless if self.compiler.has(x86_64.FEATURE_CARRYLESS) else ""
+        return target_of(self._guest, self._options, replace(self.host, fused=fused, carryless=carryless))
+
+    def compile(self, text: str) -> Code:
+        """The code of a module of regions. Raises CodegenError."""
+        return self.compiler.compile(text, check=bool(self._options.dump), passes=self._options.passes)
+
+
 class Backend:
     """Host code of one engine. `keep` gives the code of the runtime. Raises UnsupportedHost."""
 
     def __init__(self, state: State, options: Options, keep: Keep = lambda name, make: make()) -> None:
         self._guest = state.guest
         self._options = options
-        self._host = select.host()
+        self.shop = Workshop(state.guest, options)
         self.arena = Arena(arena_size(options.cache_size))
         runtime = keep("runtime", lambda: self._compile(runtime_text(self.target, 8 * state.guest.flags_slot)))
         self.runtime = Runtime(runtime, self.arena)
         self.enter = self.runtime.enter
         state.words[LEAVE] = self.runtime.leave
         known = FaultHandler.one
-        handler = keep("handler", lambda: known.code if known else self._compile(handler_text(self._host.triple)))
+        handler = keep("handler", lambda: known.code if known else self._compile(handler_text(self.shop.host.triple)))
         self._faults = FaultHandler.get(handler)
         self.close = self._faults.add(self.arena)  # stop serving faults; the code must not run afterwards
         self.prepare()
@@ -104,17 +129,13 @@ class Backend:
 
         return b"" if self.library is None else door(self.library, room)
 
-    @cached_property
+    @property
     def compiler(self) -> Compiler:
-        """LLVM, made at the first use."""
-        return compiler(self._host.triple, self._options.optimisation)
+        return self.shop.compiler
 
-    @cached_property
+    @property
     def target(self) -> Target:
-        """What lowering must know; which features the host has, LLVM says."""
-        fused = self.compiler.has(x86_64.FEATURE_FUSED)
-        carryless = self._host.carryless if self.compiler.has(x86_64.FEATURE_CARRYLESS) else ""
-        return target_of(self._guest, self._options, replace(self._host, fused=fused, carryless=carryless))
+        return self.shop.target
 
     def _compile(self, text: str) -> Code:
         return self.compiler.compile(text)
@@ -149,7 +170,6 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         space_bits=SPACE_BITS,
         pinned=tuple(guest.hot_slots[:count]),
         log=(8 * LOG_END, LOG) if options.log_stores else None,
-        loops=options.chain and not options.cache_off and options.superblock > 0,
         checks=options.checks,
     )
 
@@ -161,11 +181,6 @@ def _slot_or_hole(slot: object) -> Any:
 
 def _slot_offset(slot: int) -> int:
     return 8 * slot
-
-
-def callouts(options: Options) -> frozenset[Treat]:
-    """The classes of instructions that code leaves to the monitor."""
-    return frozenset({Treat.CALLOUT, *([Treat.INLINE] if options.sensitive == "callout" else [])})
 
 
 _tiers: dict[tuple[object, ...], tuple[bytes, Code]] = {}  # stencils and copier of this process, by what they assume

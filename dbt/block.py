@@ -6,9 +6,13 @@ Owns: these records. Must not know: how it was made, who links to it.
 from __future__ import annotations
 
 from dbt.code import Code
+from dbt.memory import PAGE_SHIFT
 from ir.records import field, record
 
 Key = tuple[int, bool]  # guest address, whether it is entered at an architectural boundary
+
+
+Source = tuple[tuple[int, bytes], ...]  # ranges of guest code, each with its address; the entry's comes first
 
 
 @record(frozen=True)
@@ -16,8 +20,9 @@ class Made:
     """A translation as it was made, before it has a place: what may be kept on disk."""
 
     key: Key
-    source: bytes  # the guest's code that it was made from; empty where there is none to be fetched
+    source: Source  # the guest's code that it was made from; empty where there is none to be fetched
     instructions: int  # guest instructions
+    reach: int  # the budget that it must be entered with: see `ir.region`
     size: int  # bytes of host code, without constants
     code: Code
     exits: dict[str, Key]  # where the exit of each symbol in its relocations leads
@@ -25,18 +30,26 @@ class Made:
 
 @record(eq=False)
 class Translation:
-    """One block of host code. `exits` maps each exit slot's displacement to the key it leads to."""
+    """One region of host code. `exits` maps each exit slot's displacement to the key it leads to."""
 
     key: Key
-    source: bytes  # the guest's code that it was made from; empty where there is none to be fetched
+    source: Source  # the guest's code that it was made from; empty where there is none to be fetched
     entry: int  # host address
     size: int  # bytes of host code
     room: int  # bytes that it takes in the arena: with its constants, to the next boundary of a placement
     instructions: int  # guest instructions
+    reach: int = 1  # the budget that it must be entered with: see `ir.region`
     exits: dict[int, Key] = field(default_factory=dict)
-    door: int = 0  # host address where code of tier 0 enters, if there is such a place
+    door: int = 0  # host address where tier 0 enters, if there is that tier
 
-    @property
-    def end(self) -> int:
-        """The guest address after the last byte that it depends on."""
-        return self.key[0] + max(len(self.source), 1)
+    def pages(self) -> set[int]:
+        """Numbers of the guest pages that it depends on."""
+        found = {self.key[0] >> PAGE_SHIFT}
+        for start, code in self.source:
+            found.update(range(start >> PAGE_SHIFT, (start + len(code) - 1 >> PAGE_SHIFT) + 1))
+        return found
+
+    def overlaps(self, start: int, end: int) -> bool:
+        """Whether it was made from a byte in [start, end)."""
+        ranges = self.source or ((self.key[0], b"?"),)
+        return any(at < end and start < at + len(code) for at, code in ranges)

@@ -65,8 +65,21 @@ class Compiler:
         except RuntimeError as error:
             raise CodegenError(str(error)) from error
         if passes:
-            builder = llvm.create_pass_builder(self.machine, llvm.create_pipeline_tuning_options(speed_level=2))
-            builder.getModulePassManager().run(module, builder)
+            import os
+            P = os.environ.get("PIPE", "O2")
+            if P.startswith("O"):
+                pto = llvm.create_pipeline_tuning_options(speed_level=int(P[1]))
+                pto.loop_vectorization = False; pto.slp_vectorization=False; pto.loop_unrolling=False; pto.loop_interleaving=False
+                builder = llvm.create_pass_builder(self.machine, pto)
+                builder.getModulePassManager().run(module, builder)
+            else:
+                builder = llvm.create_pass_builder(self.machine, llvm.create_pipeline_tuning_options(speed_level=2))
+                if not hasattr(self, "_fpm"):
+                    fpm = self._fpm = llvm.create_new_function_pass_manager()
+                    for n in P.split(","):
+                        getattr(fpm, f"add_{n}_pass")()
+                for f in module.functions:
+                    if not f.is_declaration: self._fpm.run(f, builder)
         return read_object(self.machine.emit_object(module))
 
     def stencils(self, text: str, sink: int) -> dict[str, Stencil]:

@@ -51,10 +51,9 @@ class Coherence:
 
     def made(self, translation: Translation) -> None:
         """A translation was made; from now on its bytes are looked after."""
-        start, end = translation.key[0], translation.end
-        if self.mode == "detect":
-            self._space.watch(page_down(start), end)
-        for page in range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1):
+        for page in translation.pages():
+            if self.mode == "detect":
+                self._space.watch(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
             region = self._space.region_at(page << PAGE_SHIFT)
             if region is not None and region.shared:
                 self._aliased.add(page)
@@ -83,13 +82,13 @@ class Coherence:
                 self.stale(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
 
     def _verify(self, suspects: Iterable[Translation]) -> None:
-        self._cache.drop({t for t in suspects if self._bytes(t) != t.source})
+        self._cache.drop({t for t in suspects if not self._holds(t)})
 
-    def _bytes(self, translation: Translation) -> bytes | None:
+    def _holds(self, translation: Translation) -> bool:
         try:
-            return self._space.peek(translation.key[0], len(translation.source))
+            return all(self._space.peek(start, len(code)) == code for start, code in translation.source)
         except MemoryFault:  # a part of it is no longer mapped
-            return None
+            return False
 
     def _changed(self, start: int, end: int) -> None:
         """These bytes were written, and their pages are no longer watched; or their mapping changed."""

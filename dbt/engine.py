@@ -25,15 +25,18 @@ from guests.spec import Treat
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
 
 if TYPE_CHECKING:
-    from dbt.tier0 import Tier0
-
-if TYPE_CHECKING:
     from random import Random
+
+    from dbt.background import Background
+    from dbt.regions import Request
+    from dbt.tier0 import Tier0
 
 MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
 PATIENCE = 256  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
+SHARE = 64  # a region takes blocks that ran for one time in so many of what makes a block hot
+BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
@@ -67,6 +70,7 @@ class Translated:
         self.interpreted = 0  # instructions of cold blocks
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
+        self.background: Background | None = None  # made when something is hot
         self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
         self.note = ""  # one sentence, if the tiers are not what was asked for
         self._cold = 0  # blocks entered that had no code
@@ -74,6 +78,7 @@ class Translated:
         unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
         self._patience = unhurried if self.options.patience is None else self.options.patience
         self._translates = 1 in self.options.tiers
+        self._in_background = self.options.background and self._stencils and not self.options.dump
         if self._stencils:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale
@@ -90,6 +95,8 @@ class Translated:
             self.translator.backend.close()
         if self.tier0 is not None:
             self.tier0.close()
+        if self.background is not None:
+            self.background.close()
         self.coherence.close()
         if self.disk is not None:
             self.disk.close()
@@ -137,7 +144,8 @@ class Translated:
             if chaos is not None:
                 self._disturb(chaos)
             translation = self._find((state.pc, not state.mid_block))
-            code = translation.entry if translation is not None else self._cold_code()
+            short = translation is not None and translation.reach > until - state.count
+            code = None if short else translation.entry if translation is not None else self._cold_code()
             if code is None:
                 via = 0
                 stop = self._interpret()
@@ -146,7 +154,7 @@ class Translated:
                 continue
             if via == MISS and translation is not None:
                 self.cache.remember_jump(state.pc, translation.entry)
-            left = max(min(until - state.count, SLICE), -1)
+            left = max(min(until - state.count, SLICE if self._idle else BUSY_SLICE), -1)
             if chaos is not None:
                 left = min(left, chaos.randrange(1, 300))
             words[LIMIT] = state.count + left
@@ -166,9 +174,11 @@ class Translated:
                 exits["late"] += 1
                 state.mid_block = False
                 self._turns = TURNS
+                self._collect()
             elif kind == HOT:
                 exits["hot"] += 1
                 state.mid_block = False
+                self._collect()
                 self._promote(state.pc)
             elif kind in (SIDE, CALLOUT):
                 exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
@@ -182,7 +192,7 @@ class Translated:
                 state.pc, boundary = self.cache.target(via)
                 state.mid_block = not boundary
                 if not boundary and self.tier0 is not None and (state.pc, False) not in self.cache:
-                    self._translate((state.pc, False))  # the rest of a block that is hot
+                    self._ask((state.pc, False))  # the rest of a block that is hot
         return AT_LIMIT
 
     def step(self) -> Stop:
@@ -258,11 +268,60 @@ class Translated:
         assert self.tier0 is not None
         found = self.cache.get((pc, True))
         if found is None and self._translates:
-            found = self._translate((pc, True))
+            found = self._ask((pc, True))
         if found is None:
             self.tier0.rest(pc)
         else:
             self.tier0.lead(pc, found.door)
+
+    # --- translating in the background ----------------------------------------------------------------
+
+    @property
+    def _idle(self) -> bool:
+        return self.background is None or not self.background.waiting
+
+    def _ask(self, key: Key) -> Translation | None:
+        """The translation of what is hot: made now, or wanted of the worker."""
+        if self.background is None and self._in_background:
+            from dbt.background import Background
+
+            state = self.state
+            self.background = Background(state.guest, self.options, self._request, self._ran, self._gave_up)
+        if self.background is None:
+            return self._translate(key)
+        found = self._recalled(key)
+        if found is None and self.heat.get(key, 0) >= 0 and not self.background.want(key):
+            self.note = self.note or self.background.note
+        return found
+
+    def _collect(self) -> None:
+        """Install what has come from the worker, if the guest's code is still what it was made from."""
+        background = self.background
+        while background is not None and background.waiting:
+            asked = background.asked
+            made = background.poll()
+            self.note = self.note or background.note
+            if made is None:
+                return
+            if made.key not in self.cache and self._holds(made):
+                self._admitted(self.translator.admit(made, self.cache.admit), made.key)
+            if asked is not None and self.tier0 is not None:
+                for key in asked.blocks[1:]:  # what was hot beside it may not be any more
+                    if background.queue.pop(key, None) is not None:
+                        self.tier0.again(key[0])
+
+    def _request(self, key: Key) -> Request:
+        return self.translator.request(key, self._executions)
+
+    def _ran(self, key: Key) -> int:
+        return self.tier0.executions(key[0]) if self.tier0 is not None and key[1] else 0
+
+    def _gave_up(self, key: Key, cold: bool) -> None:
+        """No translation will come; a block that had gone cold may become hot again."""
+        if not cold:
+            self.heat[key] = -REFUSED
+        elif self.tier0 is not None:
+            self.tier0.again(key[0])
 
     def _dropped(self, translation: Translation) -> None:
         if self.tier0 is not None and translation.door:
@@ -272,11 +331,14 @@ class Translated:
         """Drop copies of guest code in this range; returns whether there were any."""
         return self.tier0 is not None and self.tier0.drop(start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT)
 
-    def _wanted(self, key: Key) -> bool:
-        """Whether a batch should take this block along: it is warm, and not there yet."""
-        if self.tier0 is not None and self._runs_cold(key[0]):
-            return key[1] and key not in self.cache and self.tier0.warm(key[0])
-        return not self._off and key not in self.cache and self.heat.get(key, 0) >= self.options.hot // 8
+    def _executions(self, pc: int) -> int:
+        """How often the block there ran, about, as far as that is known; 0 if it is not worth being in a region."""
+        if (pc, True) in self.cache:
+            return self.options.promote
+        if self.tier0 is not None and self._runs_cold(pc):
+            ran = self.tier0.executions(pc)
+            return ran if ran > self.options.promote // SHARE else 0
+        return self.heat.get((pc, True), 0) + 1 if self.heat.get((pc, True), 0) >= self.options.hot // 8 else 0
 
     def _disturb(self, chaos: Random) -> None:
         """Do one of the things that may happen at any time and must change nothing that a guest sees."""
@@ -303,17 +365,23 @@ class Translated:
         return stop
 
     def _translate(self, key: Key) -> Translation | None:
-        if self.disk is not None:  # it may have been dropped since, or another process may have made it
+        found = self._recalled(key)
+        if found is not None:
+            return found
+        return self._admitted(self.translator.translate(self._request(key), self.cache.admit), key)
+
+    def _recalled(self, key: Key) -> Translation | None:
+        """From disk: it may have been dropped since, or another process may have made it."""
+        if self.disk is not None:
             self._recall(self.disk, key[0] >> PAGE_SHIFT, key)
-            found = self.cache.get(key)
-            if found is not None:
-                return found
-        made = self.translator.translate(key, self._wanted, self.cache.admit)
-        if not made:  # larger than the cache: it is interpreted, and not tried again soon
+        return self.cache.get(key)
+
+    def _admitted(self, made: Translation | None, key: Key) -> Translation | None:
+        if made is None:  # larger than the cache: it is interpreted, and not tried again soon
             self.heat[key] = -REFUSED
             return None
-        self._install(made)
-        return made[0]
+        self._install([made])
+        return made
 
     def _install(self, made: Iterable[Translation]) -> None:
         for translation in made:
@@ -338,11 +406,13 @@ class Translated:
 
     def _holds(self, made: Made) -> bool:
         """Whether the guest could execute just these bytes there."""
-        start, end = made.key[0], made.key[0] + len(made.source)
-        pages = range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)
-        if not all((self.space.protection(page << PAGE_SHIFT) or 0) & EXEC for page in pages):
-            return False
-        return self.space.peek(start, len(made.source)) == made.source
+        for start, code in made.source:
+            pages = range(start >> PAGE_SHIFT, (start + len(code) - 1 >> PAGE_SHIFT) + 1)
+            if not all((self.space.protection(page << PAGE_SHIFT) or 0) & EXEC for page in pages):
+                return False
+            if self.space.peek(start, len(code)) != code:
+                return False
+        return True
 
     def fence(self) -> None:
         """The guest's instruction fetches must see its stores from now on."""

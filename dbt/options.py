@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from guests.spec import Treat
 from ir.records import field, record
 
 
@@ -15,14 +16,15 @@ class Options:
     """How the translator works. Which of these shape code, and so are part of what it assumed: `dbt.cache.assumed`."""
 
     hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
-    max_instructions: int = 64  # in a block; the guest's own boundaries do not move
-    superblock: int = 6  # forward branches that a translation may go past, where they are not taken; 0: basic blocks
+    max_instructions: int = 128  # in a block; the guest's own boundaries do not move
+    region: int = 500  # guest instructions in a region, about; 0: each translation is one block
+    returns: bool = True  # whether a return looks for its caller in its region first
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
     promote: int = 1_000_000  # times a block runs in tier 0 before it is translated
     patience: int | None = None  # blocks that a run interprets before anything is loaded or made for it; None: 256,
     # or 20,000 where stencils would have to be made for this run alone
-    batch: int = 12  # blocks compiled together at most
     optimisation: int = 1  # LLVM's code-generation level
+    passes: bool = True  # whether LLVM's passes run before
     pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
     log_stores: bool = False  # every store notes its address, for lockstep
     cache_size: int = 32 << 20  # most bytes of host code; what exceeds them is evicted
@@ -32,7 +34,13 @@ class Options:
     smc: str = "detect"  # what makes a translation stale: one of `dbt.coherence.MODES`
     cache_off: bool = False  # translate whenever a block is entered, keep nothing, link nothing: the control
     chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
+    background: bool = False  # translate in a process of its own while the guest runs on in stencils
     disk: bool = False  # take translations from disk that earlier runs left there, and leave what is new
     checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
     dump: frozenset[str] = frozenset()
     write: Callable[[str], None] = field(default=print)
+
+
+def callouts(options: Options) -> frozenset[Treat]:
+    """The classes of instructions that translated code leaves to the monitor."""
+    return frozenset({Treat.CALLOUT, *([Treat.INLINE] if options.sensitive == "callout" else [])})

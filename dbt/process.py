@@ -119,8 +119,10 @@ class Process:
         if self.settings.engine == "reference":
             return Reference(self.state, self.space, self.wall_clock, self.settings.granularity)
         from dbt.engine import Translated
+        from dbt.options import Options
 
-        engine = Translated(self.state, self.space, self.wall_clock, self.settings.options)
+        options = self.settings.options or Options(background=True)
+        engine = Translated(self.state, self.space, self.wall_clock, options)
         engine.poll = self._poll
         return engine
 
@@ -379,7 +381,6 @@ class Process:
                 "translations": s.translations,
                 "translated_instructions": s.instructions,
                 "code_bytes": s.code_bytes,
-                "batches": s.batches,
                 "cache_hits": cache.hits,
                 "cache_misses": cache.misses,
                 "cache_evictions": cache.evictions,

@@ -145,7 +145,7 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
         lines += [
             ("stencils", f"{stats['copied_instructions']:>15,}  guest instructions made of them, in "
                          f"{stats['copied_blocks']:,} blocks"),
-            ("translations", f"{stats['translations']:>15,}  in {stats['batches']:,} batches"),
+            ("translations", f"{stats['translations']:>15,}"),
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
             ("  invalidations", f"{stats['invalidations']:>15,}  dropped because guest code changed"),

@@ -76,11 +76,6 @@ class Builder:
         self.block.exit = exit
         return self.block
 
-    def go_past(self, branch: Branch) -> None:
-        """The block goes on where the branch that ended it is not taken."""
-        self.emit("branch_out", (branch.condition, branch.target), ())
-        self._exit = None
-
     @property
     def taken(self) -> Exit | None:
         """The exit that the current body asked for, if any."""

@@ -298,7 +298,6 @@ declare("load", "i64 -> i64", "offset size signed", "load exit")  # address = ar
 declare("store", "i64 i64 ->", "offset size", "store exit")
 declare("amo", "i64 i64 -> i64", "kind size", "load store exit")  # old value; address aligned, or it exits
 declare("leave_if", "i1 ->", "why", "exit")  # leaves before the instruction; the monitor executes it
-declare("branch_out", "i1 i64 ->", "", "exit")  # the guest's branch: to arg 1, or on past a boundary
 declare("instret", "-> i64", "", "time")  # instructions retired before this one
 
 AMO: dict[str, Callable[[int, int], int]] = {  # kind -> new memory value of (old, operand); 64-bit operands

@@ -23,8 +23,6 @@ def verify(block: Block) -> Block:
             _check(value, wanted, defined, where)
         if not 0 <= inst.at < max(1, len(block.guest)):
             raise InvalidIR(f"{where}: belongs to guest instruction {inst.at} of {len(block.guest)}")
-        if inst.op.name == "branch_out" and not (isinstance(inst.args[1], int) and block.guest):
-            raise InvalidIR(f"{where}: a branch has a known target and a guest instruction")
         if inst in defined:
             raise InvalidIR(f"{where}: defined twice")
         defined.add(inst)

@@ -26,8 +26,8 @@ NO_MATTER = frozenset({"programs", "cli", "lab", "linux", "__pycache__"})  # fol
 # Options that say when code is made, what becomes of it and who looks; all others shape it.
 NOT_IN_CODE = frozenset(
     {
-        "hot", "tiers", "promote", "patience", "batch", "cache_size", "cache_policy", "smc", "cache_off", "chaos",
-        "dump", "write", "disk",
+        "hot", "tiers", "promote", "patience", "cache_size", "cache_policy", "smc", "cache_off", "chaos",
+        "dump", "write", "disk", "background",
     }
 )
 CPU = (b"vendor_id", b"cpu family", b"model", b"model name", b"stepping", b"flags")

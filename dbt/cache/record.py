@@ -1,7 +1,7 @@
 """Code and translations as bytes, for the disk: fixed little-endian fields, and nothing that is executed on reading.
 
     sealed    16 bytes of BLAKE2b over what follows, keyed by where the record belongs
-    made      guest address, boundary, instructions, size; exits; the guest's code; then its code
+    made      guest address, boundary, instructions, reach, size; exits; the guest's code in ranges; then its code
     code      functions, symbols, relocations, the fault table, constants, bytes
 
 A record that was cut, changed or put elsewhere is `Damaged`. Owns: this form. Must not know: where it is kept.
@@ -17,7 +17,8 @@ from dbt.code import Code, Relocation
 
 SEAL = 16  # bytes of the checksum
 MOST_PLACE = 32  # bytes that a place has at most
-_MADE = struct.Struct("<QBHIHH")  # guest address, boundary, instructions, size, length of the source, exits
+_MADE = struct.Struct("<QBHHIHH")  # guest address, boundary, instructions, reach, size, ranges of the source, exits
+_RANGE = struct.Struct("<QH")  # guest address and length
 _EXIT = struct.Struct("<QB")
 _CODE = struct.Struct("<HHIIII")  # functions, symbols, relocations, faults, offset of the constants, bytes
 _FUNCTION = struct.Struct("<II")
@@ -72,9 +73,9 @@ def pack_made(made: Made) -> bytes:
     relocations = tuple(Relocation(offset, name[symbol], addend) for offset, symbol, addend in code.relocations)
     pc, boundary = made.key
     return b"".join([
-        _MADE.pack(pc, boundary, made.instructions, made.size, len(made.source), len(symbols)),
+        _MADE.pack(pc, boundary, made.instructions, made.reach, made.size, len(made.source), len(symbols)),
         *(_EXIT.pack(*made.exits[symbol]) for symbol in symbols),
-        made.source,
+        *(_RANGE.pack(start, len(code)) + code for start, code in made.source),
         pack_code(Code(code.text, {}, relocations, code.faults, code.constants, ())),
     ])  # fmt: skip
 
@@ -82,17 +83,21 @@ def pack_made(made: Made) -> bytes:
 def unpack_made(data: bytes) -> Made:
     """What `pack_made` made; raises Damaged."""
     reader = _Reader(data)
-    pc, boundary, instructions, size, length, count = reader.take(_MADE)
+    pc, boundary, instructions, reach, size, ranges, count = reader.take(_MADE)
     exits = {}
     for i in range(count):
         target, at_boundary = reader.take(_EXIT)
         exits[f"{i:05}"] = target, bool(at_boundary)
-    source = reader.bytes(length)
+    source = []
+    for _ in range(ranges):
+        start, length = reader.take(_RANGE)
+        source.append((start, reader.bytes(length)))
     code = reader.code()
     reader.end()
-    if {symbol for _, symbol, _ in code.relocations} != set(exits) or size > len(code.text) or not source:
+    if {symbol for _, symbol, _ in code.relocations} != set(exits) or size > len(code.text) or not all(
+        guest for _, guest in source) or not source or source[0][0] != pc:  # fmt: skip
         raise Damaged("its parts do not fit together")
-    return Made((pc, bool(boundary)), source, instructions, size, code, exits)
+    return Made((pc, bool(boundary)), tuple(source), instructions, reach, size, code, exits)
 
 
 class _Reader:

@@ -171,7 +171,7 @@ class TranslationCache:
         self._by_key[key] = translation
         self._policy[key] = translation.room
         self.stats.bytes_max = max(self.stats.bytes_max, self.bytes)
-        for page in _pages(translation):
+        for page in translation.pages():
             self._pages.setdefault(page, set()).add(translation)
         for slot, leads in translation.exits.items():
             self._target[slot] = leads
@@ -208,7 +208,7 @@ class TranslationCache:
         """Drop every translation made from bytes in [start, end); returns how many there were."""
         first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
         pages = range(first, last + 1) if last - first < len(self._pages) else list(self._pages)
-        doomed = {t for page in pages for t in self._pages.get(page, ()) if t.key[0] < end and start < t.end}
+        doomed = {t for page in pages for t in self._pages.get(page, ()) if t.overlaps(start, end)}
         self.drop(doomed)
         return len(doomed)
 
@@ -240,7 +240,7 @@ class TranslationCache:
                 del self._incoming[target]
             del self._target[slot]
             self._free.append(slot)
-        for page in _pages(translation):
+        for page in translation.pages():
             self._pages[page].discard(translation)
             if not self._pages[page]:
                 del self._pages[page]
@@ -260,12 +260,6 @@ class TranslationCache:
         assert self._fresh < EXIT_SLOTS, "a batch has more exits than there are slots"
         self._fresh += 1
         return EXITS + 8 * (self._fresh - 1)
-
-
-def _pages(translation: Translation) -> range:
-    """Guest pages that it was made from."""
-    start = translation.key[0]
-    return range(start >> PAGE_SHIFT, (translation.end - 1 >> PAGE_SHIFT) + 1)
 
 
 def _jump(pc: int) -> int:

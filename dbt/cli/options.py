@@ -16,11 +16,12 @@ STAGES = ("decode", "ir", "opt", "llvm", "asm")
 VALUED = ("append", "edit")  # actions that take a value, besides the usual one
 # Those of `translator_options`, by attribute; the reference engine has no use for them.
 TRANSLATOR = (
-    "max_block", "superblock", "tiers", "hot", "promote", "cache", "cache_size", "cache_policy", "smc", "chain",
+    "max_block", "region", "tiers", "hot", "promote", "background", "return_prediction", "cache", "cache_size", "cache_policy", "smc", "chain",
     "sensitive", "chaos", "no_disk_cache",
 )  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
+MAX_REGION = 2000
 
 
 class Parser:
@@ -230,12 +231,12 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
         )
     parser.option(
         "--max-block", metavar="N", type=number(1, MAX_BLOCK),
-        help="most instructions translated as one block (default: 64)",
+        help="most instructions translated as one block (default: 128)",
     )
     parser.option(
-        "--superblock", metavar="N", type=number(0, MAX_BLOCK),
-        help="most branches that a translation goes past where they are not taken (default: 6; 0: each translation is "
-        "a basic block)",
+        "--region", metavar="N", type=number(0, MAX_REGION),
+        help="most guest instructions, about, in a region, which is what is hot around a block and one translation "
+        "(default: 500; 0: each translation is a basic block)",
     )
     parser.option(
         "--tiers", metavar="LIST", type=tiers,
@@ -246,6 +247,14 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
     parser.option(
         "--promote", metavar="N", type=number(0),
         help="translate a block once it has run N times from stencils (default: 1000000)",
+    )
+    parser.option(
+        "--background", choices=("on", "off"),
+        help="off: translate what is hot while the program waits, and not in a process of its own (default: on)",
+    )
+    parser.option(
+        "--return-prediction", choices=("on", "off"),
+        help="off: a return does not look for its caller inside its region first (default: on)",
     )
     parser.option(
         "--hot", metavar="N", type=number(0),
@@ -346,11 +355,13 @@ def translation(
     chosen = dragoman.Options(dump=dump, write=write, chaos=options.chaos)
     if options.max_block is not None:
         chosen.max_instructions = options.max_block
-    if options.superblock is not None:
-        chosen.superblock = options.superblock
+    if options.region is not None:
+        chosen.region = options.region
     chosen.cache_off = options.cache == "off"
     chosen.disk = options.disk_cache if hasattr(options, "disk_cache") else not options.no_disk_cache
     chosen.tiers = options.tiers or chosen.tiers
+    chosen.background = options.background != "off"
+    chosen.returns = options.return_prediction != "off"
     if options.promote is not None:
         chosen.promote = options.promote
     chosen.chain = options.chain != "off"

@@ -284,19 +284,28 @@ class Tier0:
                 assert at is not None
             self._words[at] = door
 
-    def warm(self, pc: int) -> bool:
-        """Whether the block there has run for an eighth of the times that make it hot."""
+    def executions(self, pc: int) -> int:
+        """How often the block there has run, or since it was told to be hot; 0 if there is none."""
         counter = self._counter(pc)
         if counter is None:
-            return False
-        left = self._narrow[counter]
-        return left >> 31 == 1 or left <= self._words[HOT_AFTER] * 7 // 8
+            return 0
+        left, hot = self._narrow[counter], self._words[HOT_AFTER]
+        if left >> 31:  # below zero
+            return hot
+        return hot - left if left <= hot else hot + REFUSED - left
 
     def rest(self, pc: int) -> None:
         """Say no more that the block there is hot."""
+        self._count_down(pc, REFUSED)
+
+    def again(self, pc: int) -> None:
+        """Say so once it has run as often again."""
+        self._count_down(pc, self._words[HOT_AFTER])
+
+    def _count_down(self, pc: int, left: int) -> None:
         counter = self._counter(pc)
         if counter is not None:
-            self._narrow[counter] = REFUSED
+            self._narrow[counter] = left
 
     def _counter(self, pc: int) -> int | None:
         """Index of the counter of the block there."""

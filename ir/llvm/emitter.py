@@ -1,39 +1,41 @@
-"""What all parts of the lowering stand on: fresh names, values of IR by LLVM name, and side exits.
+"""What all parts of the lowering stand on: fresh names, values of IR by LLVM name, where guest registers are.
 
-Owns: the state of one function while it is written. Must not know: any op.
+A guest register has a place in memory while a block is written, its slot: in the CPU state, or a variable of the
+function. A block reads it when it is first used, and writes it where the block ends or is left.
+Owns: the state of one function while it is written. Must not know: any op, why code leaves.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from ir.block import Block, Inst, Value
-from ir.llvm.target import SIDE_REASONS, Lowered, Target
+from ir.llvm.target import Lowered, Target
 
 FP = {32: "float", 64: "double"}
 Place = tuple[str, object]  # "i64", "float" or "double" and an operand, or "slot" and its number
 
 
-class Emitter:
-    """Writes lines of LLVM text for one block."""
+class Emitter(ABC):
+    """Writes lines of LLVM text, block by block."""
 
-    def __init__(self, block: Block, name: str, target: Target) -> None:
-        self.block = block
+    def __init__(self, name: str, target: Target) -> None:
         self.target = target
         self.host = target.host
         self.lines: list[str] = []
-        self.names: dict[Value, str] = {}
-        self.floats: dict[tuple[int, int], str] = {}
-        self.pending: dict[int, Value] = {}
-        self.checked: set[object] = set()
-        self.sides: list[tuple[str, int, int, dict[int, Place]]] = []  # label, at, reason, what changed
-        self.side_at: dict[tuple[int, int], str] = {}
-        self.outs: list[tuple[str, int | None, int, dict[int, Place]]] = []  # label, where to (None: late), at, changed
-        self.passed: list[int] = []  # the guest instructions whose boundary lies inside
         self.result = Lowered(name, "")
         self.counter = 0
         self.here = "%entry"
         self.strict = False
-        self.left = "%t"  # the budget register as it was when the block was entered
-        self.arguments = {slot: f"%p{i}" for i, slot in enumerate(target.pinned)}
+
+    def begin(self, block: Block, left: str) -> None:
+        """What follows is this block's. `left` is the budget register as it is when the block is entered."""
+        self.block = block
+        self.left = left
+        self.names: dict[Value, str] = {}
+        self.floats: dict[tuple[int, int], str] = {}
+        self.pending: dict[int, Value] = {}
+        self.checked: set[object] = set()
 
     def fresh(self, hint: str = "v") -> str:
         self.counter += 1
@@ -69,14 +71,8 @@ class Emitter:
         if not isinstance(value, int) and key in self.floats:
             return self.floats[key]
         kind = FP[width]
-        if (
-            isinstance(value, Inst)
-            and value.op.name == "getreg"
-            and width == 64
-            and value not in self.names
-            and slot_of(value) not in self.arguments
-        ):
-            name = self.let(f"load double, ptr {self.field(self.target.slot(slot_of(value)))}", "f")
+        if isinstance(value, Inst) and value.op.name == "getreg" and width == 64 and value not in self.names:
+            name = self.read_slot(slot_of(value), "double")
         else:
             bits = self.use(value)
             if width < 64:
@@ -96,14 +92,24 @@ class Emitter:
         new = self.let(f"{operation} i64 {old}, {operand}")
         self.put(f"store i64 {new}, ptr {place}")
 
-    def side(self, at: int, reason: str) -> str:
-        """The label of the side exit before guest instruction `at`."""
-        key = (at, SIDE_REASONS.index(reason))
-        if key not in self.side_at:
-            label = f"%side{len(self.sides)}"
-            self.side_at[key] = label
-            self.sides.append((label, at, key[1], self.changed()))
-        return self.side_at[key]
+    # --- guest registers ----------------------------------------------------------------------------
+
+    def read_slot(self, slot: int, kind: str = "i64") -> str:
+        """A register as it was when the block began."""
+        return self.let(f"load {kind}, ptr {self.field(self.target.slot(slot))}")
+
+    def write_slot(self, slot: int, kind: str, value: str) -> None:
+        self.put(f"store {kind} {value}, ptr {self.field(self.target.slot(slot))}")
+
+    def settle(self, changed: dict[int, Place]) -> None:
+        """Write what was changed at some point. All is read before: one may be another's old content."""
+        values = {slot: self.whole(place) for slot, place in changed.items()}
+        for slot, (kind, value) in values.items():
+            self.write_slot(slot, kind, value)
+
+    def whole(self, place: Place) -> tuple[str, str]:
+        """A place as an i64 or a double, and its operand."""
+        return ("double", str(place[1])) if place[0] == "double" else ("i64", self.fetched(place))
 
     def changed(self) -> dict[int, Place]:
         """What the guest's registers are here, where they are not in their slots."""
@@ -124,19 +130,29 @@ class Emitter:
         if kind == "i64":
             return str(what)
         if kind == "slot":
-            return self.let(f"load i64, ptr {self.field(self.target.slot(what))}")  # type: ignore[arg-type]
+            return self.read_slot(what)  # type: ignore[arg-type]
         width = {name: bits for bits, name in FP.items()}[kind]
         bits = self.let(f"bitcast {kind} {what} to i{width}")
         return bits if width == 64 else self.let(f"zext i{width} {bits} to i64")
 
-    def doubles(self, place: Place) -> str:
-        """The double at a place, made here."""
-        return str(place[1]) if place[0] == "double" else self.let(f"bitcast i64 {self.fetched(place)} to double", "f")
+    def count_inline(self, before: int) -> None:
+        """Count the inline-class instructions among the first so many of the block."""
+        inline = sum(1 for g in self.block.guest[:before] if g.treat == "inline")
+        if inline:
+            self.accumulate(self.field(self.target.inline), "add", str(inline))
+
+    def do_leave_if(self, inst: Inst) -> None:
+        self.leave_when(self.use(inst.args[0]), inst.at, str(inst.attrs[0]))
 
     def leave_when(self, condition: str, at: int, reason: str) -> None:
+        """Leave before guest instruction `at` if the condition holds."""
         on = self.fresh("ok")
         self.put(f"br i1 {condition}, label {self.side(at, reason)}, label {on}, !prof !1")
         self.label(on)
+
+    @abstractmethod
+    def side(self, at: int, reason: str) -> str:
+        """The label of the way out before guest instruction `at`."""
 
 
 def slot_of(inst: Inst) -> int:

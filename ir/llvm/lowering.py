@@ -1,18 +1,25 @@
-"""Lowering: a block of IR becomes the text of one LLVM function, and functions become a module.
+"""Lowering: a region of IR becomes the text of one LLVM function, and functions become a module.
 
-The package says what the text is like. Owns: the order of its parts. Must not know: any guest, who compiles it.
+Guest registers that the region touches are variables of the function (`alloca`), read at the entry and written at the
+end; LLVM's promotion to SSA makes host registers of them. The package says what the text is like.
+Owns: the order of its parts. Must not know: any guest, who compiles it.
 """
 
 from __future__ import annotations
 
-from ir.block import Block, Inst
+from ir.block import Block, Inst, Value
 from ir.llvm import floats, integers
 from ir.llvm.emitter import slot_of
 from ir.llvm.exits import Exits
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
 from ir.llvm.memory import Memory
-from ir.llvm.target import LATE, Lowered, Target
+from ir.llvm.target import Lowered, Target
+from ir.region import Region
+
+_DOUBLE_RESULT = {"fadd": 0, "fsub": 0, "fmul": 0, "fdiv": 0, "fsqrt": 0, "fma": 0, "from_int": 0, "fconvert": 1}
+_DOUBLE_OPERAND = {**dict.fromkeys(_DOUBLE_RESULT, 0), "to_int": 0, "feq": 0, "flt": 0, "fle": 0}
+del _DOUBLE_OPERAND["from_int"]
 
 
 def module(functions: list[Lowered], target: Target) -> str:
@@ -35,29 +42,43 @@ def _declare(name: str) -> str:
     return f"declare void @{name}(ptr)"
 
 
-def lower(block: Block, name: str, target: Target) -> Lowered:
-    """The function of one verified block. Exits appear as symbols `NAME.eK`."""
-    return Lowering(block, name, target).run()
+def lower(region: Region, name: str, target: Target) -> Lowered:
+    """The function of a region of verified blocks. Exits appear as symbols `NAME.eK`."""
+    return Lowering(region, name, target).run()
 
 
-class Lowering(Integers, Memory, Floats, Exits):
+class BlockLowering(Integers, Memory, Floats):
+    """Instructions of one block."""
+
+    def instruction(self, inst: Inst) -> None:
+        match inst.op.name:
+            case "getreg":
+                pass  # it is read where it is first used
+            case "setreg":
+                self.pending[slot_of(inst)] = inst.args[0]
+            case name:
+                getattr(self, f"do_{name}")(inst)
+
+
+class Lowering(BlockLowering, Exits):
     """One function."""
 
+    def __init__(self, region: Region, name: str, target: Target) -> None:
+        super().__init__(name, target)
+        self.region = region
+        self.entries = {pc: f"%b{i}" for i, pc in enumerate(region.by_pc)}
+        self.arguments = {slot: f"%p{i}" for i, slot in enumerate(target.pinned)}
+        insts = [inst for block in region.blocks for inst in block.insts]
+        self.written = sorted({slot_of(inst) for inst in insts if inst.op.name == "setreg"})
+        used = {slot_of(inst) for inst in insts if inst.op.name == "getreg"} | set(self.written)
+        doubles = _computed_as_doubles(insts)
+        self.kinds = {slot: "double" if slot in doubles else "i64" for slot in sorted(used)}
+
     def run(self) -> Lowered:
-        block, target = self.block, self.target
-        if block.boundary:
-            self.begin_loop()
-            late = self.let(f"icmp slt i64 {self.left}, {1 << target.budget_shift}", "c")
-            self.put(f"br i1 {late}, label %late, label %go, !prof !1")
-            self.label("%late")
-            self.return_to_monitor(block.pc, LATE, self.left, self.put_back(self.changed()))
-            self.label("%go")
-        for inst in block.insts:
-            self.instruction(inst)
-        self.exit()
-        self.out_exits()
-        self.side_exits()
-        self.end_loop()
+        self.enter()
+        for block in self.region.blocks:
+            self.one(block)
+        self.end()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
         self.result.text = (
@@ -68,14 +89,70 @@ class Lowering(Integers, Memory, Floats, Exits):
     def parameters(self) -> str:
         return "ptr %s, ptr %m, i64 %t, i64 %via" + "".join(f", i64 {p}" for p in self.arguments.values())
 
-    def instruction(self, inst: Inst) -> None:
-        match inst.op.name:
-            case "getreg":
-                slot = slot_of(inst)
-                if slot in self.arguments and inst not in self.names:
-                    self.names[inst] = self.arguments[slot]
-            case "setreg":
-                self.pending[slot_of(inst)] = inst.args[0]
-            case name:
-                getattr(self, f"do_{name}")(inst)
+    def enter(self) -> None:
+        """Variables, and the check that the budget reaches to the next one."""
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left")):
+            self.put(f"{name} = alloca {kind}")
+        for slot, kind in self.kinds.items():
+            self.put(f"%r{slot} = alloca {kind}")
+        for slot in self.kinds:
+            if slot in self.arguments:
+                self.write_slot(slot, "i64", self.arguments[slot])
+            else:
+                kind = self.kinds[slot]
+                self.write_slot(slot, kind, super().read_slot(slot, kind))
+        if self.region.boundary:
+            self.when_late("%t", self.region.pc)
+        self.put("store i64 %t, ptr %left")
+        first = self.region.blocks[0]
+        self.put(f"br label {self.entries.get(first.pc, '%b')}")
 
+    def one(self, block: Block) -> None:
+        self.label(self.entries[block.pc] if block.boundary else "%b")
+        self.begin(block, self.let("load i64, ptr %left", "t"))
+        for inst in block.insts:
+            self.instruction(inst)
+        self.exit()
+        self.side_exits()
+
+    def end(self) -> None:
+        """What the region may have written goes to its place, and code goes on elsewhere."""
+        self.label("%leave")
+        arguments = dict(self.arguments)
+        for slot in self.written:
+            if slot in arguments:
+                arguments[slot] = self.read_slot(slot)
+            else:
+                kind = self.kinds[slot]
+                super().write_slot(slot, kind, self.let(f"load {kind}, ptr %r{slot}"))
+        code, via = self.let("load ptr, ptr %code", "f"), self.let("load i64, ptr %how")
+        budget = self.let("load i64, ptr %left", "t")
+        pinned = "".join(f", i64 {a}" for a in arguments.values())
+        self.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr %m, i64 {budget}, i64 {via}{pinned})")
+        self.put("ret void")
+
+    # --- registers as variables ---------------------------------------------------------------------
+
+    def read_slot(self, slot: int, kind: str = "i64") -> str:
+        value = self.let(f"load {self.kinds[slot]}, ptr %r{slot}", "f" if self.kinds[slot] == "double" else "v")
+        return self._as(kind, self.kinds[slot], value)
+
+    def write_slot(self, slot: int, kind: str, value: str) -> None:
+        self.put(f"store {self.kinds[slot]} {self._as(self.kinds[slot], kind, value)}, ptr %r{slot}")
+
+    def _as(self, kind: str, known: str, value: str) -> str:
+        return value if kind == known else self.let(f"bitcast {known} {value} to {kind}")
+
+
+def _computed_as_doubles(insts: list[Inst]) -> set[int]:
+    """Slots that something computes with as doubles."""
+
+    def is_double(value: Value) -> bool:
+        return isinstance(value, Inst) and value.op.name in _DOUBLE_RESULT and (
+            value.attrs[_DOUBLE_RESULT[value.op.name]] == 64)  # fmt: skip
+
+    found = {slot_of(inst) for inst in insts if inst.op.name == "setreg" and is_double(inst.args[0])}
+    for inst in insts:
+        if inst.op.name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[inst.op.name]] == 64:
+            found |= {slot_of(a) for a in inst.args if isinstance(a, Inst) and a.op.name == "getreg"}
+    return found

@@ -12,9 +12,10 @@ Owns: the text. Must not know: which rows there are, how code is copied.
 
 from __future__ import annotations
 
-from ir.block import Branch, Continue, Indirect, Inst, Jump, Value
-from ir.llvm import Lowering, floats, integers
+from ir.block import Block, Branch, Continue, Indirect, Inst, Jump, Value
+from ir.llvm import floats, integers
 from ir.llvm.emitter import FP
+from ir.llvm.lowering import BlockLowering
 from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target
 
 PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
@@ -40,12 +41,16 @@ def declarations(target: Target) -> list[str]:
     ]  # fmt: skip
 
 
-class StencilLowering(Lowering):
+class StencilLowering(BlockLowering):
     """One function. `holes` are the symbols of its holes."""
 
-    def run(self) -> Lowered:
+    def __init__(self, block: Block, name: str, target: Target) -> None:
+        super().__init__(name, target)
+        self.begin(block, "%t")
         self.holes: set[str] = set()
         self.outside: list[tuple[str, str]] = []
+
+    def run(self) -> Lowered:
         for inst in self.block.insts:
             self.instruction(inst)
         self.exit()
@@ -88,7 +93,10 @@ class StencilLowering(Lowering):
         self.put("ret void")
 
     def leave_when(self, condition: str, at: int, reason: str) -> None:
-        self.out(condition, f"side.{reason}")
+        self.out(condition, self.side(at, reason))
+
+    def side(self, at: int, reason: str) -> str:
+        return f"side.{reason}"
 
     def out(self, condition: str, target: str) -> None:
         label, on = f"%out{len(self.outside)}", self.fresh("ok")
@@ -101,7 +109,7 @@ class StencilLowering(Lowering):
         test = self.use(exit.condition) if isinstance(exit, Branch) else ""
         to = self.use(exit.target) if isinstance(exit, Indirect) else ""
         self.count_inline(len(self.block.guest))
-        self.flush(self.pending)
+        self.settle(self.changed())
         match exit:
             case Continue():
                 self.go(NEXT)

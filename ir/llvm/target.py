@@ -65,7 +65,6 @@ class Target:
     space_bits: int
     pinned: tuple[int, ...] = ()
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
-    loops: bool = True  # a block that leads to itself is a loop of the host; False: it leaves through a slot
     directory: tuple[int, int] = (0, 0)  # offsets of the table of guest pages, and of their tables of entries
     checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
 

@@ -1,0 +1,241 @@
+"""Compiling in the background: what is wanted waits here, one request at a time is with the worker, answers come back.
+
+Nobody waits: the guest runs on, and the run loop looks at the pipe between its slices. What is asked first is decided
+when the worker is free, by what ran most since it was asked for; what has not run since is forgotten. A worker that
+dies or takes too long is replaced, a few times; then the rest of the run does without, and `note` says so.
+Owns: the queue, the worker's life. Must not know: what a request says, where translations go.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import weakref
+from collections.abc import Callable
+
+from dbt.block import Key, Made
+from dbt.options import Options
+from dbt.regions import Request
+from guests.spec import Guest
+from ir.records import record
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FAILURES = 3  # workers that may die until there are no more
+PATIENCE = 60.0  # seconds of wall time for one answer, the worker's start included
+CHUNK = 1 << 16
+
+
+@record
+class BackgroundStats:
+    """What was asked of workers."""
+
+    asked: int = 0
+    answered: int = 0
+    forgotten: int = 0  # what had gone cold before its turn
+    refused: int = 0  # what no code could be made of
+    lost: int = 0  # workers that died
+    seconds: float = 0.0  # CPU seconds of workers, on requests that they answered
+
+
+class Background:
+    """The worker of one engine. `request` makes the request for a key, `ran` says how often its block has run.
+
+    `gave_up` is told of keys that no answer will come for.
+    """
+
+    def __init__(
+        self, guest: Guest, options: Options, request: Callable[[Key], Request], ran: Callable[[Key], int],
+        gave_up: Callable[[Key, bool], None],
+    ) -> None:  # fmt: skip
+        self._guest, self._options = guest, options
+        self._request, self._ran, self._gave_up = request, ran, gave_up
+        self.stats = BackgroundStats()
+        self.note = ""
+        self.queue: dict[Key, int] = {}  # what is wanted, and how often it had run when it was asked for
+        self.asked: Request | None = None  # what is with the worker
+        self._since = 0.0
+        self._served = 0
+        self._child = 0
+        self._process = os.getpid()
+        self._to = self._from = -1
+        self._received = bytearray()
+        self._usable = True
+        _alive.add(self)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to be looked after."""
+        return self.asked is not None or bool(self.queue)
+
+    def want(self, key: Key) -> bool:
+        """Have this translated; False if there is no worker for it any more."""
+        if not self._usable:
+            return False
+        if key not in self.queue and (self.asked is None or self.asked.key != key):
+            self.queue[key] = self._ran(key)
+            self._next()
+        return True
+
+    def poll(self) -> Made | None:
+        """A translation that has come, if one has; what is to be done next is asked for."""
+        if self.asked is None:
+            self._next()
+            return None
+        answer = self._read()
+        if answer is None:
+            if time.monotonic() - self._since > PATIENCE:
+                self._lost()
+            return None
+        key, packed, error, seconds = answer
+        self.stats.answered += 1
+        self.stats.seconds += sum(seconds.values())
+        self.asked = None
+        made = None
+        if error:
+            self.stats.refused += 1
+            self._gave_up(key, False)
+        else:
+            from dbt.cache.record import unpack_made
+
+            made = unpack_made(packed)
+        self._next()
+        return made
+
+    def close(self) -> None:
+        """End the worker; what it was asked for is lost."""
+        if self._child and os.getpid() == self._process:
+            os.kill(self._child, signal.SIGKILL)
+        self._reap()
+        self.queue.clear()
+        self.asked = None
+        self._usable = False
+
+    def forget(self) -> None:
+        """In a forked child: the worker is the parent's."""
+        if self._to >= 0:
+            os.close(self._to)
+            os.close(self._from)
+        self._child, self._to, self._from = 0, -1, -1
+        self._process = os.getpid()
+        self.queue.clear()
+        self.asked = None
+        self._received.clear()
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        """Ask for what is wanted most, if the worker is free."""
+        while self.queue and self.asked is None:
+            key = max(self.queue, key=lambda key: self._ran(key) - self.queue[key])
+            before = self.queue.pop(key)
+            if self.queue and self._ran(key) == before:
+                self.stats.forgotten += 1
+                self._gave_up(key, True)
+                continue
+            from dbt.worker import LATE_BOUND, request_message
+
+            if self._served >= LATE_BOUND:
+                self._end()
+            if not self._child and not self._start():
+                return
+            self.asked = self._request(key)
+            self.stats.asked += 1
+            self._served += 1
+            self._since = time.monotonic()
+            try:
+                os.write(self._to, request_message(self.asked))
+            except BrokenPipeError:
+                self._lost()
+
+    def _start(self) -> bool:
+        from dbt.worker import command, introduction
+
+        to_child, self._to = os.pipe()
+        self._from, from_child = os.pipe()
+        path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            self._child = os.posix_spawn(
+                sys.executable, command(), {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                file_actions=[(os.POSIX_SPAWN_DUP2, to_child, 0), (os.POSIX_SPAWN_DUP2, from_child, 1),
+                              (os.POSIX_SPAWN_DUP2, null, 2)],
+                setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
+            )  # fmt: skip
+        except OSError as error:
+            self._abandon(f"no compile worker could be started: {error.strerror}")
+            return False
+        finally:
+            for fd in (to_child, from_child, null):
+                os.close(fd)
+        os.set_blocking(self._from, False)
+        self._served = 0
+        try:
+            os.write(self._to, introduction(self._guest.name, self._guest.isa, self._options))
+        except BrokenPipeError:
+            self._lost()
+        return self._usable
+
+    def _read(self) -> tuple[Key, bytes, str, dict[str, float]] | None:
+        """The answer, if all of it is there."""
+        import marshal
+
+        from dbt.worker import LENGTH
+
+        while True:
+            try:
+                chunk = os.read(self._from, CHUNK)
+            except BlockingIOError:
+                break
+            if not chunk:
+                self._lost()
+                return None
+            self._received += chunk
+        if len(self._received) < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack_from(self._received)
+        if len(self._received) < LENGTH.size + length:
+            return None
+        answer: tuple[Key, bytes, str, dict[str, float]] = marshal.loads(self._received[LENGTH.size :])
+        self._received.clear()
+        return answer
+
+    def _lost(self) -> None:
+        """The worker is gone, or is taken to be: what it was doing is not asked for again."""
+        asked, self.asked = self.asked, None
+        self.stats.lost += 1
+        self._end()
+        if asked is not None:
+            self._gave_up(asked.key, False)
+        if self.stats.lost >= FAILURES:
+            self._abandon(f"{FAILURES} compile workers died: hot code stays in stencils from now on")
+
+    def _end(self) -> None:
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._child and os.getpid() == self._process:
+            os.waitpid(self._child, 0)
+        if self._to >= 0:
+            os.close(self._to)
+            os.close(self._from)
+        self._child, self._to, self._from = 0, -1, -1
+        self._received.clear()
+
+    def _abandon(self, note: str) -> None:
+        self.note, self._usable = note, False
+        self.queue.clear()
+
+
+_alive: weakref.WeakSet[Background] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for one in list(_alive):
+        one.forget()
+
+
+os.register_at_fork(after_in_child=_forked)

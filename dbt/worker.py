@@ -1,0 +1,110 @@
+"""The compile worker: a process of its own that turns requests for regions into translations.
+
+It isolates the guest from an abort of LLVM, and works while the guest runs. It is told once which guest and options
+there are, and then one request after the other; messages are a length and a marshalled tuple, over standard input and
+output. It ends when its input does, or when one request takes longer than it may.
+Owns: the worker's side and the form of messages. Must not know: what is done with translations.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import struct
+import sys
+from typing import Any
+
+from dbt.memory import MemoryFault
+from dbt.options import Options
+from dbt.regions import Request
+from ir.records import names
+
+LENGTH = struct.Struct("<I")
+MOST_SECONDS = 30  # for one request
+LATE_BOUND = 200  # requests after which it should be replaced, since LLVM's pass managers never free all they take
+SHAPING = ("max_instructions", "region", "returns", "optimisation", "passes", "pinned", "log_stores", "chain",
+           "sensitive", "cache_off", "checks")  # fmt: skip
+
+
+def message(*parts: Any) -> bytes:
+    """These parts as they are sent."""
+    data = marshal.dumps(parts)
+    return LENGTH.pack(len(data)) + data
+
+
+def introduction(guest: str, isa: str, options: Options) -> bytes:
+    """The first message to a worker."""
+    return message(guest, isa, {name: getattr(options, name) for name in SHAPING})
+
+
+def request_message(request: Request) -> bytes:
+    return message(*request)
+
+
+class Bytes:
+    """Guest code that was sent along (`dbt.lift.GuestCode`)."""
+
+    def __init__(self, source: tuple[tuple[int, bytes], ...]) -> None:
+        self._source = source
+
+    def peek(self, address: int, length: int) -> bytes:
+        for start, code in self._source:
+            if start <= address and address + length <= start + len(code):
+                return code[address - start : address - start + length]
+        raise MemoryFault(address, "fetch", False)
+
+    def fetch(self, address: int) -> int:
+        low = int.from_bytes(self.peek(address, 2), "little")
+        return low if low & 3 != 3 else int.from_bytes(self.peek(address, 4), "little")
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = os.fdopen(0, "rb"), os.fdopen(1, "wb")
+    first = _receive(source)
+    if first is None:
+        return
+    guest_name, isa, chosen = first
+    import guests
+    from dbt.backend import Workshop
+    from dbt.cache.record import pack_made
+    from dbt.code import CodegenError
+    from dbt.lift import Lifter
+    from dbt.translate import TIMED, make
+
+    guest = guests.load(guest_name, isa)
+    options = Options(**chosen)
+    shop = Workshop(guest, options)
+    while (received := _receive(source)) is not None:
+        request = Request(*received)
+        signal.alarm(MOST_SECONDS)
+        seconds = dict.fromkeys(TIMED, 0.0)
+        try:
+            made = make(request, Lifter(guest, options, Bytes(request.source)), shop.target, shop.compile, seconds)
+            answer = message(request.key, pack_made(made), "", seconds)
+        except CodegenError as error:
+            answer = message(request.key, b"", str(error), seconds)
+        signal.alarm(0)
+        try:
+            sink.write(answer)
+            sink.flush()
+        except BrokenPipeError:
+            return
+
+
+def _receive(source: Any) -> Any:
+    head = source.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    data = source.read(LENGTH.unpack(head)[0])
+    return marshal.loads(data)
+
+
+def command() -> list[str]:
+    """How the worker is started."""
+    return [sys.executable, "-P", "-c", "from dbt.worker import main; main()"]
+
+
+assert set(SHAPING) <= set(names(Options))

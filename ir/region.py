@@ -1,0 +1,146 @@
+"""Regions: blocks with one entry, the first, that become one function. What leads to a block of a region stays in it.
+
+Where a block leads is read off its exit. An indirect jump may come back to where a call of the region returns: a call
+is a block that puts the address behind it into a register, and a jump through that register may be a return.
+Budget is checked at the entry and at every edge that closes a cycle, so `reach` says how much each needs: a check
+passes if no boundary before the next check can be the one to stop at.
+Owns: edges, cycles, reach. Must not know: what blocks compute, which blocks are worth a region.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ir.block import Block, Branch, Indirect, Inst, Jump, Value
+from ir.records import field, record
+
+MOST_RETURNS = 8  # addresses that an indirect jump is compared with
+
+
+@record
+class Region:
+    """`weights` tells how often blocks ran, by guest address, as far as that is known."""
+
+    blocks: list[Block]
+    weights: dict[int, int] = field(default_factory=dict)
+    returns: bool = True  # whether returns are looked for inside
+    linked: bool = True  # False: no block leads to another inside
+
+    @property
+    def pc(self) -> int:
+        return self.blocks[0].pc
+
+    @property
+    def boundary(self) -> bool:
+        return self.blocks[0].boundary
+
+    @property
+    def instructions(self) -> int:
+        return sum(len(block.guest) for block in self.blocks)
+
+    def reachable(self) -> Region:
+        """The region without blocks that no edge leads to."""
+        kept = set(self._searched[1])
+        blocks = [block for block in self.blocks if block.pc in kept]
+        return self if len(blocks) == len(self.blocks) else Region(blocks, self.weights, self.returns, self.linked).reachable()
+
+    @cached_property
+    def by_pc(self) -> dict[int, Block]:
+        """The blocks that edges may lead to."""
+        return {block.pc: block for block in self.blocks if block.boundary}
+
+    @cached_property
+    def edges(self) -> dict[int, list[int]]:
+        """Guest address of each block, and those of the blocks of the region where it leads, likely returns first."""
+        known = self.by_pc if self.linked else {}
+        return {block.pc: [to for to in self._leads(block) if to in known] for block in self.blocks}
+
+    def _leads(self, block: Block) -> list[int]:
+        match block.exit:
+            case Jump(target):
+                return [target]
+            case Branch(_, taken, otherwise):
+                return [taken, otherwise]
+            case Indirect(target) if not isinstance(target, int):
+                return self._return_addresses if self.returns and self._may_return(block, target) else []
+            case Indirect(target):
+                return [target]
+        return []
+
+    @cached_property
+    def _calls(self) -> dict[int, int]:
+        """Return address of each call, and the slot that holds it."""
+        found = {}
+        for block in self.blocks:
+            slot = link_of(block)
+            if slot is not None:
+                found[block.end] = slot
+        return found
+
+    @cached_property
+    def _return_addresses(self) -> list[int]:
+        found = [pc for pc in self._calls if pc in self.by_pc]
+        return sorted(found, key=lambda pc: -self.weights.get(pc, 0))[:MOST_RETURNS]
+
+    def _may_return(self, block: Block, target: Value) -> bool:
+        """Whether the jump is through a register that calls of the region write, and is no call itself."""
+        if link_of(block) is not None:
+            return False
+        links = set(self._calls.values())
+        last = {inst.attrs[0]: inst.args[0] for inst in block.insts if inst.op.name == "setreg"}
+        via = {id(value) for slot, value in last.items() if slot in links}
+        while isinstance(target, Inst):
+            if id(target) in via or (target.op.name == "getreg" and target.attrs[0] in links):
+                return True
+            target = target.args[0] if target.op.name in ("and", "add") else 0
+        return False
+
+    @cached_property
+    def _searched(self) -> tuple[set[tuple[int, int]], list[int]]:
+        """Edges that close a cycle, and all blocks in the order in which a depth-first search is done with them."""
+        back: set[tuple[int, int]] = set()
+        done: list[int] = []
+        state = {self.pc: 1}  # 1: on the path, 2: done
+        path = [(self.pc, iter(self.edges[self.pc]))]
+        while path:
+            pc, leads = path[-1]
+            for to in leads:
+                if to not in state:
+                    state[to] = 1
+                    path.append((to, iter(self.edges[to])))
+                    break
+                if state[to] == 1:
+                    back.add((pc, to))
+            else:
+                state[pc] = 2
+                done.append(pc)
+                path.pop()
+        return back, done
+
+    @property
+    def back(self) -> set[tuple[int, int]]:
+        """Edges that close a cycle: the budget is checked there."""
+        return self._searched[0]
+
+    @cached_property
+    def reach(self) -> dict[int, int]:
+        """By block: the instructions that must be left for entering it, if no check follows before the next cycle."""
+        back, done = self._searched
+        found: dict[int, int] = {}
+        for pc in done:  # whatever it leads to was done before
+            ahead = [found[to] for to in self.edges[pc] if (pc, to) not in back]
+            found[pc] = len(self._block(pc).guest) + max(ahead) if ahead else 1
+        return found
+
+    def _block(self, pc: int) -> Block:
+        return self.by_pc.get(pc) or self.blocks[0]
+
+
+def link_of(block: Block) -> int | None:
+    """The slot into which a block puts the address behind it, if it is a call."""
+    if not isinstance(block.exit, (Jump, Indirect)):
+        return None
+    for inst in block.insts:
+        if inst.op.name == "setreg" and inst.args[0] == block.end and isinstance(inst.args[0], int):
+            return int(str(inst.attrs[0]))
+    return None
