@@ -18,6 +18,7 @@ from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
 from dbt.options import Options, callouts
 from dbt.state import (
     BUDGET_SHIFT,
+    HIGHEST,
     INLINE,
     JUMP_BITS,
     JUMP_CACHE,
@@ -121,7 +122,7 @@ class Backend:
     def _copier(self) -> Code:
         from dbt.tier0 import copier
 
-        return self.compiler.compile(copier.text(self.target, self._guest.sink_slot), passes=True)
+        return self.compiler.compile(copier.text(self.target, self._guest.sink_slot), passes=None)
 
     def door(self, room: int) -> bytes:
         """Where tier 0, if there is one, enters a translation that is `room` bytes before."""
@@ -168,6 +169,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         rounding_slot=8 * guest.rounding_slot,
         budget_shift=BUDGET_SHIFT,
         space_bits=SPACE_BITS,
+        highest=8 * HIGHEST,
         pinned=tuple(guest.hot_slots[:count]),
         log=(8 * LOG_END, LOG) if options.log_stores else None,
         checks=options.checks,

@@ -9,6 +9,8 @@ Owns: LLVM. Must not know: what the functions mean, where the code will live.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -52,35 +54,41 @@ class Compiler:
             cpu=self.cpu, features=self.features.flatten(), opt=optimisation, reloc="static", codemodel="small"
         )
 
+        self._managers: dict[tuple[str, ...], Any] = {}
+
     def has(self, feature: str) -> bool:
         """Whether the host CPU has this feature, by LLVM's name."""
         return bool(self.features.get(feature))
 
-    def compile(self, text: str, check: bool = False, passes: bool = False) -> Code:
-        """Compile a module; `check` runs LLVM's verifier first, `passes` its optimiser. Raises CodegenError."""
+    def compile(self, text: str, check: bool = False, passes: Sequence[str] | None = ()) -> Code:
+        """Compile a module. `check` runs LLVM's verifier first. Raises CodegenError.
+
+        `passes` are those of LLVM's, by llvmlite's names, that every function goes through; None: all of -O2.
+        """
         try:
             module = llvm.parse_assembly(text, llvm.create_context())
             if check:
                 module.verify()
         except RuntimeError as error:
             raise CodegenError(str(error)) from error
-        if passes:
-            import os
-            P = os.environ.get("PIPE", "O2")
-            if P.startswith("O"):
-                pto = llvm.create_pipeline_tuning_options(speed_level=int(P[1]))
-                pto.loop_vectorization = False; pto.slp_vectorization=False; pto.loop_unrolling=False; pto.loop_interleaving=False
-                builder = llvm.create_pass_builder(self.machine, pto)
-                builder.getModulePassManager().run(module, builder)
-            else:
-                builder = llvm.create_pass_builder(self.machine, llvm.create_pipeline_tuning_options(speed_level=2))
-                if not hasattr(self, "_fpm"):
-                    fpm = self._fpm = llvm.create_new_function_pass_manager()
-                    for n in P.split(","):
-                        getattr(fpm, f"add_{n}_pass")()
-                for f in module.functions:
-                    if not f.is_declaration: self._fpm.run(f, builder)
+        if passes is None:
+            builder = llvm.create_pass_builder(self.machine, llvm.create_pipeline_tuning_options(speed_level=2))
+            builder.getModulePassManager().run(module, builder)
+        elif passes:
+            # A builder keeps what each run registers with it, so each run has its own; a manager may be used again.
+            builder = llvm.create_pass_builder(self.machine, llvm.create_pipeline_tuning_options(speed_level=2))
+            manager = self._manager(tuple(passes))
+            for function in module.functions:
+                if not function.is_declaration:
+                    manager.run(function, builder)
         return read_object(self.machine.emit_object(module))
+
+    def _manager(self, passes: tuple[str, ...]) -> Any:
+        if passes not in self._managers:
+            manager = self._managers[passes] = llvm.create_new_function_pass_manager()
+            for name in passes:
+                getattr(manager, f"add_{name}_pass")()
+        return self._managers[passes]
 
     def stencils(self, text: str, sink: int) -> dict[str, Stencil]:
         """Compile a module of stencils, each function by itself. Raises CodegenError."""

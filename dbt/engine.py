@@ -192,6 +192,7 @@ class Translated:
                 state.pc, boundary = self.cache.target(via)
                 state.mid_block = not boundary
                 if not boundary and self.tier0 is not None and (state.pc, False) not in self.cache:
+                    self._collect()
                     self._ask((state.pc, False))  # the rest of a block that is hot
         return AT_LIMIT
 

@@ -16,15 +16,17 @@ class Options:
     """How the translator works. Which of these shape code, and so are part of what it assumed: `dbt.cache.assumed`."""
 
     hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
-    max_instructions: int = 128  # in a block; the guest's own boundaries do not move
+    max_instructions: int = 512  # in a block; the guest's own boundaries do not move
     region: int = 500  # guest instructions in a region, about; 0: each translation is one block
     returns: bool = True  # whether a return looks for its caller in its region first
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
     promote: int = 1_000_000  # times a block runs in tier 0 before it is translated
     patience: int | None = None  # blocks that a run interprets before anything is loaded or made for it; None: 256,
     # or 20,000 where stencils would have to be made for this run alone
-    optimisation: int = 1  # LLVM's code-generation level
-    passes: bool = True  # whether LLVM's passes run before
+    optimisation: int = 2  # LLVM's code-generation level
+    # LLVM's passes before that: registers become SSA values, addresses and truth values are simplified. More of them
+    # were measured to cost as much as they save.
+    passes: tuple[str, ...] = ("sroa", "instruction_combine", "simplify_cfg")
     pinned: int | None = None  # guest registers carried in host registers; None: as many as the host has
     log_stores: bool = False  # every store notes its address, for lockstep
     cache_size: int = 32 << 20  # most bytes of host code; what exceeds them is evicted

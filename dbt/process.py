@@ -373,6 +373,7 @@ class Process:
             "syscalls": self.syscalls,
         }
         if self.engine.name == "translated":
+            from dbt.background import BackgroundStats
             from dbt.cache.disk import DiskStats
 
             engine = self.engine
@@ -396,6 +397,7 @@ class Process:
                 "copied_blocks": engine.state.words[MADE_BLOCKS],
                 "monitor_steps": engine.stepped,
                 "exits": dict(engine.exits),
+                "background": as_dict(engine.background.stats if engine.background is not None else BackgroundStats()),
                 "disk": as_dict(engine.disk.stats if engine.disk is not None else DiskStats()),
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
             }

@@ -32,6 +32,7 @@ SOFT_FLAGS = FIELDS + 8  # floating-point flags that translated code raised and 
 NAN32 = FIELDS + 9  # canonical NaNs, to be loaded
 NAN64 = FIELDS + 10
 LOG_END = FIELDS + 11  # entries in the store log, where translations keep one (differential testing)
+HIGHEST = FIELDS + 12  # the highest guest address
 
 # Of tier 0 (see `dbt.tier0`); addresses are the host's.
 LIBRARY = FIELDS + 16  # the stencils
@@ -94,6 +95,7 @@ class State:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self.words[NAN32] = F32.canonical_nan
         self.words[NAN64] = F64.canonical_nan
+        self.words[HIGHEST] = (1 << SPACE_BITS) - 1
         self.count = 0
         self.blocks = 0
         self.mid_block = False

@@ -270,8 +270,12 @@ class Tier0:
     # --- promotion ------------------------------------------------------------------------------------
 
     def lead(self, pc: int, door: int) -> None:
-        """Let jumps to this guest address go to `door`, the way from here into a translation."""
+        """Let jumps to this guest address go to `door`, the way from here into a translation.
+
+        Direct jumps to a block that is there lead to its head still, which finds out when it is told to be hot.
+        """
         if pc >> PAGE_SHIFT in self._pages:
+            self._count_down(pc, 0)
             at = self._entry(pc)
             if at is None:
                 table = self._words[TABLES_USED]

@@ -90,7 +90,11 @@ class Lowering(BlockLowering, Exits):
         return "ptr %s, ptr %m, i64 %t, i64 %via" + "".join(f", i64 {p}" for p in self.arguments.values())
 
     def enter(self) -> None:
-        """Variables, and the check that the budget reaches to the next one."""
+        """Variables, and the check that the budget reaches to the next one.
+
+        The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
+        """
+        self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
         for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left")):
             self.put(f"{name} = alloca {kind}")
         for slot, kind in self.kinds.items():

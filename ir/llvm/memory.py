@@ -17,7 +17,7 @@ class Memory(Emitter):
         if not known:
             self.checked.add(base)
             if self.target.checks:
-                outside = self.let(f"icmp ugt i64 {self.use(base)}, {limit - 1}", "c")
+                outside = self.let(f"icmp ugt i64 {self.use(base)}, %limit", "c")
                 self.leave_when(outside, at, "memory")
         pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.use(base)}", "a")
         assert isinstance(offset, int)

@@ -63,6 +63,7 @@ class Target:
     rounding_slot: int
     budget_shift: int
     space_bits: int
+    highest: int  # offset of the word that holds the highest guest address
     pinned: tuple[int, ...] = ()
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
     directory: tuple[int, int] = (0, 0)  # offsets of the table of guest pages, and of their tables of entries
