@@ -26,6 +26,7 @@ class Made:
     size: int  # bytes of host code, without constants
     code: Code
     exits: dict[str, Key]  # where the exit of each symbol in its relocations leads
+    counter: str  # the symbol of its counter
 
 
 @record(eq=False)
@@ -40,6 +41,7 @@ class Translation:
     instructions: int  # guest instructions
     reach: int = 1  # the budget that it must be entered with: see `ir.region`
     exits: dict[int, Key] = field(default_factory=dict)
+    counter: int = 0  # displacement of the word that counts the instructions it has retired; 0: it has none
     door: int = 0  # host address where tier 0 enters, if there is that tier
 
     def pages(self) -> set[int]:

@@ -71,6 +71,8 @@ class Translated:
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
         self.background: Background | None = None  # made when something is hot
+        self.watcher: Callable[[int], object] | None = None  # told of the guest's pc when a slice ends
+        self.slice = SLICE  # most instructions in one entry
         self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
         self.note = ""  # one sentence, if the tiers are not what was asked for
         self._cold = 0  # blocks entered that had no code
@@ -154,7 +156,7 @@ class Translated:
                 continue
             if via == MISS and translation is not None:
                 self.cache.remember_jump(state.pc, translation.entry)
-            left = max(min(until - state.count, SLICE if self._idle else BUSY_SLICE), -1)
+            left = max(min(until - state.count, self.slice if self._idle else min(self.slice, BUSY_SLICE)), -1)
             if chaos is not None:
                 left = min(left, chaos.randrange(1, 300))
             words[LIMIT] = state.count + left
@@ -175,6 +177,8 @@ class Translated:
                 state.mid_block = False
                 self._turns = TURNS
                 self._collect()
+                if self.watcher is not None:
+                    self.watcher(state.pc)
             elif kind == HOT:
                 exits["hot"] += 1
                 state.mid_block = False

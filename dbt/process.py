@@ -393,6 +393,7 @@ class Process:
                 "writes_to_code_pages": engine.coherence.writes,
                 "python_entries": engine.entries,
                 "interpreted_cold": engine.interpreted,
+                "retired_in_regions": sum(engine.cache.all_retired.values()),
                 "copied_instructions": engine.state.words[MADE_INSTRUCTIONS],
                 "copied_blocks": engine.state.words[MADE_BLOCKS],
                 "monitor_steps": engine.stepped,

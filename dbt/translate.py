@@ -70,7 +70,7 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     exits = {symbol: leads for symbol, leads in function.exits.items() if symbol in used}
     size = piece.functions[function.name][1]
     reach = region.reach[region.pc] if region.boundary else 1
-    return Made(request.key, request.source, region.instructions, reach, size, piece, exits)
+    return Made(request.key, request.source, region.instructions, reach, size, piece, exits, function.counter)
 
 
 @record
@@ -160,7 +160,7 @@ class Translator:
         return [
             Translation(
                 made.key, made.source, at, made.size, arena.room(code), made.instructions, made.reach,
-                {slots[symbol]: leads for symbol, leads in made.exits.items()},
+                {slots[symbol]: leads for symbol, leads in made.exits.items()}, slots[made.counter],
                 at + len(made.code.text) if code is not made.code else 0,
             )
             for made, code, (at, slots) in zip(found, codes, placed)

@@ -69,7 +69,7 @@ def unpack_code(data: bytes) -> Code:
 def pack_made(made: Made) -> bytes:
     """A translation that was not placed yet. Its exits get the numbers of their symbols, in order, as names."""
     code, symbols = made.code, sorted(made.exits)
-    name = {symbol: f"{i:05}" for i, symbol in enumerate(symbols)}
+    name = {symbol: f"{i:05}" for i, symbol in enumerate([*symbols, made.counter])}
     relocations = tuple(Relocation(offset, name[symbol], addend) for offset, symbol, addend in code.relocations)
     pc, boundary = made.key
     return b"".join([
@@ -94,10 +94,11 @@ def unpack_made(data: bytes) -> Made:
         source.append((start, reader.bytes(length)))
     code = reader.code()
     reader.end()
-    if {symbol for _, symbol, _ in code.relocations} != set(exits) or size > len(code.text) or not all(
+    counter = f"{count:05}"
+    if {symbol for _, symbol, _ in code.relocations} != {*exits, counter} or size > len(code.text) or not all(
         guest for _, guest in source) or not source or source[0][0] != pc:  # fmt: skip
         raise Damaged("its parts do not fit together")
-    return Made((pc, bool(boundary)), tuple(source), instructions, reach, size, code, exits)
+    return Made((pc, bool(boundary)), tuple(source), instructions, reach, size, code, exits, counter)
 
 
 class _Reader:

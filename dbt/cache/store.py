@@ -67,6 +67,7 @@ class TranslationCache:
         self._arena: Arena | None = None
         self.dropped: Callable[[Translation], None] = lambda translation: None  # told of each that goes
         self._by_key: dict[Key, Translation] = {}
+        self.gone: dict[Key, int] = {}  # instructions that translations retired which were dropped
         self._incoming: dict[Key, set[int]] = {}  # key -> slots that lead there, translated or not
         self._target: dict[int, Key] = {}  # slot -> key
         self._pages: dict[int, set[Translation]] = {}
@@ -115,6 +116,18 @@ class TranslationCache:
 
     def translations(self) -> Iterable[Translation]:
         return self._by_key.values()
+
+    def retired(self, translation: Translation) -> int:
+        """Instructions that a translation has retired so far."""
+        return self._words[translation.counter >> 3] if translation.counter else 0
+
+    @property
+    def all_retired(self) -> dict[Key, int]:
+        """Instructions that translations have retired, those that are gone too."""
+        found = dict(self.gone)
+        for key, translation in self._by_key.items():
+            found[key] = found.get(key, 0) + self.retired(translation)
+        return found
 
     def in_page(self, page: int) -> Set[Translation]:
         """Those that depend on bytes in the guest page of this number."""
@@ -179,6 +192,8 @@ class TranslationCache:
             known = self._by_key.get(leads) if self._linked else None
             self._words[slot >> 3] = known.entry if known else self._words[LEAVE]
             self._words[slot - EXITS + LEADS >> 3] = leads[0] if leads[1] else NO_LEAD
+        if translation.counter:
+            self._words[translation.counter >> 3] = 0
         if self._linked:
             for slot in self._incoming.get(key, ()):
                 self._words[slot >> 3] = translation.entry
@@ -244,6 +259,9 @@ class TranslationCache:
             self._pages[page].discard(translation)
             if not self._pages[page]:
                 del self._pages[page]
+        if translation.counter:
+            self.gone[key] = self.gone.get(key, 0) + self.retired(translation)
+            self._free.append(translation.counter)
         self.dropped(translation)
         if self._arena is not None:
             self._arena.free(translation.entry)

@@ -24,7 +24,8 @@ del _DOUBLE_OPERAND["from_int"]
 
 def module(functions: list[Lowered], target: Target) -> str:
     """A whole module: the functions, their exit-slot symbols and the intrinsics they may call."""
-    symbols = [f"@{s} = external global i8, !absolute_symbol !0" for f in functions for s in f.exits]
+    names = (s for f in functions for s in (f.counter, *f.exits))
+    symbols = [f"@{s} = external global i8, !absolute_symbol !0" for s in names]
     host = target.host
     return "\n".join(
         [f'target triple = "{host.triple}"', *symbols, *(f.text for f in functions),
@@ -105,6 +106,7 @@ class Lowering(BlockLowering, Exits):
             else:
                 kind = self.kinds[slot]
                 self.write_slot(slot, kind, super().read_slot(slot, kind))
+        self.retire("add", "%t")
         if self.region.boundary:
             self.when_late("%t", self.region.pc)
         self.put("store i64 %t, ptr %left")
@@ -131,9 +133,16 @@ class Lowering(BlockLowering, Exits):
                 super().write_slot(slot, kind, self.let(f"load {kind}, ptr %r{slot}"))
         code, via = self.let("load ptr, ptr %code", "f"), self.let("load i64, ptr %how")
         budget = self.let("load i64, ptr %left", "t")
+        self.retire("sub", budget)
         pinned = "".join(f", i64 {a}" for a in arguments.values())
         self.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr %m, i64 {budget}, i64 {via}{pinned})")
         self.put("ret void")
+
+    def retire(self, operation: str, budget: str) -> None:
+        """At the entry and at the end, so that the counter grows by the instructions between."""
+        left = self.let(f"ashr i64 {budget}, {self.target.budget_shift}")
+        place = self.let(f"getelementptr i8, ptr %s, i64 ptrtoint (ptr @{self.result.counter} to i64)", "a")
+        self.accumulate(place, operation, left)
 
     # --- registers as variables ---------------------------------------------------------------------
 

@@ -72,11 +72,18 @@ class Target:
 
 @record
 class Lowered:
-    """One function's text, and the exits that need a slot: symbol -> (guest target, is a boundary)."""
+    """One function's text, and the exits that need a slot: symbol -> (guest target, is a boundary).
+
+    One more symbol, `counter`, is a word of its own that the function adds to what it retires.
+    """
 
     name: str
     text: str
     exits: dict[str, tuple[int, bool]] = field(default_factory=dict)
+
+    @property
+    def counter(self) -> str:
+        return f"{self.name}.n"
 
 
 def flag_lines(host: Host, control: str, let: Callable[..., str]) -> list[str]:
