@@ -173,6 +173,9 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         pinned=tuple(guest.hot_slots[:count]),
         log=(8 * LOG_END, LOG) if options.log_stores else None,
         checks=options.checks,
+        counts=options.counts,
+        fp_flags=options.fp_flags,
+        probes=options.jump_cache,
     )
 
 

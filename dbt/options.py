@@ -18,7 +18,7 @@ class Options:
     hot: int = 64  # times a block is interpreted before it is translated; LLVM costs that much
     max_instructions: int = 512  # in a block; the guest's own boundaries do not move
     region: int = 500  # guest instructions in a region, about; 0: each translation is one block
-    returns: bool = True  # whether a return looks for its caller in its region first
+    return_prediction: bool = True  # whether a return looks for its caller in its region first
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
     promote: int = 1_000_000  # times a block runs in tier 0 before it is translated
     patience: int | None = None  # blocks that a run interprets before anything is loaded or made for it; None: 256,
@@ -38,7 +38,12 @@ class Options:
     chaos: int | None = None  # a seed: leave, flush and interpret at random; nothing a guest sees may change
     background: bool = False  # translate in a process of its own while the guest runs on in stencils
     disk: bool = False  # take translations from disk that earlier runs left there, and leave what is new
-    checks: bool = True  # False: no base-register check; for measuring its cost on programs that are known
+    # What follows is there to measure what a mechanism costs, on programs that are known: without the first three,
+    # wild addresses are not caught, instructions not counted, floating-point exceptions not accrued.
+    checks: bool = True  # the base-register check, in regions and stencils
+    counts: bool = True  # the exact count, in regions
+    fp_flags: bool = True  # the floating-point flags, in regions
+    jump_cache: bool = True  # probed by indirect jumps
     dump: frozenset[str] = frozenset()
     write: Callable[[str], None] = field(default=print)
 

@@ -56,7 +56,7 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     times.append(clock())
     options = lifter.options
     linked = options.region > 0 and options.chain and not options.cache_off
-    region = Region(optimised, dict(request.weights), options.returns, linked).reachable()
+    region = Region(optimised, dict(request.weights), options.return_prediction, linked).reachable()
     function = llvm.lower(region, entry(request.key), target)
     text = llvm.module([function], target)
     times.append(clock())

@@ -23,8 +23,8 @@ from ir.records import names
 LENGTH = struct.Struct("<I")
 MOST_SECONDS = 30  # for one request
 LATE_BOUND = 200  # requests after which it should be replaced, since LLVM's pass managers never free all they take
-SHAPING = ("max_instructions", "region", "returns", "optimisation", "passes", "pinned", "log_stores", "chain",
-           "sensitive", "cache_off", "checks")  # fmt: skip
+SHAPING = ("max_instructions", "region", "return_prediction", "optimisation", "passes", "pinned", "log_stores", "chain",
+           "sensitive", "cache_off", "checks", "counts", "fp_flags", "jump_cache")  # fmt: skip
 
 
 def message(*parts: Any) -> bytes:

@@ -14,9 +14,18 @@ from dbt.cli.errors import USAGE, Fail
 
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
 VALUED = ("append", "edit")  # actions that take a value, besides the usual one
+SWITCHES = {  # mechanisms by attribute, and what is done without them
+    "background": "translate what is hot while the program waits, and not in a process of its own",
+    "return_prediction": "a return does not look for its caller in its region first",
+    "jump_cache": "indirect jumps that leave a region look their target up in the tables of stencils, or ask the monitor",
+    "checks": "addresses are not checked, so a program that strays from its memory reads and writes ours: only to measure "
+    "what that costs, with programs that are known",
+    "counts": "instructions are not counted in regions; only to measure what that costs",
+    "fp_flags": "regions do not accrue floating-point exceptions; only to measure what that costs",
+}
 # Those of `translator_options`, by attribute; the reference engine has no use for them.
 TRANSLATOR = (
-    "max_block", "region", "tiers", "hot", "promote", "background", "return_prediction", "cache", "cache_size", "cache_policy", "smc", "chain",
+    "max_block", "region", "tiers", "hot", "promote", *SWITCHES, "cache", "cache_size", "cache_policy", "smc", "chain",
     "sensitive", "chaos", "no_disk_cache",
 )  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
@@ -248,14 +257,8 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
         "--promote", metavar="N", type=number(0),
         help="translate a block once it has run N times from stencils (default: 1000000)",
     )
-    parser.option(
-        "--background", choices=("on", "off"),
-        help="off: translate what is hot while the program waits, and not in a process of its own (default: on)",
-    )
-    parser.option(
-        "--return-prediction", choices=("on", "off"),
-        help="off: a return does not look for its caller inside its region first (default: on)",
-    )
+    for name, what in SWITCHES.items():
+        parser.option(flag(name), choices=("on", "off"), help=f"off: {what} (default: on)")
     parser.option(
         "--hot", metavar="N", type=number(0),
         help="where there are no stencils: translate a block once it has been interpreted N times (default: 64; 0: "
@@ -360,8 +363,8 @@ def translation(
     chosen.cache_off = options.cache == "off"
     chosen.disk = options.disk_cache if hasattr(options, "disk_cache") else not options.no_disk_cache
     chosen.tiers = options.tiers or chosen.tiers
-    chosen.background = options.background != "off"
-    chosen.returns = options.return_prediction != "off"
+    for name in SWITCHES:
+        setattr(chosen, name, getattr(options, name) != "off")
     if options.promote is not None:
         chosen.promote = options.promote
     chosen.chain = options.chain != "off"

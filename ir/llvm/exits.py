@@ -47,7 +47,7 @@ class Exits(Emitter):
 
     def spent(self, instructions: int, blocks: int = 0) -> str:
         """The budget register after the first so many instructions of the block."""
-        price = (instructions << self.target.budget_shift) - blocks
+        price = (instructions << self.target.budget_shift) - blocks if self.target.counts else 0
         return self.let(f"sub i64 {self.left}, {price}", "t") if price else self.left
 
     def when_late(self, budget: str, to: int) -> None:
@@ -115,6 +115,8 @@ class Exits(Emitter):
             self.through_slot(pc, True, budget)
             return
         if (self.block.pc, pc) in self.region.back:
+            if not self.target.counts:
+                budget = self.let(f"sub i64 {budget}, {1 << self.target.budget_shift}", "t")
             self.when_late(budget, pc)
         self.put(f"store i64 {budget}, ptr %left")
         self.put(f"br label {self.entries[pc]}")
@@ -133,6 +135,9 @@ class Exits(Emitter):
     def jump_cache(self, pc: str, budget: str) -> None:
         """Probe the jump cache; a miss leaves to the monitor, which fills it."""
         target = self.target
+        if not target.probes:
+            self.leave(pc, MISS, budget)
+            return
         mask = (1 << target.jump_bits) - 1
         index = self.let(f"and i64 {self.let(f'lshr i64 {pc}, 1')}, {mask}")
         offset = self.let(f"shl i64 {index}, 4")

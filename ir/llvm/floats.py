@@ -27,6 +27,7 @@ DECLARES += [
 _ROUND = 'metadata !"round.dynamic", '
 _STRICT = 'metadata !"fpexcept.strict"'
 _QUIET = 'metadata !"fpexcept.ignore"'
+_PLAIN = ("fadd", "fsub", "fmul", "fdiv")  # what has an instruction of LLVM that knows no flags
 _FIELDS = {32: (8, 23), 64: (11, 52)}  # exponent bits, fraction bits
 
 
@@ -59,6 +60,9 @@ class Floats(Emitter):
         kind = FP[width]
         operands = [self.as_float(v, width) for v in inst.args]
         arguments = ", ".join(f"{kind} {v}" for v in operands)
+        if not self.target.fp_flags and operation in _PLAIN:
+            self.result_float(inst, self.let(f"{operation} {kind} {', '.join(operands)}", "f"), width)
+            return
         value = self.let(
             f"call {kind} @llvm.experimental.constrained.{operation}.f{width}({arguments}, {_ROUND}{_STRICT}) #0",
             "f",

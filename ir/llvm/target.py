@@ -67,7 +67,11 @@ class Target:
     pinned: tuple[int, ...] = ()
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
     directory: tuple[int, int] = (0, 0)  # offsets of the table of guest pages, and of their tables of entries
-    checks: bool = True  # False leaves out the base-register check (for measuring its cost only)
+    # For measuring what each costs: False leaves it out.
+    checks: bool = True  # the base-register check
+    counts: bool = True  # exact counts; cycles count one instruction each then
+    fp_flags: bool = True  # accrued exceptions
+    probes: bool = True  # the jump cache
 
 
 @record
