@@ -146,7 +146,7 @@ class Translated:
             if chaos is not None:
                 self._disturb(chaos)
             translation = self._find((state.pc, not state.mid_block))
-            short = translation is not None and translation.reach > until - state.count
+            short = translation is not None and not state.mid_block and translation.reach > until - state.count
             code = None if short else translation.entry if translation is not None else self._cold_code()
             if code is None:
                 via = 0

@@ -42,7 +42,9 @@ class Region:
         """The region without blocks that no edge leads to."""
         kept = set(self._searched[1])
         blocks = [block for block in self.blocks if block.pc in kept]
-        return self if len(blocks) == len(self.blocks) else Region(blocks, self.weights, self.returns, self.linked).reachable()
+        if len(blocks) == len(self.blocks):
+            return self
+        return Region(blocks, self.weights, self.returns, self.linked).reachable()
 
     @cached_property
     def by_pc(self) -> dict[int, Block]:
@@ -61,10 +63,10 @@ class Region:
                 return [target]
             case Branch(_, taken, otherwise):
                 return [taken, otherwise]
-            case Indirect(target) if not isinstance(target, int):
-                return self._return_addresses if self.returns and self._may_return(block, target) else []
-            case Indirect(target):
+            case Indirect(int(target)):
                 return [target]
+            case Indirect(target):
+                return self._return_addresses if self.returns and self._may_return(block, target) else []
         return []
 
     @cached_property

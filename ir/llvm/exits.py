@@ -7,7 +7,7 @@ each block and checked where an edge closes a cycle.
 
 from __future__ import annotations
 
-from ir.block import Block, Branch, Callout, Continue, Indirect, Inst, Jump
+from ir.block import Block, Branch, Callout, Continue, Indirect, Jump
 from ir.llvm.emitter import Emitter, Place
 from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
 from ir.region import Region
@@ -19,6 +19,7 @@ class Exits(Emitter):
     """The exits of a region's blocks, and those in the middle of them."""
 
     region: Region
+    entries: dict[int, str]  # labels of blocks by guest address
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
