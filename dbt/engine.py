@@ -36,6 +36,7 @@ REFUSED = 1_000_000  # entries until a block that was larger than the whole cach
 PATIENCE = 256  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
 SHARE = 64  # a region takes blocks that ran for one time in so many of what makes a block hot
+DEFERRED = 4  # times that a block inside a region must become hot before it is the entry of another one
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
@@ -68,6 +69,7 @@ class Translated:
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
+        self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
         self.background: Background | None = None  # made when something is hot
@@ -272,6 +274,10 @@ class Translated:
         """Translate what is hot."""
         assert self.tier0 is not None
         found = self.cache.get((pc, True))
+        if found is None and pc not in self._deferred and self.cache.covers(pc):
+            self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
+            self.tier0.again(pc, DEFERRED)
+            return
         if found is None and self._translates:
             found = self._ask((pc, True))
         if found is None:

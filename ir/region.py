@@ -134,6 +134,29 @@ class Region:
             found[pc] = len(self._block(pc).guest) + max(ahead) if ahead else 1
         return found
 
+    @cached_property
+    def _entered(self) -> dict[int, int]:
+        """By block: how many edges lead to it."""
+        found = {self.pc: 1}
+        for leads in self.edges.values():
+            for to in leads:
+                found[to] = found.get(to, 0) + 1
+        return found
+
+    def odds(self, block: Block) -> tuple[int, int] | None:
+        """How often a branch was taken and not taken, as far as counts of blocks tell; None if they do not."""
+        assert isinstance(block.exit, Branch)
+        ran = self.weights.get(block.pc, 0)
+        ways = block.exit.target, block.exit.otherwise
+        counts = [min(self.weights.get(to, 0), ran) for to in ways]
+        if not ran or not any(counts):
+            return None
+        for this, other in ((1, 0), (0, 1)):  # a block that is entered from nowhere else ran as often as its edge
+            if ways[this] not in self.by_pc or self._entered[ways[this]] == 1:
+                counts[other] = ran - counts[this]
+                break
+        return counts[0], counts[1]
+
     def _block(self, pc: int) -> Block:
         return self.by_pc.get(pc) or self.blocks[0]
 

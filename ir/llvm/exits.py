@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ir.block import Block, Branch, Callout, Continue, Indirect, Jump
 from ir.llvm.emitter import Emitter, Place
-from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
+from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS, branch_weights
 from ir.region import Region
 
 COLD = ", !prof !1"
@@ -80,7 +80,7 @@ class Exits(Emitter):
             case Branch(_, taken, otherwise):
                 budget = self.spent(count, 1)
                 labels = self.fresh("taken"), self.fresh("otherwise")
-                weights = self.weights(taken, otherwise)
+                weights = branch_weights(self.region.odds(block))
                 self.put(f"br i1 {test}, label {labels[0]}, label {labels[1]}{weights}")
                 for label, pc in zip(labels, (taken, otherwise)):
                     self.label(label)
@@ -99,16 +99,6 @@ class Exits(Emitter):
                 self.jump_cache(to, budget)
             case _:
                 raise AssertionError(f"a block without an exit: {exit}")
-
-    def weights(self, taken: int, otherwise: int) -> str:
-        """What is known of a branch, for LLVM: ways that never ran are cold."""
-        known = self.region.weights
-        if not known:
-            return ""
-        ran = [to in self.region.by_pc and known.get(to, 0) for to in (taken, otherwise)]
-        if not any(ran):
-            return ""
-        return COLD if not ran[0] else ", !prof !2" if not ran[1] else ""
 
     def follow(self, pc: int, budget: str) -> None:
         """Go on at a boundary of the guest, its registers settled."""
