@@ -96,7 +96,7 @@ class Lowering(BlockLowering, Exits):
         The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
         """
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
-        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left")):
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at")):
             self.put(f"{name} = alloca {kind}")
         for slot, kind in self.kinds.items():
             self.put(f"%r{slot} = alloca {kind}")
