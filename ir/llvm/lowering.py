@@ -74,11 +74,14 @@ class Lowering(BlockLowering, Exits):
         used = {slot_of(inst) for inst in insts if inst.op.name == "getreg"} | set(self.written)
         doubles = _computed_as_doubles(insts)
         self.kinds = {slot: "double" if slot in doubles else "i64" for slot in sorted(used)}
+        self.doubles = sorted(doubles)
+        self.unfinished = set()
 
     def run(self) -> Lowered:
         self.enter()
         for block in self.region.blocks:
             self.one(block)
+        self.finish()
         self.end()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
@@ -96,7 +99,7 @@ class Lowering(BlockLowering, Exits):
         The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
         """
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
-        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at")):
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at"), ("i64", "%raw")):
             self.put(f"{name} = alloca {kind}")
         for slot, kind in self.kinds.items():
             self.put(f"%r{slot} = alloca {kind}")
