@@ -119,10 +119,23 @@ class Lowering(BlockLowering, Exits):
     def one(self, block: Block) -> None:
         self.label(self.entries[block.pc] if block.boundary else "%b")
         self.begin(block, self.let("load i64, ptr %left", "t"))
+        self.doubles_only = self.loaded_doubles(block)
         for inst in block.insts:
             self.instruction(inst)
         self.exit()
         self.side_exits()
+
+    def loaded_doubles(self, block: Block) -> set[Value]:
+        """Loads whose value goes nowhere but into arithmetic on doubles, and registers that are variables of that."""
+        found: set[Value] = {i for i in block.insts if i.op.name == "load" and i.attrs[1] == 8} if self.doubles else set()
+        if found:
+            for inst in block.insts:
+                name = inst.op.name
+                as_double = name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[name]] == 64
+                if not as_double and not (name == "setreg" and slot_of(inst) in self.doubles):
+                    found.difference_update(inst.args)
+            found.difference_update(block.exit_values())
+        return found
 
     def end(self) -> None:
         """What the region may have written goes to its place, and code goes on elsewhere."""
