@@ -85,7 +85,9 @@ class Translated:
         unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
         self._patience = unhurried if self.options.patience is None else self.options.patience
         self._translates = 1 in self.options.tiers
-        self._in_background = self.options.background and self._stencils and not self.options.dump
+        self._in_background = (
+            self.options.background and self._stencils and not self.options.dump and not state.guest.own
+        )
         if self._stencils:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale

@@ -28,7 +28,7 @@ class Emitter(ABC):
         self.counter = 0
         self.here = "%entry"
         self.strict = False
-        self.kinds: dict[object, str] = {}  # of registers that are variables of the function, by slot
+        self.kinds: dict[int, str] = {}  # of registers that are variables of the function, by slot
 
     def begin(self, block: Block, left: str) -> None:
         """What follows is this block's. `left` is the budget register as it is when the block is entered."""

@@ -127,15 +127,15 @@ class Lowering(BlockLowering, Exits):
 
     def loaded_doubles(self, block: Block) -> set[Value]:
         """Loads whose value goes nowhere but into arithmetic on doubles, and registers that are variables of that."""
-        found: set[Value] = {i for i in block.insts if i.op.name == "load" and i.attrs[1] == 8} if self.doubles else set()
-        if found:
-            for inst in block.insts:
-                name = inst.op.name
-                as_double = name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[name]] == 64
-                if not as_double and not (name == "setreg" and slot_of(inst) in self.doubles):
-                    found.difference_update(inst.args)
-            found.difference_update(block.exit_values())
-        return found
+        if not self.doubles:
+            return set()
+        found: set[Value] = {inst for inst in block.insts if inst.op.name == "load" and inst.attrs[1] == 8}
+        for inst in block.insts if found else ():
+            name = inst.op.name
+            as_double = name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[name]] == 64
+            if not as_double and not (name == "setreg" and slot_of(inst) in self.doubles):
+                found.difference_update(inst.args)
+        return found.difference(block.exit_values())
 
     def end(self) -> None:
         """What the region may have written goes to its place, and code goes on elsewhere."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ir.block import Inst, Value
-from ir.llvm.emitter import Emitter
+from ir.llvm.emitter import Emitter, slot_of
 from ir.ops import MASK
 
 
@@ -94,7 +94,7 @@ class Memory(Emitter):
             stored = stored - (1 << size * 8) & MASK if stored >> (size * 8 - 1) else stored
         elif size == 8 and self.kinds and stored not in self.names:
             kind, what = self.place(stored)
-            if kind == "slot" and self.kinds.get(what) == "double":
+            if kind == "slot" and self.kinds.get(slot_of(stored)) == "double":
                 self.as_float(stored, 64)
                 kind, what = self.place(stored)
             if kind == "double":

@@ -20,8 +20,8 @@ class Host:
     """What lowering needs to know of a host: assembly templates and its floating-point control register.
 
     `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order, and there is one each for
-    doubles; the extra `table` line is appended by the lowering. Control register: `read_control` and `write_control` are LLVM
-    calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
+    doubles; the extra `table` line is appended by the lowering. Control register: `read_control` and `write_control`
+    are LLVM calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
     bit `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
     """
 
