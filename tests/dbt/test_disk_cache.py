@@ -184,8 +184,8 @@ SHAPING = {
     "jump_cache": False,
 }  # fmt: skip
 OTHERS = {
-    "hot": 10, "background": True, "cache_size": 1 << 20, "cache_policy": "fifo", "smc": "fencei", "chaos": 1, "tiers": (0, 1),
-    "promote": 9, "patience": 0,
+    "hot": 10, "background": True, "cache_size": 1 << 20, "cache_policy": "fifo", "smc": "fencei", "chaos": 1,
+    "tiers": (0, 1), "promote": 9, "patience": 0,
 }  # fmt: skip
 
 
