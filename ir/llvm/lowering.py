@@ -14,7 +14,7 @@ from ir.llvm.exits import Exits
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
 from ir.llvm.memory import Memory
-from ir.llvm.target import Lowered, Target
+from ir.llvm.target import Lowered, Target, weight_lines
 from ir.region import Region
 
 _DOUBLE_RESULT = {"fadd": 0, "fsub": 0, "fmul": 0, "fdiv": 0, "fsqrt": 0, "fma": 0, "from_int": 0, "fconvert": 1}
@@ -33,7 +33,7 @@ def module(functions: list[Lowered], target: Target) -> str:
          host.carryless and f"declare <2 x i64> @{host.carryless}(<2 x i64>, <2 x i64>, i8 immarg)",
          host.read_control and _declare(host.read_control), _declare(host.write_control),
          "!0 = !{i64 0, i64 2147483648}", '!1 = !{!"branch_weights", i32 1, i32 4000}',
-         '!2 = !{!"branch_weights", i32 4000, i32 1}', "attributes #0 = { nounwind strictfp }",
+         '!2 = !{!"branch_weights", i32 4000, i32 1}', *weight_lines(), "attributes #0 = { nounwind strictfp }",
          'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }',
          'attributes #2 = { nounwind noimplicitfloat strictfp "no-jump-tables"="true" }', ""]
     )  # fmt: skip
@@ -96,7 +96,7 @@ class Lowering(BlockLowering, Exits):
         The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
         """
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
-        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left")):
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at")):
             self.put(f"{name} = alloca {kind}")
         for slot, kind in self.kinds.items():
             self.put(f"%r{slot} = alloca {kind}")

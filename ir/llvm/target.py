@@ -111,3 +111,24 @@ def rounding_code(host: Host, mode: str, let: Callable[..., str]) -> str:
     chosen = let(f"select i1 {known}, i64 {code}, i64 {host.rounding_codes[0]}")
     narrow = let(f"trunc i64 {chosen} to i32")
     return let(f"shl i32 {narrow}, {host.rounding_shift}")
+
+
+ODDS = 12  # branch weights are told as powers of two up to this one
+_FIRST = 10  # number of the first of them
+
+
+def branch_weights(odds: tuple[int, int] | None) -> str:
+    """The metadata that says how often a branch is taken and not; "" where that is not known."""
+    if odds is None:
+        return ""
+    taken, not_taken = odds
+    power = (taken + 1).bit_length() - (not_taken + 1).bit_length()
+    return f", !prof !{_FIRST + ODDS + max(-ODDS, min(power, ODDS))}"
+
+
+def weight_lines() -> list[str]:
+    """The definitions of that metadata."""
+    return [
+        f'!{_FIRST + ODDS + power} = !{{!"branch_weights", i32 {1 << max(power, 0)}, i32 {1 << max(-power, 0)}}}'
+        for power in range(-ODDS, ODDS + 1)
+    ]
