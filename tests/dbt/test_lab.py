@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import guests
-from dbt import lab, lockstep
+from dbt import lab, lockstep, regions
 from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
@@ -27,9 +27,9 @@ from dbt.lab import (
 )
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
+from dbt.lift import Lifter
 from dbt.options import Options
 from dbt.reference import Reference
-from dbt.lift import Lifter
 from dbt.translate import Translator
 from guests.spec import Guest
 from guests.toy import interrupts
@@ -208,7 +208,7 @@ def a_limit_that_is_ignored(patch: Patch) -> None:
 
 
 def branches_that_end_every_translation(patch: Patch) -> None:
-    patch.setattr(Translator, "request", lambda self, key, *_: regions.single(self.lifter, key))
+    patch.setattr(Translator, "request", lambda self, key, profile: regions.single(self.lifter, key))
 
 
 def wrong_operands(patch: Patch) -> None:
