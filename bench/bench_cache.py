@@ -42,7 +42,7 @@ class Store:
             pc = 0x10000 + 16 * i
             ((at, slots),) = self.cache.admit(self.arena, [CODE])
             leads: dict[int, Key] = {slots["next"]: (pc + 16, True)}
-            self.cache.insert(Translation((pc, True), bytes(16), at, SIZE, SIZE, 4, leads))
+            self.cache.insert(Translation((pc, True), ((pc, bytes(16)),), at, SIZE, SIZE, 4, exits=leads))
 
 
 def full(policy: str) -> Store:

@@ -1,4 +1,4 @@
-"""Each stage of translation by itself, over all blocks that a program made hot.
+"""Each stage of translation by itself, over all regions that a program made hot.
 
 The JSON has guest instructions a second for every stage. A block's stages are those of `dbt/translate.py`.
 """
@@ -18,16 +18,18 @@ from dbt.arena import Arena
 from dbt.backend import Backend, arena_size
 from dbt.block import Key
 from dbt.code import Code
+from dbt.lift import entry
+from dbt.regions import Request
 from dbt.translate import Translator
 from guests.spec import Guest
 from ir import llvm, passes
 from ir.block import Block
 from ir.passes import PIPELINE
+from ir.region import Region
 from ir.verify import verify
 
 PROGRAMS = ("sha256", "nbody", "json")  # long integer blocks, floating point, short blocks with many branches
 LENGTH = dragoman.Options().max_instructions
-BATCH = 12
 
 
 @dataclass
@@ -38,12 +40,14 @@ class Work:
     words: list[int]
     translator: Translator
     backend: Backend
-    keys: list[Key]
+    requests: list[Request]
+    keys: list[Key]  # of their blocks
     lifted: list[Block]
     before: dict[str, list[Block]]  # what each pass is given
     optimised: list[Block]
+    regions: list[Region]
     lowered: list[llvm.Lowered]
-    texts: list[str]  # modules of at most BATCH blocks
+    texts: list[str]  # a module each
     pieces: list[list[Code]]
 
     @property
@@ -51,36 +55,48 @@ class Work:
         return sum(len(block.guest) for block in self.lifted)
 
     def modules(self) -> list[str]:
-        """LLVM's text of all blocks, in batches."""
-        return [llvm.module(self.lowered[i : i + BATCH], self.backend.target)
-                for i in range(0, len(self.lowered), BATCH)]  # fmt: skip
+        """LLVM's text of all regions."""
+        return [llvm.module([function], self.backend.target) for function in self.lowered]
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
 def work(request: pytest.FixtureRequest) -> Iterator[Work]:
-    """The blocks that a run of the small size translated."""
+    """The regions that a run of the small size translated."""
     output = os.open(os.devnull, os.O_WRONLY)
-    with dragoman.load(f"@{request.param}", ["small"], seed=0, stdout=output) as process:
-        process.run()
+    with dragoman.load(f"@{request.param}", ["small"], seed=0, stdout=output, options=dragoman.Options()) as process:
         engine: Any = process.engine
-        translator, backend = engine.translator, engine.translator.backend
-        keys = [translation.key for translation in engine.cache.translations()]
-        lifted = [translator.lift(*key) for key in keys]
+        translator = engine.translator
+        requests: list[Request] = []
+        translate = translator.translate
+
+        def noted(wanted: Request, *rest: Any) -> Any:
+            requests.append(wanted)
+            return translate(wanted, *rest)
+
+        translator.translate = noted
+        process.run()
+        backend = translator.backend
+        keys = [key for wanted in requests for key in wanted.blocks]
+        lifted = [translator.lifter.lift(*key) for key in keys]
         before, blocks = {}, lifted
         for name, run in PIPELINE:
             before[name] = blocks
             blocks = [verify(run(block)) for block in blocks]
-        lowered = [_lower(block, backend) for block in blocks]
-        words = [site.decoded.word for key in keys for site in translator.decode(key[0], LENGTH)[0]]
-        made = Work(process.guest, words, translator, backend, keys, lifted, before, blocks, lowered, [], [])
+        rest = iter(blocks)
+        regions = [Region([next(rest) for _ in wanted.blocks], dict(wanted.weights)).reachable() for wanted in requests]
+        lowered = [_lower(region, backend) for region in regions]
+        words = [site.decoded.word for key in keys for site in translator.lifter.decode(key[0], LENGTH)[0]]
+        made = Work(
+            process.guest, words, translator, backend, requests, keys, lifted, before, blocks, regions, lowered, [], []
+        )  # fmt: skip
         made.texts = made.modules()
-        made.pieces = [list(backend.compiler.compile(text).split().values()) for text in made.texts]
+        made.pieces = [list(backend.shop.compile(text).split().values()) for text in made.texts]
         yield made
     os.close(output)
 
 
-def _lower(block: Block, backend: Backend) -> llvm.Lowered:
-    return llvm.lower(block, f"b{block.pc:x}{'' if block.boundary else 'm'}", backend.target)
+def _lower(region: Region, backend: Backend) -> llvm.Lowered:
+    return llvm.lower(region, entry((region.pc, region.boundary)), backend.target)
 
 
 Timed = Callable[..., Any]
@@ -97,14 +113,14 @@ def test_decode_new_words(benchmark: BenchmarkFixture, did: Did, work: Work) -> 
 @pytest.mark.benchmark(group="stages")
 def test_decode_known_words(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
     """With what fetches them, as a block is decoded."""
-    blocks = benchmark(lambda: [work.translator.decode(pc, LENGTH) for pc, _ in work.keys])
+    blocks = benchmark(lambda: [work.translator.lifter.decode(pc, LENGTH) for pc, _ in work.keys])
     assert sum(len(sites) for sites, _ in blocks) == len(work.words)
     did(guest_instructions=len(work.words))
 
 
 @pytest.mark.benchmark(group="stages")
 def test_decode_and_lift(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
-    benchmark(lambda: [work.translator.lift(*key) for key in work.keys])
+    benchmark(lambda: [work.translator.lifter.lift(*key) for key in work.keys])
     did(guest_instructions=work.instructions)
 
 
@@ -130,14 +146,19 @@ def test_all_passes_verified(benchmark: BenchmarkFixture, did: Did, work: Work) 
 
 @pytest.mark.benchmark(group="stages")
 def test_lower(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
-    benchmark(lambda: [_lower(block, work.backend) for block in work.optimised] and work.modules())
+    def lower() -> None:
+        for region in work.regions:
+            again = Region(region.blocks, region.weights)  # which knows nothing of its edges yet
+            llvm.module([_lower(again, work.backend)], work.backend.target)
+
+    benchmark(lower)
     did(guest_instructions=work.instructions)
 
 
 @pytest.mark.benchmark(group="stages")
 def test_llvm(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
-    """Parse, generate code, take the object file apart: in batches, as when a program runs."""
-    compile = work.backend.compiler.compile
+    """Parse, generate code, take the object file apart, as when a program runs."""
+    compile = work.backend.shop.compile
     benchmark.pedantic(lambda: [compile(text).split() for text in work.texts], rounds=5)
     benchmark.extra_info["modules"] = len(work.texts)
     did(guest_instructions=work.instructions)

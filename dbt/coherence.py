@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 
 from dbt.block import Translation
 from dbt.cache import TranslationCache
-from dbt.memory import PAGE_SHIFT, AddressSpace, MemoryFault, page_down
+from dbt.memory import PAGE_SHIFT, AddressSpace, MemoryFault
 
 MODES = ("detect", "fencei", "off")
 TOLERANCE = 1000  # writes beside a page's code until the page is given up: some 20 ms of slow stores

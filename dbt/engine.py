@@ -37,6 +37,9 @@ REFUSED = 1_000_000  # entries until a block that was larger than the whole cach
 PATIENCE = 256  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
 SHARE = 64  # a region takes blocks that ran for one time in so many of what makes a block hot
+LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
+LOOK_SHARE = 1000  # one for so many executions that make a block hot
+DEFERRED = 4  # times that a block inside a region must become hot before it is the entry of another one
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
@@ -69,6 +72,8 @@ class Translated:
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
+        self._went: dict[int, dict[int, int]] = {}  # block -> where it went, how often, when it was looked at
+        self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
         self.background: Background | None = None  # made when something is hot
@@ -82,7 +87,9 @@ class Translated:
         unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
         self._patience = unhurried if self.options.patience is None else self.options.patience
         self._translates = 1 in self.options.tiers
-        self._in_background = self.options.background and self._stencils and not self.options.dump
+        self._in_background = (
+            self.options.background and self._stencils and not self.options.dump and not state.guest.own
+        )
         if self._stencils:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale
@@ -150,7 +157,7 @@ class Translated:
             if chaos is not None:
                 self._disturb(chaos)
             translation = self._find((state.pc, not state.mid_block))
-            short = translation is not None and translation.reach > until - state.count
+            short = translation is not None and not state.mid_block and translation.reach > until - state.count
             code = None if short else translation.entry if translation is not None else self._cold_code()
             if code is None:
                 via = 0
@@ -187,7 +194,11 @@ class Translated:
                 exits["hot"] += 1
                 state.mid_block = False
                 self._collect()
-                self._promote(state.pc)
+                pc = state.pc
+                stop = self._look(until)
+                self._promote(pc)
+                if stop.trap:
+                    return stop
             elif kind in (SIDE, CALLOUT):
                 exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
                 state.mid_block = True
@@ -276,6 +287,10 @@ class Translated:
         """Translate what is hot."""
         assert self.tier0 is not None
         found = self.cache.get((pc, True))
+        if found is None and pc not in self._deferred and self.cache.covers(pc):
+            self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
+            self.tier0.again(pc, DEFERRED)
+            return
         if found is None and self._translates:
             found = self._ask((pc, True))
         if found is None:
@@ -320,7 +335,7 @@ class Translated:
                         self.tier0.again(key[0])
 
     def _request(self, key: Key) -> Request:
-        return self.translator.request(key, self._executions)
+        return self.translator.request(key, self)
 
     def _ran(self, key: Key) -> int:
         return self.tier0.executions(key[0]) if self.tier0 is not None and key[1] else 0
@@ -340,8 +355,32 @@ class Translated:
         """Drop copies of guest code in this range; returns whether there were any."""
         return self.tier0 is not None and self.tier0.drop(start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT)
 
-    def _executions(self, pc: int) -> int:
-        """How often the block there ran, about, as far as that is known; 0 if it is not worth being in a region."""
+    def ways(self, pc: int) -> tuple[int, ...]:
+        """For a region: where the indirect jump of the block there went, when it was looked at."""
+        seen = self._went.get(pc, {})
+        return tuple(sorted(seen, key=lambda to: -seen[to]))
+
+    def _look(self, until: int) -> Stop:
+        """Interpret some blocks of what is hot, to see where its indirect jumps go."""
+        state = self.state
+        for _ in range(min(self.options.promote // LOOK_SHARE, LOOK_MOST)):
+            if state.count >= until or state.mid_block:
+                break
+            pc = state.pc
+            stop = self._interpret()
+            if stop.trap:
+                return stop
+            seen = self._went.setdefault(pc, {})
+            seen[state.pc] = seen.get(state.pc, 0) + 1
+        return AT_LIMIT
+
+    def executions(self, pc: int) -> int:
+        """For a region: how often the block there ran, about; 0 if it is not worth being in a region."""
+        if pc in self._went:
+            return max(self._ran_cold(pc), self.options.promote // SHARE)
+        return self._ran_cold(pc)
+
+    def _ran_cold(self, pc: int) -> int:
         if (pc, True) in self.cache:
             return self.options.promote
         if self.tier0 is not None and self._runs_cold(pc):

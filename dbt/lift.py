@@ -42,6 +42,7 @@ class Shape(NamedTuple):
     instructions: int
     end: int
     leads: tuple[int, ...]  # guest addresses of boundaries, the return address of a call among them
+    indirect: bool = False  # whether it may lead elsewhere too
 
 
 class Lifter:
@@ -97,7 +98,7 @@ class Lifter:
                 leads = ()
         if link_of(builder.finish(exit)) is not None:
             leads = (*leads, end)
-        return Shape(len(sites), end, leads)
+        return Shape(len(sites), end, leads, isinstance(exit, Indirect) and not isinstance(exit.target, int))
 
     def source(self, pc: int, end: int) -> bytes:
         """The guest's code of a block, and a callout's behind it: that it is one was decided by looking at it."""

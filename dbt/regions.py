@@ -8,20 +8,32 @@ Owns: that choice. Must not know: how executions are counted, how a region is tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from heapq import heappop, heappush
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dbt.block import Key, Source
 from dbt.lift import Lifter
 from dbt.memory import MemoryFault
 
 
+class Profile(Protocol):
+    """What is known of how blocks ran, by guest address."""
+
+    def executions(self, pc: int) -> int:
+        """How often, about; 0 if the block is not worth being in a region."""
+
+    def ways(self, pc: int) -> tuple[int, ...]:
+        """Where the indirect jump of this block went, the likely ones first."""
+
+
 class Request(NamedTuple):
-    """A region to be translated: its blocks, the entry first; how often they ran; the code that they are made from."""
+    """A region to be translated: its blocks, the entry first; how often they ran, where their indirect jumps went, as
+    far as that is known; the code that they are made from."""
 
     blocks: tuple[Key, ...]
     weights: Mapping[int, int]
+    ways: Mapping[int, tuple[int, ...]]
     source: Source
 
     @property
@@ -32,16 +44,17 @@ class Request(NamedTuple):
 def single(lifter: Lifter, key: Key) -> Request:
     """A region of one block."""
     code = lifter.source(key[0], lifter.shape(key[0]).end)
-    return Request((key,), {}, ((key[0], code),) if code else ())
+    return Request((key,), {}, {}, ((key[0], code),) if code else ())
 
 
-def form(lifter: Lifter, key: Key, executions: Callable[[int], int], most: int) -> Request:
-    """The region that begins at `key`, of about `most` guest instructions. `executions` of 0 leaves a block outside."""
+def form(lifter: Lifter, key: Key, profile: Profile, most: int) -> Request:
+    """The region that begins at `key`, of about `most` guest instructions."""
     if not key[1]:
         return single(lifter, key)
     pc = key[0]
     heap = [(0, pc)]
-    weights = {pc: max(executions(pc), 1)}
+    weights = {pc: max(profile.executions(pc), 1)}
+    ways = {}
     blocks: list[Key] = []
     source = []
     left = most
@@ -58,9 +71,13 @@ def form(lifter: Lifter, key: Key, executions: Callable[[int], int], most: int) 
         blocks.append((pc, True))
         if code:
             source.append((pc, code))
-        for to in shape.leads:
+        leads = shape.leads
+        if shape.indirect:
+            ways[pc] = profile.ways(pc)
+            leads += ways[pc]
+        for to in leads:
             if to not in weights:
-                weights[to] = executions(to)
+                weights[to] = profile.executions(to)
                 if weights[to]:
                     heappush(heap, (-weights[to], to))
-    return Request(tuple(blocks), weights, tuple(source))
+    return Request(tuple(blocks), weights, {pc: to for pc, to in ways.items() if to}, tuple(source))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # what makes translations is imported when one is made: most 
     from dbt.cache.disk import Disk
     from dbt.code import Code
     from dbt.lift import Lifter
-    from dbt.regions import Request
+    from dbt.regions import Profile, Request
     from ir import llvm
     from ir.block import Block, Exit
     from ir.llvm import Target
@@ -56,7 +56,8 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     times.append(clock())
     options = lifter.options
     linked = options.region > 0 and options.chain and not options.cache_off
-    region = Region(optimised, dict(request.weights), options.return_prediction, linked).reachable()
+    returns = options.return_prediction
+    region = Region(optimised, dict(request.weights), dict(request.ways), returns, linked).reachable()
     function = llvm.lower(region, entry(request.key), target)
     text = llvm.module([function], target)
     times.append(clock())
@@ -120,13 +121,13 @@ class Translator:
             self._lifter = Lifter(self.guest, self.options, self.space)
         return self._lifter
 
-    def request(self, key: Key, executions: Callable[[int], int]) -> Request:
+    def request(self, key: Key, profile: Profile) -> Request:
         """What a translation of `key` is to be made of: with `options.region`, of blocks that ran."""
         from dbt import regions
 
         if not self.options.region or not self.options.chain or self.options.cache_off:
             return regions.single(self.lifter, key)
-        return regions.form(self.lifter, key, executions, self.options.region)
+        return regions.form(self.lifter, key, profile, self.options.region)
 
     def translate(self, request: Request, admit: Admit) -> Translation | None:
         """Translate a region now. `admit` places code if it has room; None if it has not."""

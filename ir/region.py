@@ -1,7 +1,8 @@
 """Regions: blocks with one entry, the first, that become one function. What leads to a block of a region stays in it.
 
-Where a block leads is read off its exit. An indirect jump may come back to where a call of the region returns: a call
-is a block that puts the address behind it into a register, and a jump through that register may be a return.
+Where a block leads is read off its exit. Of an indirect jump it may be known where it went before, and it may come back
+to where a call of the region returns: a call is a block that puts the address behind it into a register, and a jump
+through that register may be a return.
 Budget is checked at the entry and at every edge that closes a cycle, so `reach` says how much each needs: a check
 passes if no boundary before the next check can be the one to stop at.
 Owns: edges, cycles, reach. Must not know: what blocks compute, which blocks are worth a region.
@@ -14,15 +15,16 @@ from functools import cached_property
 from ir.block import Block, Branch, Indirect, Inst, Jump, Value
 from ir.records import field, record
 
-MOST_RETURNS = 8  # addresses that an indirect jump is compared with
+MOST_WAYS = 12  # addresses that an indirect jump is compared with
 
 
 @record
 class Region:
-    """`weights` tells how often blocks ran, by guest address, as far as that is known."""
+    """`weights` tells how often blocks ran, by guest address, and `ways` where indirect jumps went: what is known."""
 
     blocks: list[Block]
     weights: dict[int, int] = field(default_factory=dict)
+    ways: dict[int, tuple[int, ...]] = field(default_factory=dict)  # block -> targets, the likely ones first
     returns: bool = True  # whether returns are looked for inside
     linked: bool = True  # False: no block leads to another inside
 
@@ -42,7 +44,9 @@ class Region:
         """The region without blocks that no edge leads to."""
         kept = set(self._searched[1])
         blocks = [block for block in self.blocks if block.pc in kept]
-        return self if len(blocks) == len(self.blocks) else Region(blocks, self.weights, self.returns, self.linked).reachable()
+        if len(blocks) == len(self.blocks):
+            return self
+        return Region(blocks, self.weights, self.ways, self.returns, self.linked).reachable()
 
     @cached_property
     def by_pc(self) -> dict[int, Block]:
@@ -61,10 +65,12 @@ class Region:
                 return [target]
             case Branch(_, taken, otherwise):
                 return [taken, otherwise]
-            case Indirect(target) if not isinstance(target, int):
-                return self._return_addresses if self.returns and self._may_return(block, target) else []
-            case Indirect(target):
+            case Indirect(int(target)):
                 return [target]
+            case Indirect(target):
+                seen = self.ways.get(block.pc, ())
+                back = self._return_addresses if self.returns and self._may_return(block, target) else []
+                return [*seen, *(pc for pc in back if pc not in seen)][:MOST_WAYS]
         return []
 
     @cached_property
@@ -80,7 +86,7 @@ class Region:
     @cached_property
     def _return_addresses(self) -> list[int]:
         found = [pc for pc in self._calls if pc in self.by_pc]
-        return sorted(found, key=lambda pc: -self.weights.get(pc, 0))[:MOST_RETURNS]
+        return sorted(found, key=lambda pc: -self.weights.get(pc, 0))
 
     def _may_return(self, block: Block, target: Value) -> bool:
         """Whether the jump is through a register that calls of the region write, and is no call itself."""
@@ -131,6 +137,29 @@ class Region:
             ahead = [found[to] for to in self.edges[pc] if (pc, to) not in back]
             found[pc] = len(self._block(pc).guest) + max(ahead) if ahead else 1
         return found
+
+    @cached_property
+    def _entered(self) -> dict[int, int]:
+        """By block: how many edges lead to it."""
+        found = {self.pc: 1}
+        for leads in self.edges.values():
+            for to in leads:
+                found[to] = found.get(to, 0) + 1
+        return found
+
+    def odds(self, block: Block) -> tuple[int, int] | None:
+        """How often a branch was taken and not taken, as far as counts of blocks tell; None if they do not."""
+        assert isinstance(block.exit, Branch)
+        ran = self.weights.get(block.pc, 0)
+        ways = block.exit.target, block.exit.otherwise
+        counts = [min(self.weights.get(to, 0), ran) for to in ways]
+        if not ran or not any(counts):
+            return None
+        for this, other in ((1, 0), (0, 1)):  # a block that is entered from nowhere else ran as often as its edge
+            if ways[this] not in self.by_pc or self._entered[ways[this]] == 1:
+                counts[other] = ran - counts[this]
+                break
+        return counts[0], counts[1]
 
     def _block(self, pc: int) -> Block:
         return self.by_pc.get(pc) or self.blocks[0]

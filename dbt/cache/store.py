@@ -67,6 +67,7 @@ class TranslationCache:
         self._arena: Arena | None = None
         self.dropped: Callable[[Translation], None] = lambda translation: None  # told of each that goes
         self._by_key: dict[Key, Translation] = {}
+        self._covered: dict[int, int] = {}  # guest address of a block -> how many translations it is in
         self.gone: dict[Key, int] = {}  # instructions that translations retired which were dropped
         self._incoming: dict[Key, set[int]] = {}  # key -> slots that lead there, translated or not
         self._target: dict[int, Key] = {}  # slot -> key
@@ -129,6 +130,10 @@ class TranslationCache:
             found[key] = found.get(key, 0) + self.retired(translation)
         return found
 
+    def covers(self, pc: int) -> bool:
+        """Whether the block at this guest address is a part of some translation."""
+        return pc in self._covered
+
     def in_page(self, page: int) -> Set[Translation]:
         """Those that depend on bytes in the guest page of this number."""
         return self._pages.get(page, frozenset())
@@ -186,6 +191,8 @@ class TranslationCache:
         self.stats.bytes_max = max(self.stats.bytes_max, self.bytes)
         for page in translation.pages():
             self._pages.setdefault(page, set()).add(translation)
+        for start, _ in translation.source:
+            self._covered[start] = self._covered.get(start, 0) + 1
         for slot, leads in translation.exits.items():
             self._target[slot] = leads
             self._incoming.setdefault(leads, set()).add(slot)
@@ -255,6 +262,10 @@ class TranslationCache:
                 del self._incoming[target]
             del self._target[slot]
             self._free.append(slot)
+        for start, _ in translation.source:
+            self._covered[start] -= 1
+            if not self._covered[start]:
+                del self._covered[start]
         for page in translation.pages():
             self._pages[page].discard(translation)
             if not self._pages[page]:

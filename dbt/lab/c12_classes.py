@@ -23,7 +23,7 @@ def run(report: Report) -> None:
         asm(guest, "ecall"),
     ]
     lines: list[str] = []
-    options = Options(hot=0, batch=1, dump=frozenset({"decode", "opt", "llvm"}), write=lines.append)
+    options = Options(hot=0, dump=frozenset({"decode", "opt", "llvm"}), write=lines.append)
     with Machine(guest, words, translated=True, options=options) as machine:
         machine.set(a1=DATA, s3=40, s4=2)
         machine.call()

@@ -13,6 +13,7 @@ from guests.decode import PatternError, encode, extract, layout
 from guests.spec import Guest, Row, Treat
 from ir import llvm, passes
 from ir.block import Callout
+from ir.region import Region
 from ir.text import show
 from ir.verify import verify
 
@@ -77,9 +78,9 @@ def run(report: Report) -> None:
                 continue
             space.poke(CODE, word.to_bytes(4 if word & 3 == 3 else 2, "little"))
             try:
-                lifted = translator.lift(CODE, True)
+                lifted = translator.lifter.lift(CODE, True)
                 optimised = verify(passes.optimise(verify(lifted)))
-                functions.append(llvm.lower(optimised, f"row{number}", translator.backend.target))
+                functions.append(llvm.lower(Region([optimised]), f"row{number}", translator.backend.target))
             except Exception as error:  # whatever a row does wrong is a finding
                 wrong.append(f"{row.name}: {type(error).__name__}: {error}")
                 continue
@@ -103,7 +104,7 @@ def run(report: Report) -> None:
     report.say("the IR of one block of each class, against the text written down here")
     for name, code_words in golden_words(guest).items():
         with Machine(guest, code_words, translated=True) as machine:
-            text = show(passes.optimise(machine.engine.translator.lift(CODE, True)))
+            text = show(passes.optimise(machine.engine.translator.lifter.lift(CODE, True)))
         report.show(text)
         report.check(text == GOLDEN[name], f"the {name} block is as written down")
     report.say("all blocks that @hello reaches, with LLVM's verifier on")

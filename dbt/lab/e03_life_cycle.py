@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import guests
+from dbt import regions
 from dbt.arena import Arena
 from dbt.block import Translation
 from dbt.cache import TranslationCache
@@ -20,6 +22,7 @@ from guests.spec import Guest
 
 BOUND = 64 << 10  # bytes of host code
 PIECES = 30  # of code, of different lengths
+REGION = 40  # instructions, or twice as many, in some of them
 CYCLES = 20_000  # after a fifth as many to warm up
 NOISE = 4 << 20  # bytes that Python may take meanwhile for reasons of its own
 WAYS = ("invalidations", "evictions", "overwrites")
@@ -31,7 +34,7 @@ LITTLE = 2 << 10  # bytes of host code for that guest
 
 def run(report: Report) -> None:
     guest = guests.load("riscv64")
-    with Machine(guest, functions(guest), True, Options(hot=0, superblock=0, cache_size=BOUND)) as machine:
+    with Machine(guest, functions(guest), True, Options(hot=0, cache_size=BOUND)) as machine:
         pieces = compiled(machine)
         cache, arena = machine.engine.cache, machine.engine.translator.backend.arena
         empty, rng = arena.used, Random(3)
@@ -68,16 +71,17 @@ def functions(guest: Guest) -> list[int]:
 
 
 def compiled(machine: Machine) -> list[Code]:
-    """The code of each of these blocks, placed nowhere yet."""
+    """The code of each of these blocks, or of regions that begin with it, placed nowhere yet."""
     found: list[Code] = []
 
-    def admit(arena: Arena, batch: list[Code]) -> list[tuple[int, dict[str, int]]]:
+    def admit(arena: Arena, batch: Sequence[Code]) -> list[tuple[int, dict[str, int]]]:
         found.extend(batch)
         return []
 
-    pc = CODE
+    translator, pc = machine.engine.translator, CODE
     for length in range(PIECES):
-        machine.engine.translator.translate((pc, True), lambda key: False, admit)
+        request = regions.form(translator.lifter, (pc, True), machine.engine, REGION * (length % 3))
+        translator.translate(request, admit)
         pc += 4 * (length + 1)
     return found
 
@@ -88,8 +92,11 @@ def churn(cache: TranslationCache, arena: Arena, pieces: list[Code], cycles: int
     for _ in range(cycles):
         pc, code = rng.randrange(0x1000, 0x3000, 4), rng.choice(pieces)
         ((at, slots),) = cache.admit(arena, [code])
-        exits = {slot: (rng.randrange(0x1000, 0x3000, 4), True) for slot in slots.values()}
-        cache.insert(Translation((pc, True), bytes(4), at, len(code.text), arena.room(code), 1, exits))
+        counter = next(slot for symbol, slot in slots.items() if symbol.endswith(".n"))
+        exits = {slot: (rng.randrange(0x1000, 0x3000, 4), True) for slot in slots.values() if slot != counter}
+        source = [(pc, bytes(4)), *((rng.randrange(0x1000, 0x3000, 4), bytes(4)) for _ in range(rng.randrange(3)))]
+        cache.insert(Translation((pc, True), tuple(source), at, len(code.text), arena.room(code), 1, exits=exits,
+                                 counter=counter))  # fmt: skip
         placed += len(code.text)
         if rng.randrange(3) == 0:
             cache.invalidate(pc & -0x80, (pc & -0x80) + 0x80)

@@ -88,7 +88,7 @@ def compare(old: Record, new: Record) -> tuple[list[str], list[str]]:
 
 def run(report: Report) -> None:
     report.say(f"three loops of {ROUNDS:,} rounds: interpreted, translated the first time (cold), and again (warm)")
-    first, second, third = measure(), measure(), measure(Options(hot=0, batch=1))
+    first, second, third = measure(), measure(), measure(Options(hot=0))
     titles = f"{'instructions':>12}{'seconds':>10}{'in translation':>16}{'translations':>14}{'interpreted':>13}"
     report.show(f"{'':25}{titles}")
     for kernel, cases in first.items():

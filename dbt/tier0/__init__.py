@@ -302,9 +302,9 @@ class Tier0:
         """Say no more that the block there is hot."""
         self._count_down(pc, REFUSED)
 
-    def again(self, pc: int) -> None:
-        """Say so once it has run as often again."""
-        self._count_down(pc, self._words[HOT_AFTER])
+    def again(self, pc: int, times: int = 1) -> None:
+        """Say so once it has run as often again, or so many times as often."""
+        self._count_down(pc, min(self._words[HOT_AFTER] * times, REFUSED))
 
     def _count_down(self, pc: int, left: int) -> None:
         counter = self._counter(pc)

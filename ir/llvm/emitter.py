@@ -13,6 +13,7 @@ from ir.block import Block, Inst, Value
 from ir.llvm.target import Lowered, Target
 
 FP = {32: "float", 64: "double"}
+WIDTH = {kind: width for width, kind in FP.items()}
 Place = tuple[str, object]  # "i64", "float" or "double" and an operand, or "slot" and its number
 
 
@@ -27,6 +28,7 @@ class Emitter(ABC):
         self.counter = 0
         self.here = "%entry"
         self.strict = False
+        self.kinds: dict[int, str] = {}  # of registers that are variables of the function, by slot
 
     def begin(self, block: Block, left: str) -> None:
         """What follows is this block's. `left` is the budget register as it is when the block is entered."""
@@ -36,6 +38,8 @@ class Emitter(ABC):
         self.floats: dict[tuple[int, int], str] = {}
         self.pending: dict[int, Value] = {}
         self.checked: set[object] = set()
+        self.doubles_only: set[Value] = set()  # loads that nobody asks for the bits of
+        self.raw: set[object] = set()  # floats whose NaN may be another one than the guest's
 
     def fresh(self, hint: str = "v") -> str:
         self.counter += 1
@@ -109,7 +113,10 @@ class Emitter(ABC):
 
     def whole(self, place: Place) -> tuple[str, str]:
         """A place as an i64 or a double, and its operand."""
-        return ("double", str(place[1])) if place[0] == "double" else ("i64", self.fetched(place))
+        kind, what = place
+        if kind != "double":
+            return "i64", self.fetched(place)
+        return kind, self.canonical(kind, str(what)) if what in self.raw else str(what)
 
     def changed(self) -> dict[int, Place]:
         """What the guest's registers are here, where they are not in their slots."""
@@ -131,7 +138,9 @@ class Emitter(ABC):
             return str(what)
         if kind == "slot":
             return self.read_slot(what)  # type: ignore[arg-type]
-        width = {name: bits for bits, name in FP.items()}[kind]
+        width = WIDTH[kind]
+        if what in self.raw:
+            what = self.canonical(kind, str(what))
         bits = self.let(f"bitcast {kind} {what} to i{width}")
         return bits if width == 64 else self.let(f"zext i{width} {bits} to i64")
 
@@ -149,6 +158,10 @@ class Emitter(ABC):
         on = self.fresh("ok")
         self.put(f"br i1 {condition}, label {self.side(at, reason)}, label {on}, !prof !1")
         self.label(on)
+
+    @abstractmethod
+    def canonical(self, kind: str, value: str) -> str:
+        """A float with its NaN canonical."""
 
     @abstractmethod
     def side(self, at: int, reason: str) -> str:

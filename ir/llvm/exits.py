@@ -7,9 +7,9 @@ each block and checked where an edge closes a cycle.
 
 from __future__ import annotations
 
-from ir.block import Block, Branch, Callout, Continue, Indirect, Inst, Jump
+from ir.block import Block, Branch, Callout, Continue, Indirect, Jump
 from ir.llvm.emitter import Emitter, Place
-from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS
+from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS, branch_weights
 from ir.region import Region
 
 COLD = ", !prof !1"
@@ -19,6 +19,9 @@ class Exits(Emitter):
     """The exits of a region's blocks, and those in the middle of them."""
 
     region: Region
+    entries: dict[int, str]  # labels of blocks by guest address
+    doubles: list[int]  # slots whose variables are doubles
+    unfinished: set[int]  # those of them that landings may leave with another NaN than the guest's
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -36,12 +39,49 @@ class Exits(Emitter):
         return self.side_at[key]
 
     def side_exits(self) -> None:
-        """Landings of the block's side exits: each says where it is, and what is not in its place goes there."""
+        """Landings of the block's side exits: each says where it is, and what is not in its place goes there.
+
+        They meet before the function's end: what the block did not change has one value there, and LLVM need not move
+        each register for each landing, which took most of its time. The store keeps that place from being merged away.
+        """
+        if not self.sides:
+            return
+        meet = self.fresh("meet")
+        unfinished: set[int] = set()
         for label, at, reason, changed in self.sides:
             self.label(label)
             self.count_inline(at)
-            self.settle(changed)
-            self.leave(self.block.guest[at].pc, SIDE | reason << 3, self.spent(at))
+            raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
+            unfinished |= raw
+            for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
+                self.write_slot(slot, kind, str(value))
+            spent, mask = self.spent(at), sum(1 << self.doubles.index(slot) for slot in raw)
+            said = (self.block.guest[at].pc, "%at"), (SIDE | reason << 3, "%how"), (spent, "%left"), (mask, "%raw")
+            for what, place in said:
+                self.put(f"store i64 {what if isinstance(what, str) else self.use(what)}, ptr {place}")
+            self.put(f"br label {meet}")
+        self.unfinished |= unfinished
+        self.label(meet)
+        at_pc, how, left = (self.let(f"load i64, ptr {place}") for place in ("%at", "%how", "%left"))
+        self.put(f"store i64 {at_pc}, ptr {self.field(self.target.pc)}")
+        code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
+        self.go(code, how, left, "%finish" if unfinished else "%leave")
+
+    def finish(self) -> None:
+        """On the way out from landings: NaNs become canonical of those registers that were left as they are there."""
+        if not self.unfinished:
+            return
+        self.label("%finish")
+        mask = self.let("load i64, ptr %raw")
+        for slot in sorted(self.unfinished):
+            bit = self.let(f"and i64 {mask}, {1 << self.doubles.index(slot)}")
+            wanted, on = self.fresh("raw"), self.fresh("ok")
+            self.put(f"br i1 {self.let(f'icmp ne i64 {bit}, 0', 'c')}, label {wanted}, label {on}")
+            self.label(wanted)
+            self.write_slot(slot, "double", self.canonical("double", self.read_slot(slot, "double")))
+            self.put(f"br label {on}")
+            self.label(on)
+        self.put("br label %leave")
 
     # --- counting -----------------------------------------------------------------------------------
 
@@ -79,7 +119,7 @@ class Exits(Emitter):
             case Branch(_, taken, otherwise):
                 budget = self.spent(count, 1)
                 labels = self.fresh("taken"), self.fresh("otherwise")
-                weights = self.weights(taken, otherwise)
+                weights = branch_weights(self.region.odds(block))
                 self.put(f"br i1 {test}, label {labels[0]}, label {labels[1]}{weights}")
                 for label, pc in zip(labels, (taken, otherwise)):
                     self.label(label)
@@ -98,16 +138,6 @@ class Exits(Emitter):
                 self.jump_cache(to, budget)
             case _:
                 raise AssertionError(f"a block without an exit: {exit}")
-
-    def weights(self, taken: int, otherwise: int) -> str:
-        """What is known of a branch, for LLVM: ways that never ran are cold."""
-        known = self.region.weights
-        if not known:
-            return ""
-        ran = [to in self.region.by_pc and known.get(to, 0) for to in (taken, otherwise)]
-        if not any(ran):
-            return ""
-        return COLD if not ran[0] else ", !prof !2" if not ran[1] else ""
 
     def follow(self, pc: int, budget: str) -> None:
         """Go on at a boundary of the guest, its registers settled."""
@@ -161,8 +191,8 @@ class Exits(Emitter):
         self.put(f"store i64 {operand}, ptr {self.field(self.target.pc)}")
         self.go(self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f"), str(via), budget)
 
-    def go(self, code: str, via: str, budget: str) -> None:
+    def go(self, code: str, via: str, budget: str, end: str = "%leave") -> None:
         """Go on at host code, by way of the function's one end."""
         for what, place in ((f"ptr {code}", "%code"), (f"i64 {via}", "%how"), (f"i64 {budget}", "%left")):
             self.put(f"store {what}, ptr {place}")
-        self.put("br label %leave")
+        self.put(f"br label {end}")

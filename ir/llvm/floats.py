@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ir.block import Inst
-from ir.llvm.emitter import FP, Emitter
+from ir.llvm.emitter import FP, WIDTH, Emitter
 from ir.llvm.target import flag_lines, rounding_code
 
 DECLARES = [
@@ -34,13 +34,18 @@ _FIELDS = {32: (8, 23), 64: (11, 52)}  # exponent bits, fraction bits
 class Floats(Emitter):
     """`do_` methods of the ops of that kind; a value may exist as an i64, as a float, or as both."""
 
-    def result_float(self, inst: Inst, value: str, width: int, extra: Callable[[], None] | None = None) -> None:
-        """Define a float result, its NaN canonical; `extra` emits more for the NaN path.
+    def result_float(self, inst: Inst, value: str, width: int) -> None:
+        """Define a float result. Its NaN becomes the canonical one where its bits are first seen (`canonical`)."""
+        self.strict = True
+        self.floats[id(inst), width] = value
+        self.raw.add(value)
+
+    def canonical(self, kind: str, value: str, extra: Callable[[], None] | None = None) -> str:
+        """A float with its NaN canonical; `extra` emits more for the NaN path.
 
         A branch and not a select: the predictor takes the test out of the dependency chain.
         """
-        self.strict = True
-        kind = FP[width]
+        width = WIDTH[kind]
         nan = self.let(
             f'call i1 @llvm.experimental.constrained.fcmp.f{width}({kind} {value}, {kind} {value}, metadata !"uno", '
             f"{_QUIET}) #0", "c")  # fmt: skip
@@ -52,7 +57,7 @@ class Floats(Emitter):
         canonical = self.let(f"load {kind}, ptr {self.field(self.target.nan[width])}", "f")
         self.put(f"br label {on}")
         self.label(on)
-        self.floats[id(inst), width] = self.let(f"phi {kind} [{canonical}, {cold}], [{value}, {before}]", "f")
+        return self.let(f"phi {kind} [{canonical}, {cold}], [{value}, {before}]", "f")
 
     def arithmetic(self, inst: Inst, operation: str) -> None:
         width = inst.attrs[0]
@@ -67,8 +72,9 @@ class Floats(Emitter):
             f"call {kind} @llvm.experimental.constrained.{operation}.f{width}({arguments}, {_ROUND}{_STRICT}) #0",
             "f",
         )
-        extra = (lambda: self.invalid_product(inst, width)) if operation == "fma" else None
-        self.result_float(inst, value, width, extra)
+        self.result_float(inst, value, width)
+        if operation == "fma":  # which must look at its NaN at once
+            self.floats[id(inst), width] = self.canonical(kind, value, lambda: self.invalid_product(inst, width))
 
     do_fadd = lambda self, i: self.arithmetic(i, "fadd")
     do_fsub = lambda self, i: self.arithmetic(i, "fsub")

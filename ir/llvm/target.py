@@ -19,9 +19,9 @@ SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned")  # %vi
 class Host:
     """What lowering needs to know of a host: assembly templates and its floating-point control register.
 
-    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order; the extra
-    `table` line is appended by the lowering. Control register: `read_control` and `write_control` are LLVM
-    calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
+    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order, and there is one each for
+    doubles; the extra `table` line is appended by the lowering. Control register: `read_control` and `write_control`
+    are LLVM calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
     bit `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
     """
 
@@ -30,8 +30,12 @@ class Host:
     pinned: int
     loads: Mapping[tuple[int, bool], str]
     stores: Mapping[int, str]
+    double_load: str
+    double_store: str
     load_constraint: str
     store_constraint: str
+    double_load_constraint: str
+    double_store_constraint: str
     fault_entry: str
     read_control: str
     write_control: str
@@ -111,3 +115,24 @@ def rounding_code(host: Host, mode: str, let: Callable[..., str]) -> str:
     chosen = let(f"select i1 {known}, i64 {code}, i64 {host.rounding_codes[0]}")
     narrow = let(f"trunc i64 {chosen} to i32")
     return let(f"shl i32 {narrow}, {host.rounding_shift}")
+
+
+ODDS = 12  # branch weights are told as powers of two up to this one
+_FIRST = 10  # number of the first of them
+
+
+def branch_weights(odds: tuple[int, int] | None) -> str:
+    """The metadata that says how often a branch is taken and not; "" where that is not known."""
+    if odds is None:
+        return ""
+    taken, not_taken = odds
+    power = (taken + 1).bit_length() - (not_taken + 1).bit_length()
+    return f", !prof !{_FIRST + ODDS + max(-ODDS, min(power, ODDS))}"
+
+
+def weight_lines() -> list[str]:
+    """The definitions of that metadata."""
+    return [
+        f'!{_FIRST + ODDS + power} = !{{!"branch_weights", i32 {1 << max(power, 0)}, i32 {1 << max(-power, 0)}}}'
+        for power in range(-ODDS, ODDS + 1)
+    ]

@@ -179,12 +179,13 @@ def test_translations_from_disk_compared_with_the_reference(word: str) -> None:
 # --- what is assumed ----------------------------------------------------------------------------------------------
 
 SHAPING = {
-    "max_instructions": 7, "superblock": 0, "optimisation": 2, "pinned": 2, "log_stores": True, "sensitive": "callout",
-    "checks": False, "chain": False,
+    "max_instructions": 7, "region": 0, "optimisation": 2, "pinned": 2, "log_stores": True, "sensitive": "callout",
+    "checks": False, "chain": False, "return_prediction": False, "passes": (), "counts": False, "fp_flags": False,
+    "jump_cache": False,
 }  # fmt: skip
 OTHERS = {
-    "hot": 10, "batch": 1, "cache_size": 1 << 20, "cache_policy": "fifo", "smc": "fencei", "chaos": 1, "tiers": (0, 1),
-    "promote": 9, "patience": 0,
+    "hot": 10, "background": True, "cache_size": 1 << 20, "cache_policy": "fifo", "smc": "fencei", "chaos": 1,
+    "tiers": (0, 1), "promote": 9, "patience": 0,
 }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from support.programs import (
     set_operands,
     start_program,
 )
+from support.regions import Watch
 from support.riscv import (
     GUEST,
     INTEGERS,
@@ -75,6 +76,9 @@ class Both:
         self.reference = Rig(REGIONS)
         self.translated = Rig(REGIONS, options, translated=True)
         self.rigs = (self.reference, self.translated)
+        assert isinstance(self.translated.engine, Translated)
+        self.regions = self.translated.engine.options.region > 0
+        self.watch = Watch(self.translated.engine)
 
     def close(self) -> None:
         for rig in self.rigs:
@@ -85,6 +89,11 @@ class Both:
         engine = self.translated.engine
         assert isinstance(engine, Translated)
         return self.translated.state.count, engine.interpreted
+
+    def stride(self, rng: Random, small: tuple[int, ...]) -> int:
+        """One of `small`, or for regions mostly more: what is short of a region's longest way is interpreted."""
+        return rng.choice((*small, *(1 << rng.randrange(8, 13) for _ in range(2 * len(small))))) if self.regions else (
+            rng.choice(small))  # fmt: skip
 
     def poke(self, address: int, data: bytes) -> None:
         for rig in self.rigs:
@@ -124,17 +133,28 @@ class Both:
             b.space.poke(address, a.space.peek(address, length))
 
 
-# What runs code: translations of everything; stencils alone; stencils, and translations of what has run once.
+# What runs code: a translation of each block; stencils alone; stencils, and translations of what has run once.
 TIERS = {
-    "translations": Options(hot=0),
-    "stencils": Options(tiers=(0,), patience=0),
-    "promotion": Options(patience=0, promote=0),
+    "translations": Options(hot=0, region=0),
+    "stencils": Options(tiers=(0,), patience=0, region=0),
+    "promotion": Options(patience=0, promote=0, region=0),
+}
+REGIONAL = {  # of several blocks
+    "regions": Options(hot=0),
+    "promotion to regions": Options(patience=0, promote=4),
 }
 
 
 @pytest.fixture(scope="module", params=TIERS)
 def engines(request: pytest.FixtureRequest) -> Iterator[Both]:
     made = Both(TIERS[request.param])
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module", params=TIERS | REGIONAL)
+def all_engines(request: pytest.FixtureRequest) -> Iterator[Both]:
+    made = Both((TIERS | REGIONAL)[request.param])
     yield made
     made.close()
 
@@ -147,6 +167,21 @@ def both(engines: Both, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
     yield engines
     executed, cold = engines.busy()
     assert 50 * (cold - interpreted) <= executed - count
+
+
+@pytest.fixture
+def every(all_engines: Both, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
+    """The same, with regions too, in which most of what is executed must have been."""
+    monkeypatch.setattr(dbt.coherence, "TOLERANCE", 1 << 60)
+    (count, interpreted), retired = all_engines.busy(), all_engines.watch.retired
+    yield all_engines
+    executed, cold = all_engines.busy()
+    if all_engines.regions:
+        within = all_engines.watch.retired - retired
+        print(f"{within} of {executed - count} instructions in regions, {cold - interpreted} interpreted")
+        assert 2 * within > executed - count
+    else:
+        assert 50 * (cold - interpreted) <= executed - count
 
 
 def test_every_row(both: Both) -> None:
@@ -393,17 +428,21 @@ def test_registers_exchanged(both: Both) -> None:
     tally.done()
 
 
+SLICES = (1, 1, 2, 3, 5, 8, 13, 40, 1000)
+
+
 def _slices(rng: Random) -> int:
-    return rng.choice((1, 1, 2, 3, 5, 8, 13, 40, 1000))
+    return rng.choice(SLICES)
 
 
-def test_random_loops(both: Both) -> None:
+def test_random_loops(every: Both) -> None:
     """A random block that jumps back to its beginning, always or on a condition, with a branch out in the middle."""
+    both = every
     tally = Tally("random loops")
     rng = Random(22)
     turns = 0
     for _ in range(scaled(150)):
-        parts = [random_block(rng, rng.randrange(1, 16)) for _ in range(rng.randrange(1, 3))]
+        parts = [random_block(rng, rng.randrange(1, 16)) for _ in range(2 if both.regions else rng.randrange(1, 3))]
         registers = [rng.randrange(32) for _ in range(4)]
         if len(parts) == 2:
             beyond = len(words_to_bytes(parts[1])) + 8
@@ -420,7 +459,7 @@ def test_random_loops(both: Both) -> None:
                 randomise(rig, seed)
             both.start(CODE)
             for _ in range(8):
-                stop, found = both.run(rng.choice((1, 5, 60, 300)))
+                stop, found = both.run(both.stride(rng, (1, 5, 60, 300)))
                 turns += both.reference.state.pc == CODE
                 found = found or both.memory_difference()
                 if not tally.check(not found):
@@ -432,8 +471,9 @@ def test_random_loops(both: Both) -> None:
     assert turns > scaled(300)
 
 
-def test_random_control_flow(both: Both) -> None:
+def test_random_control_flow(every: Both) -> None:
     """Programs of branches, calls, returns and indirect jumps, run in random slices: all stops are the same."""
+    both = every
     tally = Tally("random control flow")
     rng = Random(30)
     programs, instructions, stops = scaled(200), 0, 0
@@ -447,12 +487,12 @@ def test_random_control_flow(both: Both) -> None:
             code = words_to_bytes(words)
         both.poke(at, code)
         for _ in range(3):
-            seed, loops = rng.getrandbits(32), rng.choice((3, 30, 200))
+            seed, loops = rng.getrandbits(32), rng.choice((30, 200, 500) if both.regions else (3, 30, 200))
             for rig in both.rigs:
                 start_program(rig, words, at, seed, loops)
             start = both.reference.state.count
             while True:
-                stop, found = both.run(_slices(rng))
+                stop, found = both.run(both.stride(rng, SLICES))
                 stops += 1
                 found = found or (both.memory_difference() if stop.trap else "")
                 if not tally.check(not found):
@@ -541,19 +581,21 @@ def test_options_change_nothing() -> None:
     expected = _digest(reference, cases)
     reference.close()
     wrong, combinations = [], 0
-    for length, batch, pinned, level in product((1, 2, 5, 64), (1, 12), (0, None), (0, 1, 2)):
-        options = Options(hot=0, max_instructions=length, batch=batch, pinned=pinned, optimisation=level)
+    for length, region, pinned, level in product((1, 2, 5, 512), (0, 500), (0, None), (0, 1, 2)):
+        options = Options(hot=0, max_instructions=length, region=region, pinned=pinned, optimisation=level)
         rig = Rig(REGIONS, options, translated=True)
         combinations += 1
         if _digest(rig, cases) != expected:
-            wrong.append(f"max_instructions={length} batch={batch} pinned={pinned} optimisation={level}")
+            wrong.append(f"max_instructions={length} region={region} pinned={pinned} optimisation={level}")
         rig.close()
     others = (
         Options(), Options(hot=2), Options(hot=0, log_stores=True), Options(hot=0, chaos=1), Options(chaos=2),
-        Options(hot=0, superblock=0), Options(hot=0, superblock=1), Options(hot=0, superblock=64, max_instructions=9),
-        Options(hot=0, superblock=64, max_instructions=500), Options(hot=0, sensitive="callout"),
+        Options(hot=0, region=0), Options(hot=0, region=20), Options(hot=0, region=2000, max_instructions=9),
+        Options(hot=0, region=60), Options(hot=0, return_prediction=False), Options(hot=0, jump_cache=False),
+        Options(hot=0, passes=()), Options(hot=0, region=0, passes=()), Options(hot=0, sensitive="callout"),
         Options(hot=0, chain=False), Options(hot=0, smc="fencei"),
         Options(tiers=(0,), patience=0), Options(patience=3, promote=2), Options(tiers=(0,), patience=0, chaos=3),
+        Options(patience=3, promote=2, region=0), Options(patience=0, promote=1, chaos=4, region=0),
         Options(patience=0, promote=1, chaos=4), Options(tiers=(0,), patience=0, log_stores=True),
         Options(patience=0, promote=3, smc="fencei"), Options(tiers=(0,), patience=0, sensitive="callout"),
     )  # fmt: skip

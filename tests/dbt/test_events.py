@@ -30,7 +30,7 @@ ENGINES = ("reference", "insn", "translated", "blocks", "unchained", "short", "c
 
 def rig(engine: str, words: list[int] = LOOP, **registers: int) -> Rig:
     """A rig with code in place; "insn" is the reference interpreter that may be interrupted anywhere."""
-    options = {"blocks": Options(hot=0, superblock=0), "unchained": Options(hot=0, chain=False),
+    options = {"blocks": Options(hot=0, region=0), "unchained": Options(hot=0, chain=False),
                "short": Options(hot=0, max_instructions=3), "chaos": Options(hot=2, chaos=5)}.get(engine)  # fmt: skip
     made = Rig(REGIONS, options, translated=engine not in ("reference", "insn"))
     if engine == "insn":
@@ -236,7 +236,7 @@ def trace(name: str, period: int, engine: str = "translated", options: Options |
 def test_traces_are_the_same_in_every_engine(name: str, period: int) -> None:
     wanted = trace(name, period, "reference")
     assert len(wanted) > 50
-    short, long = Options(chain=False, max_instructions=5), Options(superblock=40, max_instructions=300)
+    short, long = Options(chain=False, max_instructions=5), Options(region=2000, max_instructions=300)
     for options in (Options(), short, long, Options(chaos=period), Options(cache_size=4096)):
         assert trace(name, period, options=options) == wanted
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import guests
-from dbt import lab, lockstep
+from dbt import lab, lockstep, regions
 from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
@@ -27,6 +27,7 @@ from dbt.lab import (
 )
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
+from dbt.lift import Lifter
 from dbt.options import Options
 from dbt.reference import Reference
 from dbt.translate import Translator
@@ -75,7 +76,7 @@ def interrupts_that_ignore_the_flag(patch: Patch) -> None:
 
 
 def blocks_one_by_one(patch: Patch) -> None:
-    patch.setattr(c08_cache, "Options", lambda **given: Options(**given, batch=1))
+    patch.setattr(c08_cache, "Options", lambda **given: Options(**given, region=0))
 
 
 def nothing_kept(patch: Patch) -> None:
@@ -191,29 +192,23 @@ def side_exits_that_store_nothing(patch: Patch) -> None:
 
 
 def cuts_that_count_as_boundaries(patch: Patch) -> None:
-    decode = Translator.decode
+    decode = Lifter.decode
 
     def wrong(self: Any, pc: int, most: int) -> Any:
         sites, exit = decode(self, pc, most)
         return sites, Jump(exit.target) if isinstance(exit, Continue) else exit
 
-    patch.setattr(Translator, "decode", wrong)
+    patch.setattr(Lifter, "decode", wrong)
 
 
 def a_limit_that_is_ignored(patch: Patch) -> None:
-    decode = Translator.decode
+    decode = Lifter.decode
 
-    patch.setattr(Translator, "decode", lambda self, pc, most: decode(self, pc, 64))
+    patch.setattr(Lifter, "decode", lambda self, pc, most: decode(self, pc, 64))
 
 
 def branches_that_end_every_translation(patch: Patch) -> None:
-    lift = Translator.lift
-
-    def short(self: Any, pc: int, boundary: bool) -> Any:
-        self.options.superblock = 0
-        return lift(self, pc, boundary)
-
-    patch.setattr(Translator, "lift", short)
+    patch.setattr(Translator, "request", lambda self, key, profile: regions.single(self.lifter, key))
 
 
 def wrong_operands(patch: Patch) -> None:

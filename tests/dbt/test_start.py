@@ -20,7 +20,7 @@ SHOW = "import sys, dragoman; s = dragoman.main(sys.argv[1:]); print(*sys.module
 # Modules, with all below them, that no run needs which translates nothing.
 TRANSLATOR = (
     "llvmlite", "capstone", "dbt.codegen", "ir.builder", "ir.verify", "ir.text", "ir.passes", "ir.llvm.lowering",
-    "ir.llvm.emitter", "ir.llvm.exits", "ir.llvm.floats", "ir.llvm.integers", "ir.llvm.loops", "ir.llvm.memory",
+    "ir.llvm.emitter", "ir.llvm.exits", "ir.llvm.floats", "ir.llvm.integers", "ir.llvm.memory",
 )  # fmt: skip
 OTHERS = (
     "dbt.bench", "dbt.compare", "dbt.digest", "dbt.lab", "dbt.lockstep", "dbt.report", "dbt.trace",

@@ -173,9 +173,6 @@ class Machine:
                 case "leave_if":
                     if args[0]:
                         return end(("left at", inst.at))
-                case "branch_out":
-                    if args[0]:
-                        return end(("out at", inst.at, args[1]))
                 case "instret":
                     result = 1000 + inst.at
                 case "fadd" | "fsub" | "fmul":
@@ -271,8 +268,6 @@ def random_block(rng: Random) -> Block:
             i64("amo", number(), number(), attrs=(rng.choice(sorted(AMO)), 8))
         for _ in range(rng.randrange(3)):
             b.emit("setreg", (number(),), (rng.randrange(SLOTS),))
-        if rng.random() < 0.1:
-            b.go_past(Branch(truth(), 0x3000, 0x1004 + 4 * k))
     exits = (Branch(truth(), 0x2000, 0x1000 + 4 * length), Indirect(number()), Jump(0x2000))
     return verify(b.finish(rng.choice(exits)))
 

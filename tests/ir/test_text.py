@@ -30,7 +30,7 @@ def lifted(name: str, limit: int) -> Iterator[Block]:
             if key in seen:
                 continue
             seen.add(key)
-            block = process.engine.translator.lift(*key)
+            block = process.engine.translator.lifter.lift(*key)
             yield block
             match block.exit:
                 case Jump(target):
