@@ -41,8 +41,8 @@ def run(report: Report) -> None:
     ir = opt.partition("at 0\n")[2].partition("  at 1")[0]
     report.show(ir)
     host = [line.strip() for line in llvm.partition("\nb0:\n")[2].splitlines()]
-    access = next((i for i, line in enumerate(host) if "callbr" in line or "icmp ugt" in line), len(host))
-    computed = [line for line in host[:access] if re.search(r"= (load i64, ptr %r\d+|add )", line)]
+    done = next((i + 1 for i, line in enumerate(host) if "= add i64" in line), len(host))  # then come the others
+    computed = [line for line in host[:done] if re.search(r"= (load i64, ptr %r\d+|add )", line)]
     stored = [line for line in host if line.startswith("store i64") and line.split()[2].rstrip(",") in
               {line.split()[0] for line in computed if "= add " in line}]  # fmt: skip
     report.show("\n".join([*computed, *stored]))
