@@ -1,206 +1,46 @@
 """How fast programs are: the interpreter, the translator, qemu-riscv64 and native code, taken in turn.
 
-Every run is a process of its own that is started as a user would start it, and its time is what the kernel says of
-it: wall, and CPU of it and of its children. Of a translated run that is Python's start, imports and translation too:
-it is *cold*. What the same run took without its start and without translation is told beside it, as *running*. All
-runs of a program must end and print alike, for the speed of wrong code is worth nothing.
-Owns: the order of runs, what is equal, the arithmetic, the texts. Must not know: how any engine works.
+Every run is a process of its own (`dbt.runs`). Ours is run twice in a turn: *cold*, from a cache folder in which one
+other program has run, so that what every program needs is there and all of this one is translated; and *warm*, once
+more in that folder. *Running* is the warm run without Python's start, loading and whatever was translated still: what
+is left when programs are long. All runs of a program must end and print alike, for the speed of wrong code is worth
+nothing.
+Owns: the order of runs, the arithmetic, the texts. Must not know: how any engine works.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import dbt
+from dbt.runs import CLOCKS, LEAST, Caches, Case, Differ, Failed, Sample, case_of, check, ended, measure, own
 from guests import programs
-from guests.programs import Program
 
 ENGINES = {  # as they are told, in the order of the table of one program
     "reference": "reference, running",
     "cold": "translated, cold",
+    "warm": "translated, warm",
     "running": "translated, running",
     "qemu": "qemu-riscv64",
     "native": "native",
 }
-CLOCKS = ("cpu", "wall")
 LIMIT = 1_000_000  # instructions of the reference interpreter: about two seconds
-LIMIT_REACHED = 124  # the status of `dragoman run` then
 SHORT = 10_000_000  # a program with fewer instructions measures the start of an engine, and counts in no mean
-LEAST = 1e-4  # seconds: what is left of a run may be below the clocks' resolution
-
-
-class Failed(Exception):
-    """A run could not be made or was cut short by us; the message says which and why."""
-
-
-class Differ(Exception):
-    """Two runs of one program were not alike; the message says how."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A program as it is to be run."""
-
-    name: str  # as people write it: a path, or @NAME
-    path: Path
-    arguments: tuple[str, ...]
-    bundled: Program | None = None
-
-    @property
-    def title(self) -> str:
-        return " ".join((self.name, *self.arguments))
-
-    @property
-    def argv0(self) -> str:
-        return self.bundled.name if self.bundled else self.name
-
-    @property
-    def small(self) -> tuple[str, ...] | None:
-        """Of a bundled program at its large size, the arguments for its small one."""
-        return self.bundled.small if self.bundled and self.arguments == self.bundled.large else None
-
-    def output(self, arguments: tuple[str, ...]) -> str | None:
-        """What it must print, where the table of programs says it."""
-        if self.bundled and arguments == self.bundled.large:
-            return self.bundled.large_output
-        return self.bundled.small_output if self.bundled and arguments == self.bundled.small else None
-
-
-def case_of(name: str, path: Path, arguments: Sequence[str]) -> Case:
-    """A program with these arguments; a bundled one without arguments is run at its large size."""
-    if not name.startswith("@"):
-        return Case(name, path, tuple(arguments))
-    known = programs.find(name)
-    return Case(name, path, tuple(arguments) or known.large, known)
 
 
 def bundled_cases() -> list[Case]:
     """All bundled programs, at their large sizes."""
     return [case_of(f"@{name}", programs.path(name), ()) for name in programs.PROGRAMS]
-
-
-# --- one run ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run: how long it took, how it ended and what it printed; of our engines the statistics too."""
-
-    wall: float
-    cpu: float  # of the process and its children, user and system
-    status: int  # negative: the number of the signal that killed it
-    stdout: bytes
-    stderr: bytes
-    stats: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def bounded(self) -> bool:
-        return bool(self.stats.get("bounded"))
-
-
-def measure(command: Sequence[str], stdin: str = os.devnull, executable: str | None = None, *,
-            env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Sample:  # fmt: skip
-    """Run a command alone and wait for it. `env`: variables besides those of every run."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(stdin, "rb") as given:
-        begin = time.perf_counter()
-        try:
-            child = subprocess.Popen(
-                command, executable=executable, stdin=given, stdout=output, stderr=errors,
-                env={**_env(), **(env or {})}, cwd=cwd,
-            )  # fmt: skip
-        except OSError as error:
-            raise Failed(f"{executable or command[0]} cannot be run: {error.strerror}") from None
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        wall = time.perf_counter() - begin
-        child.returncode = os.waitstatus_to_exitcode(status)
-        texts = []
-        for file in (output, errors):
-            file.seek(0)
-            texts.append(file.read())
-        return Sample(wall, usage.ru_utime + usage.ru_stime, child.returncode, texts[0], texts[1])
-
-
-def _env() -> dict[str, str]:
-    """The environment of every run, in which Python finds us."""
-    root = str(Path(dbt.__file__).resolve().parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
-
-
-def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None, stdin: str = os.devnull, *,
-        options: Sequence[str] = (), kept: Path | None = None, cwd: Path | None = None) -> Sample:  # fmt: skip
-    """One run of `dragoman run`, with its statistics. `kept`: the folder of its disk cache; None is no disk cache."""
-    with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
-        words = [f"--engine={engine}", "--stats=json", f"--log={report.name}", *options]
-        if engine == "translated" and kept is None:
-            words.append("--no-disk-cache")
-            if not any(word.startswith("--tiers") for word in options):
-                words.append("--tiers=1")  # stencils that are made for one run alone would be all that one sees
-        if limit is not None:
-            words.append(f"--max-instructions={limit}")
-        command = [sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments]
-        sample = measure(command, stdin, env=None if kept is None else {"DRAGOMAN_CACHE_DIR": str(kept)}, cwd=cwd)
-        text = report.read()
-    if not text:
-        raise Failed(f"{case.title}: {_last_line(sample.stderr) or _ended(sample.status)}")
-    stats = json.loads(text)
-    stats["bounded"] = limit is not None and sample.status == LIMIT_REACHED and stats["instructions"] >= limit
-    return Sample(sample.wall, sample.cpu, sample.status, sample.stdout, sample.stderr, stats)
-
-
-# --- what is alike ----------------------------------------------------------------------------------------------
-
-
-def check(found: Sample, wanted: Sample, by: str) -> None:
-    """Raise Differ unless a run ended and printed as another one did, `by` whom; a bounded one as far as it went."""
-    if found.bounded:
-        if not wanted.stdout.startswith(found.stdout):
-            raise Differ(_difference(found.stdout, wanted.stdout, "stdout", by))
-        return
-    if found.status != wanted.status:
-        said = _last_line(found.stderr)
-        raise Differ(f"{_ended(found.status)}{f' ({said})' if said else ''}, {by} {_ended(wanted.status)}")
-    # Of a program that dies by a signal, engines tell on stderr in words of their own.
-    for stream in ("stdout",) if found.status < 0 else ("stdout", "stderr"):
-        a, b = getattr(found, stream), getattr(wanted, stream)
-        if a != b:
-            raise Differ(_difference(a, b, stream, by))
-
-
-def _ended(status: int) -> str:
-    return f"ended with status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
-
-
-def _difference(text: bytes, other: bytes, stream: str, by: str) -> str:
-    """The lines in which two texts begin to differ."""
-    at = next((i for i, (a, b) in enumerate(zip(text, other)) if a != b), min(len(text), len(other)))
-    start = text.rfind(b"\n", 0, at) + 1
-    lines = [repr(t[start:].partition(b"\n")[0][:60].decode(errors="replace")) for t in (text, other)]
-    return f"printed {lines[0]} on {stream}, {by} {lines[1]}"
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("dragoman: ") if lines else ""
 
 
 # --- one program ------------------------------------------------------------------------------------------------
@@ -211,7 +51,7 @@ class Result:
     """All runs of one program, and what they come to: medians, each figure for itself."""
 
     case: Case
-    samples: dict[str, list[Sample]] = field(default_factory=dict)  # by who ran: translated, qemu, native, reference
+    samples: dict[str, list[Sample]] = field(default_factory=dict)  # by who ran: cold, warm, qemu, native, reference
     difference: str | None = None
 
     def _median(self, who: str, figure: Callable[[Sample], float]) -> float | None:
@@ -221,23 +61,29 @@ class Result:
     @property
     def instructions(self) -> int | None:
         """Guest instructions, by the translator's count."""
-        found = self._median("translated", lambda sample: sample.stats["instructions"])
+        found = self._median("cold", lambda sample: sample.stats["instructions"])
         return None if found is None else round(found)
 
     def start(self) -> float | None:
-        """CPU seconds until the first guest instruction, and after the last."""
-        return self._median("translated", lambda sample: sample.cpu - sample.stats["cpu_seconds"])
+        """CPU seconds of a cold run until the first guest instruction, and after the last."""
+        return self._median("cold", lambda sample: sample.cpu - sample.others - sample.stats["cpu_seconds"])
 
     def translation(self) -> float | None:
-        return self._median("translated", _translation)
+        """CPU seconds of translation in a cold run."""
+        return self._median("cold", _translation)
 
     def seconds(self, engine: str, clock: str = "cpu") -> float | None:
         """How long an engine took, by one of CLOCKS."""
         if engine == "running":
-            return self._median("translated", lambda s: max(s.stats[f"{clock}_seconds"] - _translation(s), LEAST))
+            return self._median("warm", lambda s: max(s.stats[f"{clock}_seconds"] - _translation(s), LEAST))
         if engine == "reference":
             return self._median("reference", lambda s: max(s.stats[f"{clock}_seconds"], LEAST))
-        return self._median("translated" if engine == "cold" else engine, lambda s: max(getattr(s, clock), LEAST))
+        return self._median(engine, lambda s: max(getattr(s, clock), LEAST))
+
+    def memory(self, engine: str) -> float | None:
+        """The largest resident sets of an engine's processes, in bytes."""
+        seen = [sample.memory for sample in self.samples.get(engine, ()) if sample.memory]
+        return statistics.median(seen) if seen else None
 
     def speed(self, engine: str, clock: str = "cpu") -> float | None:
         """Guest instructions a second. Of native code: as many as the guest needs for the same."""
@@ -258,17 +104,16 @@ class Result:
         for engine in ENGINES:
             if self.seconds(engine) is not None:
                 figures = {f"{clock}_seconds": self.seconds(engine, clock) for clock in CLOCKS}
-                figures |= {"instructions_per_second": self.speed(engine)}
+                figures |= {"instructions_per_second": self.speed(engine), "peak_memory": self.memory(engine)}
                 engines[engine] = figures | {f"time_to_{to}": self.ratio(engine, to) for to in ("qemu", "native")}
-        first = next(iter(self.samples.get("translated", ())), None)
+        first = next(iter(self.samples.get("cold", ())), None)
         bounded = [sample.bounded for sample in self.samples.get("reference", ())]
         return {
             "program": self.case.name, "arguments": list(self.case.arguments), "equal": self.difference is None,
             "difference": self.difference, "instructions": self.instructions, "status": first and first.status,
             "reference_bounded": any(bounded), "start_seconds": self.start(), "translation_seconds": self.translation(),
             "engines": engines,
-            "samples": {who: [{"wall": s.wall, "cpu": s.cpu, "stats": s.stats} for s in found]
-                        for who, found in self.samples.items()},
+            "samples": {who: [s.as_dict() for s in found] for who, found in self.samples.items()},
         }  # fmt: skip
 
 
@@ -281,6 +126,7 @@ def _translation(sample: Sample) -> float:
 class Bench:
     """How programs are to be measured."""
 
+    caches: Caches
     runs: int = 5
     limit: int | None = None  # of the reference interpreter; None: LIMIT, or a bundled program's small size
     stdin: str = os.devnull
@@ -311,8 +157,18 @@ class Bench:
         return case.arguments, self.limit or LIMIT
 
     def _engines(self, case: Case, stack: ExitStack) -> dict[str, Callable[[], Sample]]:
-        """Who can run this program here. The translator comes first: others are compared with what it does."""
-        found = {"translated": lambda: own(case, "translated", case.arguments, None, self.stdin)}
+        """Who can run this program here, in order. A cold run comes first: others are compared with what it does."""
+        cache = self.caches.empty()
+        stack.callback(shutil.rmtree, cache, ignore_errors=True)
+
+        def translated() -> Sample:
+            return own(case, "translated", case.arguments, None, self.stdin, kept=cache)
+
+        def cold() -> Sample:
+            self.caches.never_seen(case, folder=cache)
+            return translated()
+
+        found = {"cold": cold, "warm": translated}
         qemu = shutil.which("qemu-riscv64")
         if qemu is not None:
             command = [qemu, "-0", case.argv0, str(executable(case.path, stack)), *case.arguments]
@@ -331,8 +187,8 @@ class Bench:
         known = case.output(self._reference(case)[0] if who == "reference" else case.arguments)
         if known is not None:
             return Sample(0, 0, 0, known.encode(), b""), "it must have"
-        first = result.samples.get("translated")
-        return (first[0], "translated") if first else (sample, who)
+        first = result.samples.get("cold")
+        return (first[0], "the cold run") if first else (sample, who)
 
 
 def executable(path: Path, stack: ExitStack) -> Path:
@@ -362,15 +218,17 @@ def _native(case: Case, stack: ExitStack) -> Path | None:
 def _in_guest_words(case: Case, sample: Sample) -> Sample:
     """A bundled program may name the machine that it was built for."""
     text = sample.stdout.replace(b"x86-64", b"RISC-V") if case.bundled else sample.stdout
-    return Sample(sample.wall, sample.cpu, sample.status, text, sample.stderr)
+    return replace(sample, stdout=text)
 
 
 # --- all of them ------------------------------------------------------------------------------------------------
 
 MEANS = {  # what is told of all programs together: (engine, in times of)
     ("running", "qemu"): "translated, running / qemu-riscv64",
+    ("warm", "qemu"): "translated, warm / qemu-riscv64",
     ("cold", "qemu"): "translated, cold / qemu-riscv64",
     ("running", "native"): "translated, running / native",
+    ("warm", "native"): "translated, warm / native",
     ("cold", "native"): "translated, cold / native",
     ("qemu", "native"): "qemu-riscv64 / native",
     ("reference", "running"): "reference, running / translated, running",
@@ -391,7 +249,7 @@ def means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     }
     integer = [r for r in kept if r.case.bundled is not None and r.case.bundled.kind != "fp"]
     figures[WITHOUT_FP] = {clock: [r.ratio("running", "qemu", clock) for r in integer] for clock in CLOCKS}
-    for engine in ("cold", "running", "qemu", "native", "reference"):
+    for engine in ENGINES:
         figures[f"instructions/s: {ENGINES[engine]}"] = {c: [r.speed(engine, c) for r in kept] for c in CLOCKS}
     found = {}
     for text, clocks in figures.items():
@@ -438,24 +296,28 @@ def machine() -> dict[str, str]:
 
 def result_text(result: Result) -> str:
     """The table of one program: a row for each engine."""
-    table: list[tuple[str, ...]] = [("engine", "wall s", "CPU s", "M instr/s", "/ qemu", "/ native", "reference /")]
+    table: list[tuple[str, ...]] = [
+        ("engine", "wall s", "CPU s", "peak MB", "M instr/s", "/ qemu", "/ native", "reference /")
+    ]
     for engine, name in ENGINES.items():
         if result.seconds(engine) is not None:
             table.append((
                 name, show(result.seconds(engine, "wall"), 3), show(result.seconds(engine), 3),
-                show(result.speed(engine), 2, 1e6), show(result.ratio(engine, "qemu"), 3),
-                show(result.ratio(engine, "native"), 2), show(result.ratio("reference", engine), 2),
+                show(result.memory(engine), 2, 1e6), show(result.speed(engine), 2, 1e6),
+                show(result.ratio(engine, "qemu"), 3), show(result.ratio(engine, "native"), 2),
+                show(result.ratio("reference", engine), 2),
             ))  # fmt: skip
-    first = result.samples["translated"][0]
-    runs = len(result.samples["translated"])
+    first = result.samples["cold"][0]
+    runs = len(result.samples["cold"])
     lines = [
-        f"{result.case.title}: {result.instructions or 0:,} instructions, {_ended(first.status)}, in all runs alike; "
+        f"{result.case.title}: {result.instructions or 0:,} instructions, {ended(first.status)}, in all runs alike; "
         + (f"medians of {runs} runs" if runs > 1 else "one run"),
         *columns(table),
-        f"cold: a whole process, of which {show(result.start(), 3)} s of CPU are Python's start and loading and "
+        f"cold: a first run, of which {show(result.start(), 3)} s of CPU are Python's start and loading and "
         f"{show(result.translation(), 3)} s translation;",
-        "running: the same run without these. Speeds and ratios are by CPU time; a ratio is time for the same work,",
-        "so 0.5 is twice as fast.",
+        "warm: the second run, from translations on disk; running: the same without start, loading and translation.",
+        "CPU and memory are of all processes that a run starts. Speeds and ratios are by CPU time; a ratio is time for",
+        "the same work, so 0.5 is twice as fast.",
     ]
     if (result.instructions or 0) < SHORT:
         lines.append("The program is short: what qemu-riscv64 and native code took is hardly more than their start.")
@@ -470,30 +332,38 @@ def result_text(result: Result) -> str:
     return "\n".join(lines)
 
 
-LINE = "{:<10} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>8} {:>9} {:>9} {:>8} {:>9}"
+MANY: tuple[tuple[str, str, Callable[[Result], str]], ...] = (  # the table of many programs: two lines above, a figure
+    ("", "M instr", lambda r: show(r.instructions, 0, 1e6)),
+    ("wall s", "cold", lambda r: show(r.seconds("cold", "wall"), 2)),
+    ("CPU s", "cold", lambda r: show(r.seconds("cold"), 2)),
+    ("of it", "start", lambda r: show(r.start(), 2)),
+    ("of it", "transl", lambda r: show(r.translation(), 2)),
+    ("CPU s", "warm", lambda r: show(r.seconds("warm"), 2)),
+    ("CPU s", "running", lambda r: show(r.seconds("running"), 2)),
+    ("CPU s", "qemu", lambda r: show(r.seconds("qemu"), 2)),
+    ("CPU s", "native", lambda r: show(r.seconds("native"), 2)),
+    ("cold", "/ qemu", lambda r: show(r.ratio("cold", "qemu"), 2)),
+    ("running", "/ qemu", lambda r: show(r.ratio("running", "qemu"), 2)),
+    ("cold", "/ native", lambda r: show(r.ratio("cold", "native"), 2)),
+    ("running", "/ native", lambda r: show(r.ratio("running", "native"), 2)),
+)
 
 
-def heading() -> str:
+def row(name: str, cells: Iterable[str], width: int) -> str:
+    """A line of the table of many programs, whose names are at most so wide."""
+    return " ".join((name.ljust(width), *(cell.rjust(8) for cell in cells))).rstrip()
+
+
+def heading(width: int) -> str:
     """Above the lines of many programs."""
-    above = LINE.format("", "", "CPU s", "", "of cold", "", "", "", "M instr/s", "M instr/s", "running", "running")
-    below = LINE.format(
-        "program", "M instr", "cold", "running", "start", "transl", "qemu", "native", "running", "reference", "/ qemu",
-        "/ native",
-    )  # fmt: skip
-    return f"{above}\n{below}"
+    return f"{row('', (above for above, _, _ in MANY), width)}\n{row('program', (name for _, name, _ in MANY), width)}"
 
 
-def line(result: Result) -> str:
+def line(result: Result, width: int) -> str:
     """One of many programs."""
     if result.difference is not None:
-        return f"{result.case.name:<10} DIFFERS"
-    return LINE.format(
-        result.case.name, show(result.instructions, 0, 1e6), show(result.seconds("cold"), 2),
-        show(result.seconds("running"), 2), show(result.start(), 2), show(result.translation(), 2),
-        show(result.seconds("qemu"), 2), show(result.seconds("native"), 2), show(result.speed("running"), 0, 1e6),
-        show(result.speed("reference"), 2, 1e6), show(result.ratio("running", "qemu"), 2),
-        show(result.ratio("running", "native"), 2),
-    )  # fmt: skip
+        return row(result.case.name, ["DIFFERS"], width)
+    return row(result.case.name, (figure(result) for _, _, figure in MANY), width)
 
 
 def means_text(results: Sequence[Result]) -> str:

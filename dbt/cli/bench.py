@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,14 +43,14 @@ def command(words: Sequence[str]) -> int:
     if program == ALL and (args or options.native):
         parser.error(f"{ALL} takes no arguments and no --native")
     import dragoman
-    from dbt import bench
+    from dbt import bench, runs
 
     if program == ALL:
         cases = bench.bundled_cases()
     else:
         path = opened(lambda: dragoman.find(program), program)
         opened(lambda: dragoman.load(program, args).close(), program)  # says in our words why it does not run
-        cases = [bench.case_of(program, path, args)]
+        cases = [runs.case_of(program, path, args)]
     for file, mode in ((options.stdin, os.R_OK), (options.native, os.X_OK)):
         if file is not None and (not os.access(file, mode) or os.path.isdir(file)):
             raise Fail(USAGE, f"{file}: there is no such file, or it may not be {'read' if mode == os.R_OK else 'run'}")
@@ -58,24 +59,28 @@ def command(words: Sequence[str]) -> int:
     except OSError as error:
         raise Fail(USAGE, f"cannot write {options.json}: {why(error)}") from None
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # of what we start
-    measuring = bench.Bench(
-        options.runs, options.max_instructions, options.stdin, options.native and Path(options.native).resolve(),
-        _progress if sys.stderr is not None and sys.stderr.isatty() else lambda text: None,
-    )  # fmt: skip
+    runs.prepare()
+    progress = _progress if sys.stderr is not None and sys.stderr.isatty() else lambda text: None
     print("\n".join(f"{name}: {value}" for name, value in bench.machine().items()), end="\n\n", flush=True)
+    width = max(len(case.name) for case in cases)
     if program == ALL:
-        print(bench.heading(), flush=True)
+        print(bench.heading(width), flush=True)
     results = []
     try:
-        for case in cases:
-            results.append(measuring.measure(case))
-            measuring.progress("")
-            if program == ALL:
-                print(bench.line(results[-1]), flush=True)
-    except bench.Failed as failure:
+        with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as folder:
+            measuring = bench.Bench(
+                runs.Caches(Path(folder)), options.runs, options.max_instructions, options.stdin,
+                options.native and Path(options.native).resolve(), progress,
+            )  # fmt: skip
+            for case in cases:
+                results.append(measuring.measure(case))
+                progress("")
+                if program == ALL:
+                    print(bench.line(results[-1], width), flush=True)
+    except runs.Failed as failure:
         raise Fail(FAILURE, str(failure)) from None
     finally:
-        measuring.progress("")
+        progress("")
         if output is not None:  # what was measured until Ctrl-C, too
             with output:
                 output.write(json.dumps(bench.report(results, options.runs), indent=1) + "\n")

@@ -17,7 +17,7 @@ from support import peers, tiny
 from support.riscv import asm
 from support.tiny import A0, A1, A2, SP, call, leave, li
 
-from dbt import bench
+from dbt import bench, runs
 from guests import programs
 
 
@@ -65,12 +65,14 @@ def test_a_program_under_every_engine(tmp_path: Path) -> None:
     for figures in program["engines"].values():
         assert all(figures[name] > 0 for name in ("cpu_seconds", "wall_seconds", "instructions_per_second"))
         assert figures["time_to_qemu"] > 0 and figures["time_to_native"] > 0
-    assert program["engines"]["cold"]["cpu_seconds"] > program["engines"]["running"]["cpu_seconds"]
-    assert program["translation_seconds"] > 0 and program["start_seconds"] > 0
+        assert figures["peak_memory"] is None or figures["peak_memory"] > 0
+    engines = program["engines"]
+    assert engines["running"]["peak_memory"] is None and engines["cold"]["peak_memory"] > 10 << 20
+    assert engines["warm"]["cpu_seconds"] > engines["running"]["cpu_seconds"]
+    assert program["translation_seconds"] >= 0 and program["start_seconds"] > 0
     assert {who: len(runs) for who, runs in program["samples"].items()} == dict.fromkeys(
-        ("translated", "qemu", "native", "reference"), 2
+        ("cold", "warm", "qemu", "native", "reference"), 2
     )
-    assert program["samples"]["translated"][0]["stats"]["translations"] > 0
 
 
 def test_what_is_missing_is_said_and_left_out(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_what_is_missing_is_said_and_left_out(tmp_path: Path) -> None:
     assert "qemu-riscv64: not installed" in done.stdout and "ended with status 7" in done.stdout
     assert "x qemu-riscv64's time" not in done.stdout
     told = json.loads(report.read_text())["programs"][0]
-    assert set(told["engines"]) == {"reference", "cold", "running"}
+    assert set(told["engines"]) == {"reference", "cold", "warm", "running"}
     assert told["status"] == 7 and told["engines"]["cold"]["time_to_qemu"] is None
 
 
@@ -119,7 +121,7 @@ def test_runs_that_differ_are_found(tmp_path: Path) -> None:
     script(fake, "echo it broke >&2\nexit 4")
     done = command("--runs=1", "@hello", "more", PATH=str(folder))
     assert done.returncode == 3
-    assert "qemu ended with status 4 (it broke), translated ended with status 0" in done.stderr
+    assert "qemu ended with status 4 (it broke), the cold run ended with status 0" in done.stderr
     fake.unlink()
     native = script(tmp_path / "native", 'kill -SEGV "$$"')
     done = command("--runs=1", f"--native={native}", "@hello", PATH=str(folder))
@@ -186,8 +188,8 @@ def command_line(pid: str) -> bytes:
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     path = tmp_path / "program"
     path.write_text("no program")
-    with pytest.raises(bench.Failed, match="is not an ELF file"):
-        bench.Bench(runs=1).measure(bench.case_of(str(path), path, ()))
+    with pytest.raises(runs.Failed, match="is not an ELF file"):
+        bench.Bench(runs.Caches(tmp_path), runs=1).measure(runs.case_of(str(path), path, ()))
     path.chmod(0o755)
     done = command("--runs=1", f"--native={path}", "@hello", PATH=without_qemu(tmp_path))
     assert (done.returncode, done.stderr) == (125, f"dragoman: {path} cannot be run: Exec format error\n")
@@ -205,41 +207,6 @@ def test_the_benchmarks_of_the_parts_run(tmp_path: Path) -> None:
     assert len(files) >= 6 and f"{functions} passed" in done.stdout, done.stdout
 
 
-# --- what is alike ------------------------------------------------------------------------------------------------
-
-
-def sample(stdout: bytes = b"", status: int = 0, stderr: bytes = b"", **stats: Any) -> bench.Sample:
-    return bench.Sample(1.0, 1.0, status, stdout, stderr, stats)
-
-
-@pytest.mark.parametrize(
-    "found, sentence",
-    [
-        (sample(b"one\ntwo\n"), None),
-        (sample(b"one\nTwo\n"), "printed 'Two' on stdout, x 'two'"),
-        (sample(b"one\n"), "printed '' on stdout, x 'two'"),
-        (sample(b"one\ntwo\n", stderr=b"oh"), "printed 'oh' on stderr, x ''"),
-        (sample(b"one\ntwo\n", status=1), "ended with status 1, x ended with status 0"),
-        (sample(b"one\ntwo\n", status=-9), "killed by SIGKILL, x ended with status 0"),
-        (sample(b"one\nt", status=124, bounded=True), None),
-        (sample(b"one\nx", status=124, bounded=True), "printed 'x' on stdout, x 'two'"),
-        (sample(b"one\nt", status=124, bounded=False), "ended with status 124, x ended with status 0"),
-    ],
-)
-def test_check(found: bench.Sample, sentence: str | None) -> None:
-    wanted = sample(b"one\ntwo\n")
-    if sentence is None:
-        bench.check(found, wanted, "x")
-    else:
-        with pytest.raises(bench.Differ) as differ:
-            bench.check(found, wanted, "x")
-        assert str(differ.value) == sentence
-
-
-def test_engines_tell_of_a_signal_in_their_own_words() -> None:
-    bench.check(sample(status=-11, stderr=b"dragoman: guest killed"), sample(status=-11, stderr=b"qemu: uncaught"), "x")
-
-
 # --- the arithmetic -----------------------------------------------------------------------------------------------
 
 
@@ -247,10 +214,11 @@ def result(name: str, instructions: int, translated: float, qemu: float | None, 
     """A program whose runs took so many CPU seconds; of ours 2 were start and 1 was translation."""
     stats = {"instructions": instructions, "cpu_seconds": translated - 2, "wall_seconds": 2 * translated - 2,
              "seconds": {"lift": 0.25, "llvm": 0.75}}  # fmt: skip
-    runs = [bench.Sample(2 * t, t, 0, b"", b"", stats) for t in (translated, 99.0, 0.5)]
-    found = bench.Result(bench.case_of(f"@{name}", Path(name), ()), {"translated": runs}, difference)
+    samples = [runs.Sample(2 * t, t, 0, b"", b"", stats, memory=30 << 20) for t in (translated, 99.0, 0.5)]
+    case = runs.case_of(f"@{name}", Path(name), ())
+    found = bench.Result(case, {"cold": samples, "warm": samples}, difference)
     if qemu is not None:
-        found.samples["qemu"] = [bench.Sample(3 * qemu, qemu, 0, b"", b"")]
+        found.samples["qemu"] = [runs.Sample(3 * qemu, qemu, 0, b"", b"")]
     return found
 
 
@@ -280,7 +248,7 @@ def test_means_leave_out_what_is_short_or_wrong_or_has_no_partner() -> None:
     assert "too short: @hello." in text
     assert "translated, running: 1.00 x qemu-riscv64's time (geometric mean of 2 programs)" in text
     assert text.endswith("without floating point: 0.50 x, of 1 programs")
-    assert "DIFFERS" in bench.line(results[-1]) and "DIFFERS" not in bench.line(results[0])
+    assert "DIFFERS" in bench.line(results[-1], 10) and "DIFFERS" not in bench.line(results[0], 10)
     report = json.loads(json.dumps(bench.report(results, 3)))
     assert len(report["programs"]) == 5 and report["differences"] == ["@life: qemu printed 'x', it must have 'y'"]
 
@@ -292,6 +260,6 @@ def test_the_cases() -> None:
     assert (sieve.arguments, sieve.small, sieve.argv0) == (("large",), ("small",), "sieve")
     assert sieve.output(("small",)) == programs.PROGRAMS["sieve"].small_output
     assert sieve.output(("large",)) == programs.PROGRAMS["sieve"].large_output
-    own = bench.case_of("./sieve", Path("sieve"), ["large"])
+    own = runs.case_of("./sieve", Path("sieve"), ["large"])
     assert (own.small, own.output(("large",)), own.argv0) == (None, None, "./sieve")
-    assert bench.case_of("@sieve", Path("sieve"), ["small"]).small is None
+    assert runs.case_of("@sieve", Path("sieve"), ["small"]).small is None
