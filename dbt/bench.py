@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ ENGINES = {  # as they are told, in the order of the table of one program
     "running": "translated, running",
     "qemu": "qemu-riscv64",
     "native": "native",
+    "tuned": "native, tuned",
+}
+NATIVE = {  # how bundled programs are built for this machine, besides the flags that the guest's have
+    "native": ("-mcpu=baseline", "-fno-vectorize", "-fno-slp-vectorize"),  # what the guest's code was made of, too
+    "tuned": ("-mcpu=native",),  # all that the processor and the compiler can do
 }
 LIMIT = 1_000_000  # instructions of the reference interpreter: about two seconds
 SHORT = 10_000_000  # a program with fewer instructions measures the start of an engine, and counts in no mean
@@ -105,7 +111,8 @@ class Result:
             if self.seconds(engine) is not None:
                 figures = {f"{clock}_seconds": self.seconds(engine, clock) for clock in CLOCKS}
                 figures |= {"instructions_per_second": self.speed(engine), "peak_memory": self.memory(engine)}
-                engines[engine] = figures | {f"time_to_{to}": self.ratio(engine, to) for to in ("qemu", "native")}
+                peers = ("qemu", *NATIVE)
+                engines[engine] = figures | {f"time_to_{peer}": self.ratio(engine, peer) for peer in peers}
         first = next(iter(self.samples.get("cold", ())), None)
         bounded = [sample.bounded for sample in self.samples.get("reference", ())]
         return {
@@ -130,7 +137,7 @@ class Bench:
     runs: int = 5
     limit: int | None = None  # of the reference interpreter; None: LIMIT, or a bundled program's small size
     stdin: str = os.devnull
-    native: Path | None = None  # None: bundled programs are built, where there is a compiler
+    native: dict[str, Path] = field(default_factory=dict)  # by the names of NATIVE; bundled programs are built
     progress: Callable[[str], None] = lambda text: None
 
     def measure(self, case: Case) -> Result:
@@ -173,13 +180,15 @@ class Bench:
         if qemu is not None:
             command = [qemu, "-0", case.argv0, str(executable(case.path, stack)), *case.arguments]
             found["qemu"] = lambda: measure(command, self.stdin)
-        native = self.native or _native(case, stack)
-        if native is not None:
-            found["native"] = lambda: _in_guest_words(
-                case, measure([case.argv0, *case.arguments], self.stdin, str(native))
-            )
+        for who, path in (self.native or _native(case, stack)).items():
+            found[who] = partial(self._natively, case, path)
         found["reference"] = lambda: own(case, "reference", *self._reference(case), self.stdin)
         return found
+
+    def _natively(self, case: Case, path: Path) -> Sample:
+        sample = measure([case.argv0, *case.arguments], self.stdin, str(path))
+        # A bundled program may name the machine that it was built for.
+        return replace(sample, stdout=sample.stdout.replace(b"x86-64", b"RISC-V")) if case.bundled else sample
 
     def _wanted(self, result: Result, who: str, sample: Sample) -> tuple[Sample, str]:
         """What a run must be like, and who says so."""
@@ -201,24 +210,22 @@ def executable(path: Path, stack: ExitStack) -> Path:
     return copy
 
 
-def _native(case: Case, stack: ExitStack) -> Path | None:
-    """A bundled program built for this machine, where that can be had."""
+def _native(case: Case, stack: ExitStack) -> dict[str, Path]:
+    """A bundled program built for this machine in each way, where that can be had."""
     if case.bundled is None or version("ziglang") is None or platform.machine() != "x86_64":
-        return None
+        return {}
     from guests.programs import build
 
-    output = Path(stack.enter_context(tempfile.TemporaryDirectory())) / case.bundled.name
-    try:
-        build.build(case.bundled.name, output, "x86_64")
-    except build.BuildError as error:
-        raise Failed(str(error)) from None
-    return output
-
-
-def _in_guest_words(case: Case, sample: Sample) -> Sample:
-    """A bundled program may name the machine that it was built for."""
-    text = sample.stdout.replace(b"x86-64", b"RISC-V") if case.bundled else sample.stdout
-    return replace(sample, stdout=text)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    found = {}
+    for way, flags in NATIVE.items():
+        build.TARGETS[way] = (*build.TARGETS["x86_64"], *flags)
+        found[way] = folder / way
+        try:
+            build.build(case.bundled.name, found[way], way)
+        except build.BuildError as error:
+            raise Failed(str(error)) from None
+    return found
 
 
 # --- all of them ------------------------------------------------------------------------------------------------
@@ -231,6 +238,7 @@ MEANS = {  # what is told of all programs together: (engine, in times of)
     ("warm", "native"): "translated, warm / native",
     ("cold", "native"): "translated, cold / native",
     ("qemu", "native"): "qemu-riscv64 / native",
+    ("native", "tuned"): "native / native, tuned",
     ("reference", "running"): "reference, running / translated, running",
 }
 WITHOUT_FP = f"{MEANS['running', 'qemu']}, without floating point"  # qemu-riscv64 does that in software
@@ -342,6 +350,7 @@ MANY: tuple[tuple[str, str, Callable[[Result], str]], ...] = (  # the table of m
     ("CPU s", "running", lambda r: show(r.seconds("running"), 2)),
     ("CPU s", "qemu", lambda r: show(r.seconds("qemu"), 2)),
     ("CPU s", "native", lambda r: show(r.seconds("native"), 2)),
+    ("CPU s", "tuned", lambda r: show(r.seconds("tuned"), 2)),
     ("cold", "/ qemu", lambda r: show(r.ratio("cold", "qemu"), 2)),
     ("running", "/ qemu", lambda r: show(r.ratio("running", "qemu"), 2)),
     ("cold", "/ native", lambda r: show(r.ratio("cold", "native"), 2)),

@@ -16,7 +16,8 @@ from dbt.cli.options import Parser, number, program_of
 ALL = "@all"
 NOTES = """\
 A program is run by the translator, by qemu-riscv64 if it is installed, as native code if that can be had (bundled
-programs are built by ziglang if it is installed), and by the reference interpreter, each time as a process of its own.
+programs are built by ziglang if it is installed, once without vector instructions, which the guest's code has none
+of, and once tuned to this processor), and by the reference interpreter, each time as a process of its own.
 @NAME alone is run at its large size, and in the reference interpreter at its small one. All runs must print the same
 and end alike: a program that tells the time cannot be measured.
 
@@ -36,12 +37,14 @@ def command(words: Sequence[str]) -> int:
         "(default: 1,000,000, and none for the small size of a bundled program)",
     )
     parser.option("--native", metavar="FILE", help="the same program built for this machine")
+    parser.option("--tuned", metavar="FILE", help="and built with all that its processor and the compiler can do")
     parser.option("--stdin", metavar="FILE", default=os.devnull, help="standard input of all runs (default: none)")
     parser.option("--json", metavar="FILE", help="write all figures and all runs there")
     options, rest = parser.split(words)
     program, args = program_of(parser, rest)
-    if program == ALL and (args or options.native):
-        parser.error(f"{ALL} takes no arguments and no --native")
+    native = {who: file for who, file in (("native", options.native), ("tuned", options.tuned)) if file}
+    if program == ALL and (args or native):
+        parser.error(f"{ALL} takes no arguments, no --native and no --tuned")
     import dragoman
     from dbt import bench, runs
 
@@ -51,8 +54,8 @@ def command(words: Sequence[str]) -> int:
         path = opened(lambda: dragoman.find(program), program)
         opened(lambda: dragoman.load(program, args).close(), program)  # says in our words why it does not run
         cases = [runs.case_of(program, path, args)]
-    for file, mode in ((options.stdin, os.R_OK), (options.native, os.X_OK)):
-        if file is not None and (not os.access(file, mode) or os.path.isdir(file)):
+    for file, mode in ((options.stdin, os.R_OK), *((file, os.X_OK) for file in native.values())):
+        if not os.access(file, mode) or os.path.isdir(file):
             raise Fail(USAGE, f"{file}: there is no such file, or it may not be {'read' if mode == os.R_OK else 'run'}")
     try:  # now, not after an hour
         output = open(options.json, "w") if options.json else None  # noqa: SIM115 - closed below
@@ -70,7 +73,7 @@ def command(words: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as folder:
             measuring = bench.Bench(
                 runs.Caches(Path(folder)), options.runs, options.max_instructions, options.stdin,
-                options.native and Path(options.native).resolve(), progress,
+                {who: Path(file).resolve() for who, file in native.items()}, progress,
             )  # fmt: skip
             for case in cases:
                 results.append(measuring.measure(case))

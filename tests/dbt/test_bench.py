@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import capstone
 import pytest
 from support import peers, tiny
 from support.riscv import asm
@@ -71,7 +74,7 @@ def test_a_program_under_every_engine(tmp_path: Path) -> None:
     assert engines["warm"]["cpu_seconds"] > engines["running"]["cpu_seconds"]
     assert program["translation_seconds"] >= 0 and program["start_seconds"] > 0
     assert {who: len(runs) for who, runs in program["samples"].items()} == dict.fromkeys(
-        ("cold", "warm", "qemu", "native", "reference"), 2
+        ("cold", "warm", "qemu", "native", "tuned", "reference"), 2
     )
 
 
@@ -132,6 +135,35 @@ def test_a_native_program_of_the_user(tmp_path: Path) -> None:
     native = script(tmp_path / "native", r"printf 'Hello from RISC-V!\nargc = 2\nargv[1] = %s\n' $1")
     done = command("--runs=1", f"--native={native}", "@hello", "x", PATH=without_qemu(tmp_path))
     assert done.returncode == 0 and bench.ENGINES["native"] in done.stdout, done.stderr
+    assert bench.ENGINES["tuned"] not in done.stdout
+    wrong = script(tmp_path / "wrong", "echo Hello from the other")
+    done = command("--runs=1", f"--native={native}", f"--tuned={wrong}", "@hello", "x", PATH=without_qemu(tmp_path))
+    assert done.returncode == 3 and "tuned printed 'Hello from the other' on stdout" in done.stderr
+
+
+def test_native_code_has_vectors_only_where_it_is_tuned() -> None:
+    """Loops over arrays of doubles, which a vectoriser does two or more at a time."""
+    peers.need("ziglang", "ziglang")
+    with ExitStack() as stack:
+        built = bench._native(runs.bundled("stream"), stack)
+        packed = {way: mnemonics(path) & PACKED for way, path in built.items()}
+    assert packed["native"] == set() and packed["tuned"] & PACKED and set(packed) == set(bench.NATIVE)
+
+
+PACKED = {f"{v}{operation}pd" for v in ("", "v") for operation in ("add", "mul", "fmadd213", "fmadd231", "fmadd132")}
+
+
+def mnemonics(path: Path) -> set[str]:
+    """Of all instructions in the executable segments of an x86-64 file."""
+    image, found = path.read_bytes(), set()
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    disassembler.skipdata = True
+    start, size, count = *struct.unpack_from("<Q", image, 32), *struct.unpack_from("<HH", image, 54)
+    for i in range(count):
+        _, flags, offset, address, _, length = struct.unpack_from("<IIQQQQ", image, start + i * size)
+        if flags & tiny.EXECUTE:
+            found |= {words[2] for words in disassembler.disasm_lite(image[offset : offset + length], address)}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -141,6 +173,8 @@ def test_a_native_program_of_the_user(tmp_path: Path) -> None:
         (("@all", "small"), 2, "@all takes no arguments"),
         (("--runs=0", "@hello"), 2, "not at least 1"),
         (("--native=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be run"),
+        (("--tuned=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be run"),
+        (("--tuned=x", "@all"), 2, "@all takes no arguments, no --native and no --tuned"),
         (("--native=/usr", "@hello"), 2, "/usr: there is no such file, or it may not be run"),
         (("--stdin=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be read"),
         (("--json=/no/such/file", "@hello"), 2, "cannot write /no/such/file"),
