@@ -30,6 +30,7 @@ from dbt import bench
 from dbt.bench import columns, show
 from dbt.runs import (
     CLOCKS,
+    GROUPS,
     LEAST,
     ROOT,
     SEED,
@@ -57,7 +58,6 @@ WAYS: dict[str, tuple[Words, ...]] = {
 
 NEVER_SEEN = ("sieve", "sort", "json", "nbody", "sha256")
 INSTRUCTIONS = 100_000_000  # the first ones of a large size, in "speed"
-FLOATING = ("stream",)  # computes with doubles, whatever its kind is called
 USAGE, DIFFER, FAILURE = 2, 3, 125
 
 BUSYBOX = Path("usr/bin/busybox")
@@ -133,11 +133,11 @@ def label(who: str) -> str:
 
 
 def groups() -> dict[str, list[str]]:
-    """Bundled programs that compute, by whether they do it with floating point."""
-    found: dict[str, list[str]] = {"integer": [], "floating point": []}
+    """Bundled programs that compute, by what with."""
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name, program in PROGRAMS.items():
         if program.kind != "misc":
-            found["floating point" if program.kind == "fp" or name in FLOATING else "integer"].append(name)
+            found[bundled(name).group].append(name)
     return found
 
 

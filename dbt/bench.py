@@ -24,7 +24,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dbt.runs import CLOCKS, LEAST, Caches, Case, Differ, Failed, Sample, case_of, check, ended, measure, own
+from dbt.runs import (
+    CLOCKS,
+    GROUPS,
+    LEAST,
+    Caches,
+    Case,
+    Differ,
+    Failed,
+    Sample,
+    case_of,
+    check,
+    ended,
+    measure,
+    own,
+)
 from guests import programs
 
 ENGINES = {  # as they are told, in the order of the table of one program
@@ -231,17 +245,18 @@ def _native(case: Case, stack: ExitStack) -> dict[str, Path]:
 # --- all of them ------------------------------------------------------------------------------------------------
 
 MEANS = {  # what is told of all programs together: (engine, in times of)
-    ("running", "qemu"): "translated, running / qemu-riscv64",
-    ("warm", "qemu"): "translated, warm / qemu-riscv64",
     ("cold", "qemu"): "translated, cold / qemu-riscv64",
-    ("running", "native"): "translated, running / native",
-    ("warm", "native"): "translated, warm / native",
+    ("warm", "qemu"): "translated, warm / qemu-riscv64",
+    ("running", "qemu"): "translated, running / qemu-riscv64",
     ("cold", "native"): "translated, cold / native",
+    ("warm", "native"): "translated, warm / native",
+    ("running", "native"): "translated, running / native",
     ("qemu", "native"): "qemu-riscv64 / native",
     ("native", "tuned"): "native / native, tuned",
     ("reference", "running"): "reference, running / translated, running",
 }
-WITHOUT_FP = f"{MEANS['running', 'qemu']}, without floating point"  # qemu-riscv64 does that in software
+ALL = "all"  # the group of all programs
+WORST = 3  # programs that are named as slowest beside native code
 
 
 def counted(results: Iterable[Result]) -> list[Result]:
@@ -249,16 +264,20 @@ def counted(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if r.difference is None and (r.instructions or 0) >= SHORT]
 
 
-def means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
-    """Of each ratio of times, and of each engine's speed: geometric mean by either clock, median, least, greatest."""
+def means(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each group of programs, of each ratio of times and each engine's speed: how many there are of it, geometric
+    mean by either clock, median, least, greatest."""
     kept = counted(results)
+    groups = {group: [r for r in kept if r.case.group == group] for group in GROUPS} | {ALL: kept}
+    return {group: _means(members) for group, members in groups.items() if members}
+
+
+def _means(kept: Sequence[Result]) -> dict[str, dict[str, Any]]:
     figures: dict[str, dict[str, list[float | None]]] = {
         text: {clock: [r.ratio(*pair, clock) for r in kept] for clock in CLOCKS} for pair, text in MEANS.items()
     }
-    integer = [r for r in kept if r.case.bundled is not None and r.case.bundled.kind != "fp"]
-    figures[WITHOUT_FP] = {clock: [r.ratio("running", "qemu", clock) for r in integer] for clock in CLOCKS}
-    for engine in ENGINES:
-        figures[f"instructions/s: {ENGINES[engine]}"] = {c: [r.speed(engine, c) for r in kept] for c in CLOCKS}
+    for engine, name in ENGINES.items():
+        figures[f"instructions/s: {name}"] = {clock: [r.speed(engine, clock) for r in kept] for clock in CLOCKS}
     found = {}
     for text, clocks in figures.items():
         by = {clock: [value for value in values if value is not None] for clock, values in clocks.items()}
@@ -268,6 +287,20 @@ def means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
                 "geomean_wall": statistics.geometric_mean(by["wall"]), "median": statistics.median(by["cpu"]),
                 "least": min(by["cpu"]), "greatest": max(by["cpu"]),
             }  # fmt: skip
+    return found
+
+
+def outliers(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+    """Programs by name, the worst first: those that are slower than under qemu-riscv64, and the slowest beside native
+    code, each cold and running."""
+    found = {}
+    for engine in ("cold", "running"):
+        for peer, what in (("qemu", "slower than qemu-riscv64"), ("native", "slowest beside native code")):
+            ratios = {r.case.name: ratio for r in counted(results) if (ratio := r.ratio(engine, peer)) is not None}
+            worst = sorted(ratios, key=lambda name: -ratios[name])
+            chosen = [name for name in worst if ratios[name] > 1] if peer == "qemu" else worst[:WORST]
+            if ratios:
+                found[f"{what}, {engine}"] = {name: ratios[name] for name in chosen}
     return found
 
 
@@ -376,32 +409,42 @@ def line(result: Result, width: int) -> str:
 
 
 def means_text(results: Sequence[Result]) -> str:
-    """`means` as a table, and the figure that matters most."""
+    """`means` as a table, programs that stick out, and the figures that matter most."""
     found = means(results)
-    table: list[tuple[str, ...]] = [("geomean", "by wall", "median", "least", "greatest", "")]
-    for text, values in found.items():
-        unit, places = (1e6, 2) if text.startswith("instructions") else (1, 2)
-        keys = ("geomean", "geomean_wall", "median", "least", "greatest")
-        table.append((*(show(values[key], places, unit) for key in keys), "million " * (unit > 1) + text))
-    lines = columns(table, text=5)
+    if len(found) == 2:  # there is one group, and all is the same
+        del found[ALL]
+    first, second = [""], [""]
+    for group, figures in found.items():
+        first += [group, f"of {max(figure['programs'] for figure in figures.values())}"]
+        second += ["CPU", "wall"]
+    table = [(*first[1:], ""), (*second[1:], "geometric means")]
+    for text in dict.fromkeys(text for figures in found.values() for text in figures):
+        unit = 1e6 if text.startswith("instructions") else 1
+        cells = [show(figures[text][key] if text in figures else None, 2, unit)
+                 for figures in found.values() for key in ("geomean", "geomean_wall")]  # fmt: skip
+        table.append((*cells, "million " * (unit > 1) + text))
+    lines = columns(table, text=len(table[0]) - 1)
+    lines += [f"{what}: {', '.join(f'{name} {ratio:.2f}' for name, ratio in named.items()) or 'none'}"
+              for what, named in outliers(results).items()]  # fmt: skip
     short = [result.case.name for result in results if result.difference is None and result not in counted([result])]
     if short:
         lines.append(f"Not in the means, since they are too short: {', '.join(short)}.")
-    target = found.get(MEANS["running", "qemu"])
-    if target is not None:
-        lines.append(f"\ntranslated, running: {target['geomean']:.2f} x qemu-riscv64's time "
-                     f"(geometric mean of {target['programs']} programs)")  # fmt: skip
-    integer = found.get(WITHOUT_FP)
-    if integer is not None:
-        lines.append(f"without floating point: {integer['geomean']:.2f} x, of {integer['programs']} programs")
+    for engine in ("cold", "running"):
+        told = [f"{figures[text]['geomean']:.2f} on {group} programs (geometric mean of {figures[text]['programs']})"
+                for group, figures in found.items()
+                if group != ALL and (text := MEANS[engine, "qemu"]) in figures]  # fmt: skip
+        if told:
+            lines.append(f"translated, {engine}, x qemu-riscv64's time: {', '.join(told)}")
     return "\n".join(lines)
 
 
 def report(results: Iterable[Result], runs: int) -> dict[str, Any]:
     """All there is to tell, as plain data."""
     found = list(results)
-    return {"machine": machine(), "runs": runs, "programs": [r.as_dict() for r in found], "means": means(found),
-            "differences": [r.difference for r in found if r.difference is not None]}  # fmt: skip
+    return {
+        "machine": machine(), "runs": runs, "programs": [r.as_dict() for r in found], "means": means(found),
+        "outliers": outliers(found), "differences": [r.difference for r in found if r.difference is not None],
+    }  # fmt: skip
 
 
 def show(value: float | None, places: int, unit: float = 1) -> str:

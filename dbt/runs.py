@@ -39,6 +39,9 @@ LOOK = 50  # milliseconds: how often the memory of a run is looked at
 SET_CHILD_SUBREAPER = 36  # prctl
 ROOT = Path(dbt.__file__).resolve().parent.parent
 
+GROUPS = ("integer", "floating point")  # told apart, since qemu-riscv64 does floating point in software
+FLOATING = ("stream",)  # computes with doubles, whatever its kind is called
+
 SEED = "queens"  # the other program, which has run before in a cache folder that holds no translation of what comes
 SEED_OF_SEED = "recurse"  # and the one that did where SEED itself is to be new
 
@@ -67,6 +70,12 @@ class Case:
     @property
     def argv0(self) -> str:
         return self.bundled.name if self.bundled else self.name
+
+    @property
+    def group(self) -> str:
+        """What it computes with: one of GROUPS."""
+        known = self.bundled
+        return GROUPS[known is not None and (known.kind == "fp" or known.name in FLOATING)]
 
     @property
     def small(self) -> tuple[str, ...] | None:

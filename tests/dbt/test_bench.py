@@ -268,23 +268,61 @@ def test_figures_are_medians_and_ratios_are_times() -> None:
 
 def test_means_leave_out_what_is_short_or_wrong_or_has_no_partner() -> None:
     results = [
-        result("sieve", 40_000_000, 5.0, 4.0), result("nbody", 10_000_000, 5.0, 1.0), result("fft", 10**9, 5.0, None),
+        result("sieve", 40_000_000, 5.0, 4.0), result("sort", 10_000_000, 5.0, 1.0), result("lz", 10**9, 5.0, None),
         result("hello", 550, 5.0, 4.0), result("life", 10**9, 5.0, 4.0, "@life: qemu printed 'x', it must have 'y'"),
     ]  # fmt: skip
-    assert [r.case.name for r in bench.counted(results)] == ["@sieve", "@nbody", "@fft"]
+    assert [r.case.name for r in bench.counted(results)] == ["@sieve", "@sort", "@lz"]
     means = bench.means(results)
-    target = means["translated, running / qemu-riscv64"]
+    assert list(means) == ["integer", "all"] and means["integer"] == means["all"]
+    target = means["all"]["translated, running / qemu-riscv64"]
     assert target["programs"] == 2 and target["geomean"] == pytest.approx(1.0)  # of 0.5 and 2
     assert (target["least"], target["greatest"], target["median"]) == (0.5, 2.0, 1.25)
-    assert means["instructions/s: translated, running"]["programs"] == 3
-    assert "translated, running / native" not in means
+    assert means["all"]["instructions/s: translated, running"]["programs"] == 3
+    assert "translated, running / native" not in means["all"]
     text = bench.means_text(results)
-    assert "too short: @hello." in text
-    assert "translated, running: 1.00 x qemu-riscv64's time (geometric mean of 2 programs)" in text
-    assert text.endswith("without floating point: 0.50 x, of 1 programs")
+    assert "too short: @hello." in text and "floating" not in text
+    assert text.endswith("running, x qemu-riscv64's time: 1.00 on integer programs (geometric mean of 2)")
     assert "DIFFERS" in bench.line(results[-1], 10) and "DIFFERS" not in bench.line(results[0], 10)
     report = json.loads(json.dumps(bench.report(results, 3)))
     assert len(report["programs"]) == 5 and report["differences"] == ["@life: qemu printed 'x', it must have 'y'"]
+    assert report["means"] == means and report["outliers"] == bench.outliers(results)
+
+
+def test_means_keep_groups_apart() -> None:
+    """@stream computes with doubles, and is measured with those that do."""
+    results = [
+        result("sieve", 40_000_000, 5.0, 4.0), result("nbody", 40_000_000, 5.0, 8.0), result("sort", 10**9, 5.0, 1.0),
+        result("stream", 10**9, 5.0, 16.0),
+    ]  # fmt: skip
+    text = "translated, running / qemu-riscv64"
+    means = {group: figures[text] for group, figures in bench.means(results).items()}
+    assert list(means) == ["integer", "floating point", "all"]
+    assert {group: mean["programs"] for group, mean in means.items()} == {"integer": 2, "floating point": 2, "all": 4}
+    assert means["integer"]["geomean"] == pytest.approx(1.0)  # of 1/2 and 2/1
+    assert means["floating point"]["geomean"] == pytest.approx((2 / 8 * 2 / 16) ** 0.5)
+    assert means["all"]["geomean"] == pytest.approx((2 / 8 * 2 / 16) ** 0.25)
+    told = bench.means_text(results)
+    assert "0.18 on floating point programs (geometric mean of 2)" in told.splitlines()[-1]
+    row = next(line for line in told.splitlines() if line.endswith(text))
+    assert row.split()[0:6:2] == ["1.00", "0.18", "0.42"]
+
+
+def test_programs_that_stick_out_are_named() -> None:
+    results = [result(name, 10**9, 5.0, 5.0) for name in ("sieve", "sort", "lz", "life", "hello")]
+    results[1].samples["qemu"] = results[3].samples["qemu"] = [runs.Sample(1.0, 1.0, 0, b"", b"")]
+    for found, seconds in zip(results, (1.0, 0.5, 4.0, 0.25)):
+        found.samples["native"] = [runs.Sample(seconds, seconds, 0, b"", b"")]
+    results[4].samples["cold"] = results[4].samples["warm"] = [
+        runs.Sample(2.0, 2.0, 0, b"", b"", {"instructions": 10, "cpu_seconds": 2.0, "seconds": {}})
+    ]
+    assert bench.outliers(results) == {
+        "slower than qemu-riscv64, cold": {"@sort": 5.0, "@life": 5.0},
+        "slowest beside native code, cold": {"@life": 20.0, "@sort": 10.0, "@sieve": 5.0},
+        "slower than qemu-riscv64, running": {"@sort": 2.0, "@life": 2.0},
+        "slowest beside native code, running": {"@life": 8.0, "@sort": 4.0, "@sieve": 2.0},
+    }
+    assert "slower than qemu-riscv64, cold: @sort 5.00, @life 5.00" in bench.means_text(results)
+    assert "slower than qemu-riscv64, cold: none" in bench.means_text(results[:1])
 
 
 def test_the_cases() -> None:
