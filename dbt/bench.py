@@ -54,6 +54,7 @@ NATIVE = {  # how bundled programs are built for this machine, besides the flags
     "native": ("-mcpu=baseline", "-fno-vectorize", "-fno-slp-vectorize"),  # what the guest's code was made of, too
     "tuned": ("-mcpu=native",),  # all that the processor and the compiler can do
 }
+GUEST = ".riscv64"  # how the names of guest programs end, in a folder of pairs
 LIMIT = 1_000_000  # instructions of the reference interpreter: about two seconds
 SHORT = 10_000_000  # a program with fewer instructions measures the start of an engine, and counts in no mean
 
@@ -61,6 +62,22 @@ SHORT = 10_000_000  # a program with fewer instructions measures the start of an
 def bundled_cases() -> list[Case]:
     """All bundled programs, at their large sizes."""
     return [case_of(f"@{name}", programs.path(name), ()) for name in programs.PROGRAMS]
+
+
+def pairs(folder: Path) -> list[Case]:
+    """The programs in a folder, each of which is there for the guest and for this machine."""
+    found = []
+    for path in sorted(folder.glob(f"*{GUEST}")):
+        name = path.name.removesuffix(GUEST)
+        arguments, native = folder / f"{name}.args", {way: (folder / f"{name}.{way}").resolve() for way in NATIVE}
+        found.append(Case(
+            name, path, tuple(arguments.read_text().splitlines()) if arguments.exists() else (),
+            native=tuple((way, file) for way, file in native.items() if file.exists() or way == "native"),
+            floating=(folder / f"{name}.fp").exists(),
+        ))  # fmt: skip
+    if not found:
+        raise Failed(f"{folder}: there is no NAME{GUEST} in it")
+    return found
 
 
 # --- one program ------------------------------------------------------------------------------------------------
@@ -151,7 +168,6 @@ class Bench:
     runs: int = 5
     limit: int | None = None  # of the reference interpreter; None: LIMIT, or a bundled program's small size
     stdin: str = os.devnull
-    native: dict[str, Path] = field(default_factory=dict)  # by the names of NATIVE; bundled programs are built
     progress: Callable[[str], None] = lambda text: None
 
     def measure(self, case: Case) -> Result:
@@ -194,7 +210,7 @@ class Bench:
         if qemu is not None:
             command = [qemu, "-0", case.argv0, str(executable(case.path, stack)), *case.arguments]
             found["qemu"] = lambda: measure(command, self.stdin)
-        for who, path in (self.native or _native(case, stack)).items():
+        for who, path in case.native or _native(case, stack):
             found[who] = partial(self._natively, case, path)
         found["reference"] = lambda: own(case, "reference", *self._reference(case), self.stdin)
         return found
@@ -224,22 +240,20 @@ def executable(path: Path, stack: ExitStack) -> Path:
     return copy
 
 
-def _native(case: Case, stack: ExitStack) -> dict[str, Path]:
+def _native(case: Case, stack: ExitStack) -> list[tuple[str, Path]]:
     """A bundled program built for this machine in each way, where that can be had."""
     if case.bundled is None or version("ziglang") is None or platform.machine() != "x86_64":
-        return {}
+        return []
     from guests.programs import build
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    found = {}
     for way, flags in NATIVE.items():
         build.TARGETS[way] = (*build.TARGETS["x86_64"], *flags)
-        found[way] = folder / way
         try:
-            build.build(case.bundled.name, found[way], way)
+            build.build(case.bundled.name, folder / way, way)
         except build.BuildError as error:
             raise Failed(str(error)) from None
-    return found
+    return [(way, folder / way) for way in NATIVE]
 
 
 # --- all of them ------------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ class Case:
     path: Path
     arguments: tuple[str, ...]
     bundled: Program | None = None
+    native: tuple[tuple[str, Path], ...] = ()  # the same built for this machine, by the names of `dbt.bench.NATIVE`
+    floating: bool = False  # of one that is not bundled: whether it computes with floating point
 
     @property
     def title(self) -> str:
@@ -75,7 +77,7 @@ class Case:
     def group(self) -> str:
         """What it computes with: one of GROUPS."""
         known = self.bundled
-        return GROUPS[known is not None and (known.kind == "fp" or known.name in FLOATING)]
+        return GROUPS[known.kind == "fp" or known.name in FLOATING if known else self.floating]
 
     @property
     def small(self) -> tuple[str, ...] | None:
@@ -89,12 +91,11 @@ class Case:
         return self.bundled.small_output if self.bundled and arguments == self.bundled.small else None
 
 
-def case_of(name: str, path: Path, arguments: Sequence[str]) -> Case:
+def case_of(name: str, path: Path, arguments: Sequence[str], native: Mapping[str, Path] | None = None) -> Case:
     """A program with these arguments; a bundled one without arguments is run at its large size."""
-    if not name.startswith("@"):
-        return Case(name, path, tuple(arguments))
-    known = programs.find(name)
-    return Case(name, path, tuple(arguments) or known.large, known)
+    known = programs.find(name) if name.startswith("@") else None
+    words = tuple(arguments) or (known.large if known else ())
+    return Case(name, path, words, known, tuple((native or {}).items()))
 
 
 def bundled(name: str, size: str = "small") -> Case:
@@ -315,7 +316,8 @@ def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None = N
         words = [f"--engine={engine}", "--stats=json", f"--log={report.name}", *options]
         if limit is not None:
             words.append(f"--max-instructions={limit}")
-        command = [sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments]
+        program = ["--", case.name] if case.bundled else [f"--argv0={case.argv0}", "--", str(case.path)]
+        command = [sys.executable, "-m", "dragoman", "run", *words, *program, *arguments]
         env = None if kept is None else {"DRAGOMAN_CACHE_DIR": str(kept)}
         sample = measure(command, stdin, env=env, cwd=cwd, longest=longest)
         text = report.read()

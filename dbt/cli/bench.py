@@ -8,10 +8,12 @@ import resource
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dbt.cli.errors import DIFFER, FAILURE, USAGE, Fail, opened, say, why
-from dbt.cli.options import Parser, number, program_of
+from dbt.cli.options import Parser, folder, number, program_of
 
 ALL = "@all"
 NOTES = """\
@@ -28,7 +30,7 @@ exit status: 0, whatever the program's own; 3 if two runs differ, 125 if a run f
 def command(words: Sequence[str]) -> int:
     parser = Parser(
         "bench", "Measure how fast a program, or each bundled program, runs under each engine.",
-        "PROGRAM [ARGS...] | @all", NOTES,
+        "PROGRAM [ARGS...] | @all | --pairs DIR", NOTES,
     )  # fmt: skip
     parser.option("--runs", metavar="N", type=number(1), default=5, help="runs of each engine, in turn (default: 5)")
     parser.option(
@@ -38,25 +40,20 @@ def command(words: Sequence[str]) -> int:
     )
     parser.option("--native", metavar="FILE", help="the same program built for this machine")
     parser.option("--tuned", metavar="FILE", help="and built with all that its processor and the compiler can do")
+    parser.option(
+        "--pairs", metavar="DIR", type=folder,
+        help="run all programs of a folder: each is NAME.riscv64, and NAME.native built for this machine; where they "
+        "are there, also NAME.tuned as --tuned, NAME.args with an argument a line, and NAME.fp, which may be empty "
+        "and says that the program computes with floating point",
+    )
     parser.option("--stdin", metavar="FILE", default=os.devnull, help="standard input of all runs (default: none)")
     parser.option("--json", metavar="FILE", help="write all figures and all runs there")
     options, rest = parser.split(words)
-    program, args = program_of(parser, rest)
-    native = {who: file for who, file in (("native", options.native), ("tuned", options.tuned)) if file}
-    if program == ALL and (args or native):
-        parser.error(f"{ALL} takes no arguments, no --native and no --tuned")
-    import dragoman
+    cases = _cases(parser, options, rest)
+    if not os.access(options.stdin, os.R_OK) or os.path.isdir(options.stdin):
+        raise Fail(USAGE, f"{options.stdin}: there is no such file, or it may not be read")
     from dbt import bench, runs
 
-    if program == ALL:
-        cases = bench.bundled_cases()
-    else:
-        path = opened(lambda: dragoman.find(program), program)
-        opened(lambda: dragoman.load(program, args).close(), program)  # says in our words why it does not run
-        cases = [runs.case_of(program, path, args)]
-    for file, mode in ((options.stdin, os.R_OK), *((file, os.X_OK) for file in native.values())):
-        if not os.access(file, mode) or os.path.isdir(file):
-            raise Fail(USAGE, f"{file}: there is no such file, or it may not be {'read' if mode == os.R_OK else 'run'}")
     try:  # now, not after an hour
         output = open(options.json, "w") if options.json else None  # noqa: SIM115 - closed below
     except OSError as error:
@@ -65,20 +62,20 @@ def command(words: Sequence[str]) -> int:
     runs.prepare()
     progress = _progress if sys.stderr is not None and sys.stderr.isatty() else lambda text: None
     print("\n".join(f"{name}: {value}" for name, value in bench.machine().items()), end="\n\n", flush=True)
-    width = max(len(case.name) for case in cases)
-    if program == ALL:
+    many, width = bool(options.pairs) or rest == [ALL], max(len(case.name) for case in cases)
+    if many:
         print(bench.heading(width), flush=True)
     results = []
     try:
-        with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as place:
             measuring = bench.Bench(
-                runs.Caches(Path(folder)), options.runs, options.max_instructions, options.stdin,
-                {who: Path(file).resolve() for who, file in native.items()}, progress,
+                runs.Caches(Path(place)), options.runs, options.max_instructions, options.stdin,
+                progress,
             )  # fmt: skip
             for case in cases:
                 results.append(measuring.measure(case))
                 progress("")
-                if program == ALL:
+                if many:
                     print(bench.line(results[-1], width), flush=True)
     except runs.Failed as failure:
         raise Fail(FAILURE, str(failure)) from None
@@ -87,7 +84,7 @@ def command(words: Sequence[str]) -> int:
         if output is not None:  # what was measured until Ctrl-C, too
             with output:
                 output.write(json.dumps(bench.report(results, options.runs), indent=1) + "\n")
-    if program == ALL:
+    if many:
         print(f"\n{bench.means_text(results)}")
     elif results[0].difference is None:
         print(bench.result_text(results[0]))
@@ -95,6 +92,40 @@ def command(words: Sequence[str]) -> int:
     for difference in differences:
         say(f"the engines differ: {difference}")
     return DIFFER if differences else 0
+
+
+def _cases(parser: Parser, options: Any, rest: list[str]) -> list[Any]:
+    """What is to be run. Of programs that are not ours it says in our words why one does not run."""
+    import dragoman
+    from dbt import bench, runs
+
+    native = {who: Path(file).resolve() for who in bench.NATIVE if (file := getattr(options, who))}
+    if options.pairs:
+        if rest or native:
+            parser.error("--pairs takes no program, no --native and no --tuned")
+        try:
+            cases = bench.pairs(Path(options.pairs))
+        except runs.Failed as failure:
+            raise Fail(USAGE, str(failure)) from None
+    else:
+        program, args = program_of(parser, rest)
+        if program == ALL:
+            if args or native:
+                parser.error(f"{ALL} takes no arguments, no --native and no --tuned")
+            return bench.bundled_cases()
+        cases = [runs.case_of(program, opened(lambda: dragoman.find(program), program), args, native)]
+    for case in cases:
+        opened(partial(_try, case), str(case.path))
+        for _, file in case.native:
+            if not file.is_file() or not os.access(file, os.X_OK):
+                raise Fail(USAGE, f"{file}: there is no such file, or it may not be run")
+    return cases
+
+
+def _try(case: Any) -> None:
+    import dragoman
+
+    dragoman.load(case.path, list(case.arguments)).close()
 
 
 def _progress(text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import capstone
 import pytest
 from support import peers, tiny
-from support.riscv import asm
+from support.riscv import asm, words_to_bytes
 from support.tiny import A0, A1, A2, SP, call, leave, li
 
 from dbt import bench, runs
@@ -145,7 +145,7 @@ def test_native_code_has_vectors_only_where_it_is_tuned() -> None:
     """Loops over arrays of doubles, which a vectoriser does two or more at a time."""
     peers.need("ziglang", "ziglang")
     with ExitStack() as stack:
-        built = bench._native(runs.bundled("stream"), stack)
+        built = dict(bench._native(runs.bundled("stream"), stack))
         packed = {way: mnemonics(path) & PACKED for way, path in built.items()}
     assert packed["native"] == set() and packed["tuned"] & PACKED and set(packed) == set(bench.NATIVE)
 
@@ -176,6 +176,9 @@ def mnemonics(path: Path) -> set[str]:
         (("--tuned=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be run"),
         (("--tuned=x", "@all"), 2, "@all takes no arguments, no --native and no --tuned"),
         (("--native=/usr", "@hello"), 2, "/usr: there is no such file, or it may not be run"),
+        (("--pairs=/no/such",), 2, "/no/such: is not a folder"),
+        (("--pairs=/dev", "@hello"), 2, "--pairs takes no program"),
+        (("--pairs=/dev",), 2, "/dev: there is no NAME.riscv64 in it"),
         (("--stdin=/no/such", "@hello"), 2, "/no/such: there is no such file, or it may not be read"),
         (("--json=/no/such/file", "@hello"), 2, "cannot write /no/such/file"),
         (("@nothing",), 127, "there is no bundled program @nothing"),
@@ -239,6 +242,62 @@ def test_the_benchmarks_of_the_parts_run(tmp_path: Path) -> None:
     functions = sum(file.read_text().count("\ndef test_") for file in files)
     assert done.returncode == 0, done.stdout
     assert len(files) >= 6 and f"{functions} passed" in done.stdout, done.stdout
+
+
+# --- pairs --------------------------------------------------------------------------------------------------------
+
+
+def pair(folder: Path, name: str, native: str, *, source: str = "hello") -> None:
+    (folder / f"{name}.riscv64").write_bytes(programs.path(source).read_bytes())
+    script(folder / f"{name}.native", native)
+
+
+HELLO = r"""printf 'Hello from RISC-V!\nargc = %d\n' $(($# + 1)); n=1
+for word; do printf 'argv[%d] = %s\n' $n "$word"; n=$((n + 1)); done"""
+
+
+def test_a_folder_of_pairs(tmp_path: Path) -> None:
+    peers.need("qemu-riscv64", "qemu-user")
+    folder, report = tmp_path / "pairs", tmp_path / "report.json"
+    folder.mkdir()
+    pair(folder, "alone", HELLO)
+    pair(folder, "with-words", HELLO)
+    (folder / "with-words.args").write_text("one two\n@all\n--runs\n")
+    script(folder / "with-words.tuned", HELLO)
+    (folder / "with-words.fp").touch()
+    (folder / "notes.txt").write_text("something else")
+    done = command("--runs=1", f"--pairs={folder}", f"--json={report}")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "Not in the means, since they are too short: alone, with-words." in done.stdout
+    one, other = json.loads(report.read_text())["programs"]
+    assert (one["program"], one["arguments"]) == ("alone", [])
+    assert (other["program"], other["arguments"]) == ("with-words", ["one two", "@all", "--runs"])
+    assert set(bench.ENGINES) - set(one["engines"]) == {"tuned"} and set(other["engines"]) == set(bench.ENGINES)
+    assert [case.group for case in bench.pairs(folder)] == ["integer", "floating point"]
+
+
+def test_programs_of_a_pair_see_the_same_name_and_must_print_the_same(tmp_path: Path) -> None:
+    (tmp_path / "named.riscv64").write_bytes(tiny.elf(words_to_bytes(tiny.show_strings())))
+    pair(tmp_path, "other", "echo Hello from elsewhere")
+    (case, other) = bench.pairs(tmp_path)
+    sample = runs.own(case, "reference", case.arguments)
+    assert sample.stdout.startswith(b"named\0")
+    found = bench.Bench(runs.Caches(tmp_path), runs=1).measure(other)
+    assert found.difference == (
+        "other: native printed 'Hello from elsewhere' on stdout, the cold run 'Hello from RISC-V!'"
+    )
+
+
+@pytest.mark.parametrize("way", ["native", "tuned"])
+def test_half_a_pair_is_refused(tmp_path: Path, way: str) -> None:
+    pair(tmp_path, "half", HELLO)
+    (tmp_path / f"half.{way}").write_text("cannot be run")
+    (tmp_path / f"half.{way}").chmod(0o644)
+    done = command(f"--pairs={tmp_path}")
+    assert done.returncode == 2 and f"half.{way}: there is no such file, or it may not be run" in done.stderr
+    (tmp_path / "half.riscv64").write_text("no program")
+    done = command(f"--pairs={tmp_path}")
+    assert done.returncode == 126 and "half.riscv64: is not an ELF file" in done.stderr
 
 
 # --- the arithmetic -----------------------------------------------------------------------------------------------
