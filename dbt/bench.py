@@ -55,6 +55,7 @@ NATIVE = {  # how bundled programs are built for this machine, besides the flags
     "tuned": ("-mcpu=native",),  # all that the processor and the compiler can do
 }
 GUEST = ".riscv64"  # how the names of guest programs end, in a folder of pairs
+TURNS = 5
 LIMIT = 1_000_000  # instructions of the reference interpreter: about two seconds
 SHORT = 10_000_000  # a program with fewer instructions measures the start of an engine, and counts in no mean
 
@@ -165,7 +166,7 @@ class Bench:
     """How programs are to be measured."""
 
     caches: Caches
-    runs: int = 5
+    runs: int = TURNS
     limit: int | None = None  # of the reference interpreter; None: LIMIT, or a bundled program's small size
     stdin: str = os.devnull
     progress: Callable[[str], None] = lambda text: None

@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ exit status: 0, whatever the program's own; 3 if two runs differ, 125 if a run f
 def command(words: Sequence[str]) -> int:
     parser = Parser(
         "bench", "Measure how fast a program, or each bundled program, runs under each engine.",
-        "PROGRAM [ARGS...] | @all | --pairs DIR", NOTES,
+        "PROGRAM [ARGS...] | @all | --pairs DIR | --ablate [PROGRAM...]", NOTES,
     )  # fmt: skip
-    parser.option("--runs", metavar="N", type=number(1), default=5, help="runs of each engine, in turn (default: 5)")
+    parser.option(
+        "--runs", metavar="N", type=number(1), help="runs of each engine, in turn (default: 5; with --ablate: 3)"
+    )
     parser.option(
         "--max-instructions", metavar="N", type=number(1),
         help="stop the slow reference interpreter after N instructions; what it printed until then is compared "
@@ -46,13 +48,18 @@ def command(words: Sequence[str]) -> int:
         "are there, also NAME.tuned as --tuned, NAME.args with an argument a line, and NAME.fp, which may be empty "
         "and says that the program computes with floating point",
     )
+    parser.option(
+        "--ablate", action="store_true",
+        help="run programs with everything on, and without each mechanism of the translator that can be switched off, "
+        "to see what it is worth; PROGRAMs are run without arguments (default: a dozen of the bundled ones)",
+    )
     parser.option("--stdin", metavar="FILE", default=os.devnull, help="standard input of all runs (default: none)")
     parser.option("--json", metavar="FILE", help="write all figures and all runs there")
     options, rest = parser.split(words)
     cases = _cases(parser, options, rest)
     if not os.access(options.stdin, os.R_OK) or os.path.isdir(options.stdin):
         raise Fail(USAGE, f"{options.stdin}: there is no such file, or it may not be read")
-    from dbt import bench, runs
+    from dbt import ablation, bench, runs
 
     try:  # now, not after an hour
         output = open(options.json, "w") if options.json else None  # noqa: SIM115 - closed below
@@ -62,29 +69,36 @@ def command(words: Sequence[str]) -> int:
     runs.prepare()
     progress = _progress if sys.stderr is not None and sys.stderr.isatty() else lambda text: None
     print("\n".join(f"{name}: {value}" for name, value in bench.machine().items()), end="\n\n", flush=True)
+    turns = options.runs or (ablation.TURNS if options.ablate else bench.TURNS)
     many, width = bool(options.pairs) or rest == [ALL], max(len(case.name) for case in cases)
-    if many:
+    if many and not options.ablate:
         print(bench.heading(width), flush=True)
-    results = []
+    measured: Iterable[Any]
+    results: list[Any] = []
     try:
         with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as place:
-            measuring = bench.Bench(
-                runs.Caches(Path(place)), options.runs, options.max_instructions, options.stdin,
-                progress,
-            )  # fmt: skip
-            for case in cases:
-                results.append(measuring.measure(case))
+            caches = runs.Caches(Path(place))
+            if options.ablate:
+                measured = ablation.ablate(cases, caches, turns, options.stdin, progress)
+            else:
+                measuring = bench.Bench(caches, turns, options.max_instructions, options.stdin, progress)
+                measured = map(measuring.measure, cases)
+            for result in measured:
+                results.append(result)
                 progress("")
-                if many:
-                    print(bench.line(results[-1], width), flush=True)
+                if isinstance(result, bench.Result) and many:
+                    print(bench.line(result, width), flush=True)
     except runs.Failed as failure:
         raise Fail(FAILURE, str(failure)) from None
     finally:
         progress("")
         if output is not None:  # what was measured until Ctrl-C, too
+            told = (ablation if options.ablate else bench).report(results, turns)
             with output:
-                output.write(json.dumps(bench.report(results, options.runs), indent=1) + "\n")
-    if many:
+                output.write(json.dumps(told, indent=1) + "\n")
+    if options.ablate:
+        print(ablation.text(results, turns))
+    elif many:
         print(f"\n{bench.means_text(results)}")
     elif results[0].difference is None:
         print(bench.result_text(results[0]))
@@ -97,9 +111,11 @@ def command(words: Sequence[str]) -> int:
 def _cases(parser: Parser, options: Any, rest: list[str]) -> list[Any]:
     """What is to be run. Of programs that are not ours it says in our words why one does not run."""
     import dragoman
-    from dbt import bench, runs
+    from dbt import ablation, bench, runs
 
     native = {who: Path(file).resolve() for who in bench.NATIVE if (file := getattr(options, who))}
+    if options.ablate and native:
+        parser.error("--ablate is about the translator, and takes no --native and no --tuned")
     if options.pairs:
         if rest or native:
             parser.error("--pairs takes no program, no --native and no --tuned")
@@ -107,6 +123,9 @@ def _cases(parser: Parser, options: Any, rest: list[str]) -> list[Any]:
             cases = bench.pairs(Path(options.pairs))
         except runs.Failed as failure:
             raise Fail(USAGE, str(failure)) from None
+    elif options.ablate and rest != [ALL]:
+        words = rest or [f"@{name}" for name in ablation.DEFAULT]
+        cases = [runs.case_of(word, opened(partial(dragoman.find, word), word), ()) for word in words]
     else:
         program, args = program_of(parser, rest)
         if program == ALL:
@@ -115,7 +134,8 @@ def _cases(parser: Parser, options: Any, rest: list[str]) -> list[Any]:
             return bench.bundled_cases()
         cases = [runs.case_of(program, opened(lambda: dragoman.find(program), program), args, native)]
     for case in cases:
-        opened(partial(_try, case), str(case.path))
+        if case.bundled is None:
+            opened(partial(_try, case), str(case.path))
         for _, file in case.native:
             if not file.is_file() or not os.access(file, os.X_OK):
                 raise Fail(USAGE, f"{file}: there is no such file, or it may not be run")
