@@ -158,7 +158,7 @@ class Background:
         null = os.open(os.devnull, os.O_WRONLY)
         try:
             self._child = os.posix_spawn(
-                sys.executable, command(), {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                sys.executable, command(), {**os.environ, "PYTHONPATH": path},
                 file_actions=[(os.POSIX_SPAWN_DUP2, to_child, 0), (os.POSIX_SPAWN_DUP2, from_child, 1),
                               (os.POSIX_SPAWN_DUP2, null, 2)],
                 setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],

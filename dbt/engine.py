@@ -15,6 +15,7 @@ from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
 from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
+from dbt.events import NEVER
 from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import LIMIT as AT_LIMIT
@@ -76,7 +77,8 @@ class Translated:
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
         self.background: Background | None = None  # made when something is hot
-        self.watcher: Callable[[int], object] | None = None  # told of the guest's pc when a slice ends
+        self.watcher: Callable[[int], int] | None = None  # told of the guest's pc from time to time; says when next
+        self.due = NEVER  # the count at which, about, it is told; it may be told before
         self.slice = SLICE  # most instructions in one entry
         self.progress: Callable[[int, int], None] = lambda done, of: None  # told of stencils that are made
         self.note = ""  # one sentence, if the tiers are not what was asked for
@@ -85,7 +87,9 @@ class Translated:
         unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
         self._patience = unhurried if self.options.patience is None else self.options.patience
         self._translates = 1 in self.options.tiers
-        self._in_background = self.options.background and self._stencils and not self.options.dump
+        self._in_background = (
+            self.options.background and self._stencils and not self.options.dump and not state.guest.own
+        )
         if self._stencils:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale
@@ -136,7 +140,7 @@ class Translated:
         address, exits, chaos = state.address, self.exits, self._chaos
         via = 0
         while state.mid_block or state.count < until:
-            if self._turns >= TURNS:
+            if self._turns >= TURNS or state.count >= self.due:
                 if state.mid_block:  # a loop may come here at no boundary ever: go on to one
                     stop = self._interpret()
                     if stop.trap:
@@ -145,6 +149,8 @@ class Translated:
                 self._turns = 0
                 if self.disk is not None and self.disk.due:
                     self.disk.save()
+                if self.watcher is not None:
+                    self.due = self.watcher(state.pc)
                 if self.poll is not None and self.poll():
                     break
             self._turns += 1
@@ -162,6 +168,8 @@ class Translated:
             if via == MISS and translation is not None:
                 self.cache.remember_jump(state.pc, translation.entry)
             left = max(min(until - state.count, self.slice if self._idle else min(self.slice, BUSY_SLICE)), -1)
+            if left > self.due - state.count:  # a region that is entered with less than its reach does nothing
+                left = max(self.due - state.count, 1 if translation is None else translation.reach)
             if chaos is not None:
                 left = min(left, chaos.randrange(1, 300))
             words[LIMIT] = state.count + left
@@ -182,8 +190,6 @@ class Translated:
                 state.mid_block = False
                 self._turns = TURNS
                 self._collect()
-                if self.watcher is not None:
-                    self.watcher(state.pc)
             elif kind == HOT:
                 exits["hot"] += 1
                 state.mid_block = False
@@ -197,6 +203,8 @@ class Translated:
                 exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
                 state.mid_block = True
                 self.stepped += 1
+                if kind == CALLOUT and not self._idle:  # a program of many system calls may never end a slice
+                    self._collect()
                 stop = self.monitor.step()
                 if stop.trap:
                     return stop

@@ -262,15 +262,17 @@ class Process:
             return
         self.syscalls += 1
         slots = state.slots
+        self._waiting = True
         try:
-            with self._wait():
-                result = self.kernel.call(slots[self._number], tuple(slots[a] for a in self._arguments))
+            result = self.kernel.call(slots[self._number], tuple([slots[a] for a in self._arguments]))
         except ExitGroup as leaving:
             self.status = leaving.status
             return
         except Killed as leaving:
             self.signal = leaving.signal
             return
+        finally:
+            self._waiting = False
         slots[self._result] = result
         state.pc = state.pc + guest.syscall_length & (1 << 64) - 1
 
@@ -348,14 +350,6 @@ class Process:
                 if signal.getsignal(number) is note:
                     signal.signal(number, signal.SIG_DFL)
 
-    @contextmanager
-    def _wait(self) -> Iterator[None]:
-        self._waiting = True
-        try:
-            yield
-        finally:
-            self._waiting = False
-
     def _poll(self) -> bool:
         """Called by the engine between slices: whether to return to `run`."""
         return self._interrupted or self._dying is not None
@@ -394,6 +388,7 @@ class Process:
                 "python_entries": engine.entries,
                 "interpreted_cold": engine.interpreted,
                 "retired_in_regions": sum(engine.cache.all_retired.values()),
+                "retired": self._retired(),
                 "copied_instructions": engine.state.words[MADE_INSTRUCTIONS],
                 "copied_blocks": engine.state.words[MADE_BLOCKS],
                 "monitor_steps": engine.stepped,
@@ -403,3 +398,15 @@ class Process:
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
             }
         return result
+
+    def _retired(self) -> dict[str, int]:
+        """Instructions by what executed them. The parts make up all: tier 0, which does not count, has the rest."""
+        engine = self.engine
+        monitor = sum(engine.monitor.classes.values()) - engine.monitor.trapped
+        regions = sum(engine.cache.all_retired.values())
+        return {
+            "reference": engine.interpreted,
+            "monitor": monitor - engine.interpreted,
+            "tier0": self.state.count - monitor - regions,
+            "regions": regions,
+        }

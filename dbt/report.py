@@ -38,18 +38,23 @@ class Symbols:
 
     def at(self, address: int) -> str:
         """The function or object around an address, or the label before it in its segment; "" if there is none."""
-        address -= self.bias
+        name, start = self.around(address)
+        return _offset(name, address - start) if name else ""
+
+    def around(self, address: int) -> tuple[str, int]:
+        """The same and where it begins; "" and the address itself if there is none."""
+        bias, address = self.bias, address - self.bias
         segment = next((s for s in self._segments if s.address <= address < s.end), None)
         if segment is None:
-            return ""
+            return "", address + bias
         after = bisect_right(self._addresses, address)
         label = None
         for symbol in reversed(self.symbols[max(after - _LOOK_BACK, 0) : after]):
             if address < symbol.address + symbol.size:
-                return _offset(symbol.name, address - symbol.address)
+                return symbol.name, symbol.address + bias
             if label is None and symbol.size == 0 and symbol.address >= segment.address:
                 label = symbol
-        return _offset(label.name, address - label.address) if label else ""
+        return (label.name, label.address + bias) if label else ("", address + bias)
 
 
 def _offset(name: str, offset: int) -> str:
@@ -136,7 +141,11 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
     lines: list[tuple[str, str]] = [("engine", stats["engine"]), ("instructions", f"{total:>15,}")]
     for treat in Treat:
         count = stats[treat.value]
-        lines.append((f"  {treat.value}", f"{count:>15,}  {100 * count / total if total else 0:6.2f} %"))
+        lines.append((f"  {treat.value}", _part(count, total)))
+    if "retired" in stats:
+        lines.append(("executed by", ""))
+        for where, name, what in _WHERE:
+            lines.append((f"  {name}", f"{_part(stats['retired'][where], total)}  {what}"))
     each = f"  {total / stats['blocks']:6.2f} instructions each" if stats["blocks"] else ""
     lines.append(("blocks", f"{stats['blocks']:>15,}{each}"))
     lines.append(("system calls", f"{stats['syscalls']:>15,}"))
@@ -145,9 +154,11 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
         lines += [
             ("stencils", f"{stats['copied_instructions']:>15,}  guest instructions made of them, in "
                          f"{stats['copied_blocks']:,} blocks"),
-            ("translations", f"{stats['translations']:>15,}"),
+            ("regions made", f"{stats['translations']:>15,}"),
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
+            *_worker_lines(stats["background"]),
+            *_disk_lines(stats["disk"]),
             ("  invalidations", f"{stats['invalidations']:>15,}  dropped because guest code changed"),
             ("  writes to code pages", f"{stats['writes_to_code_pages']:>15,}"),
             ("cache", f"{stats['cache_bytes']:>15,}  bytes in use, {stats['cache_bytes_max']:,} at most"),
@@ -155,15 +166,13 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
             ("  evictions", f"{stats['cache_evictions']:>15,}  dropped to make room"),
             *((f"  {name}", f"{stats['cache_' + name]:>15,}") for name in ("overwrites", "refused")
               if stats['cache_' + name]),
-            *_disk_lines(stats["disk"]),
             ("python entries", f"{stats['python_entries']:>15,}  {stats['python_entries_per_million_blocks']:,.1f} "
                                f"per million blocks"),
-            ("cold, interpreted", f"{stats['interpreted_cold']:>15,}  instructions of blocks that ran too seldom"),
-            ("monitor steps", f"{stats['monitor_steps']:>15,}"),
             ("exits of host code", f"{sum(stats['exits'].values()):>15,}"),
             *((f"  {why}", f"{count:>15,}") for why, count in stats["exits"].items() if count),
-            ("translation", f"{sum(stats['seconds'].values()):>15.4f}  CPU seconds"),
-            *((f"  {stage}", f"{spent:>15.4f}") for stage, spent in stats["seconds"].items()),
+            ("translation", f"{sum(stats['seconds'].values()) + stats['background']['seconds']:>15.4f}  CPU seconds"),
+            ("  in the worker", f"{stats['background']['seconds']:>15.4f}"),
+            ("  in this process", f"{sum(stats['seconds'].values()):>15.4f}{_stages(stats['seconds'])}"),
         ]  # fmt: skip
     lines += [
         ("loading", f"{stats['load_seconds']:>15.4f}  seconds"),
@@ -173,14 +182,43 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:22}{value}".rstrip() for name, value in lines)
 
 
+_WHERE = (
+    ("regions", "regions", ""), ("tier0", "tier 0", "stencils"),
+    ("monitor", "monitor", "callouts, and what left host code on a slow path"),
+    ("reference", "reference", "the interpreter: what was cold"),
+)  # fmt: skip
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count:>15,}  {100 * count / total if total else 0:6.2f} %"
+
+
+def _stages(seconds: Mapping[str, float]) -> str:
+    """The stages that took any time."""
+    found = ", ".join(f"{stage} {spent:.4f}" for stage, spent in seconds.items() if spent)
+    return f"  {found}" if found else ""
+
+
+def _worker_lines(background: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the worker was asked for; nothing if nothing was."""
+    if not background["asked"]:
+        return []
+    what = {"answered": background["answered"], "refused": background["refused"], "forgotten": background["forgotten"]}
+    lines = [("  asked of the worker", f"{background['asked']:>15,}  "
+              + ", ".join(f"{count:,} {name}" for name, count in what.items()))]  # fmt: skip
+    if background["lost"]:
+        lines.append(("  workers lost", f"{background['lost']:>15,}"))
+    return lines
+
+
 def _disk_lines(disk: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What came from disk and went there; nothing if nothing did."""
     if not disk["pages"]:
         return []
     damaged = f", {disk['damaged']:,} records damaged" if disk["damaged"] else ""
     return [
-        ("disk", f"{disk['found']:>15,}  translations found, {disk['pages']:,} look-ups{damaged}"),
-        ("  written", f"{disk['written']:>15,}  translations, {disk['bytes']:,} bytes"),
+        ("regions from disk", f"{disk['found']:>15,}  {disk['pages']:,} look-ups{damaged}"),
+        ("  written", f"{disk['written']:>15,}  {disk['bytes']:,} bytes"),
         ("  time", f"{disk['seconds']:>15.4f}  CPU seconds"),
     ]
 

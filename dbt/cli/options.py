@@ -17,9 +17,9 @@ VALUED = ("append", "edit")  # actions that take a value, besides the usual one
 SWITCHES = {  # mechanisms by attribute, and what is done without them
     "background": "translate what is hot while the program waits, and not in a process of its own",
     "return_prediction": "a return does not look for its caller in its region first",
-    "jump_cache": "indirect jumps that leave a region look their target up in the tables of stencils, or ask the monitor",
-    "checks": "addresses are not checked, so a program that strays from its memory reads and writes ours: only to measure "
-    "what that costs, with programs that are known",
+    "jump_cache": "indirect jumps that leave a region find their target in the tables of stencils, or ask the monitor",
+    "checks": "addresses are not checked, so a program that strays from its memory reads and writes ours: only to "
+    "measure what that costs, with programs that are known",
     "counts": "instructions are not counted in regions; only to measure what that costs",
     "fp_flags": "regions do not accrue floating-point exceptions; only to measure what that costs",
 }

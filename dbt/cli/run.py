@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, why
 from dbt.cli.options import (
@@ -28,6 +28,8 @@ from dbt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dbt.profile import Profiler
+    from dbt.timeline import Recorder
     from dragoman import Process
 
 
@@ -86,6 +88,16 @@ def _parser() -> Parser:
         "--stats", metavar="json", nargs="?", const="text", choices=("text", "json"),
         help="at the end show what was executed, translated and how fast; --stats=json for one line of JSON",
     )
+    parser.option(
+        "--profile", metavar="FILE", nargs="?", const="",
+        help="at the end show which functions were executed, by samples, and which regions, by exact counts; with FILE "
+        "write it there, as JSON if the name ends in .json",
+    )
+    parser.option(
+        "--timeline", metavar="FILE",
+        help="write a page of HTML that shows the run over time: what executed, what was compiled, how fast; only the "
+        "data, as JSON, if the name ends in .json",
+    )
     parser.option("--strace", action="store_true", help="show system calls")
     parser.option(
         "--trace", metavar="FILE", nargs="?", const="",
@@ -98,7 +110,8 @@ def _parser() -> Parser:
     )
     parser.option("--dump-file", metavar="FILE", help="write --dump there")
     parser.option(
-        "-D", "--log", metavar="FILE", help="write --strace, --trace, --events, --dump and --stats there, not to stderr"
+        "-D", "--log", metavar="FILE",
+        help="write --strace, --trace, --events, --dump, --stats and --profile there, not to stderr",
     )
     return parser
 
@@ -115,14 +128,22 @@ def command(words: Sequence[str]) -> int:
         for name in ("dump", *TRANSLATOR):
             if getattr(options, name) not in (None, frozenset()):
                 parser.error(f"{flag(name)} is for the translator, and the reference engine does not translate")
+        if options.timeline is not None:
+            parser.error("--timeline shows how the translator does, and the reference engine does not translate")
     elif options.granularity == "insn":
         parser.error("--granularity=insn needs --engine=reference: translated code stops at block boundaries only")
     if options.dump_file and not options.dump:
         parser.error("--dump-file without --dump")
+    others = [options.profile, options.log, options.dump_file, options.trace]
+    if options.timeline and os.path.realpath(options.timeline) in [os.path.realpath(path) for path in others if path]:
+        parser.error(f"--timeline={options.timeline}: something else is to be written there")
     import dragoman
 
     log = Log()
     line = log.to(options.log)
+    views = None
+    if options.profile is not None or options.timeline is not None:
+        views = _Views(options, log, line)
     settings = guest_settings(options) | {
         "seed": options.deterministic, "granularity": options.granularity or "block",
     }  # fmt: skip
@@ -139,6 +160,8 @@ def command(words: Sequence[str]) -> int:
         process.trace_events(options.events, line)
     if engine == "translated" and sys.stderr is not None and sys.stderr.isatty():
         process.engine.progress = _show_progress
+    if views is not None:
+        views.attach(process)
     begin, cpu = time.perf_counter(), time.process_time()
     status = 0
     try:
@@ -148,7 +171,7 @@ def command(words: Sequence[str]) -> int:
         status = LIMIT
         say(str(limit))
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        status = INTERRUPTED if views is None or not views.ended_by else 128 + views.ended_by
         say(f"interrupted after {process.instructions:,} instructions")
     finally:
         times = begin - start, time.perf_counter() - begin, time.process_time() - cpu
@@ -160,10 +183,14 @@ def command(words: Sequence[str]) -> int:
             say(process.engine.disk.note)
         if options.stats:
             _show_stats(process, times, options.stats, line)
+        if views is not None:
+            views.show(process, " ".join((program, *args)))
         log.flush()
     if process.signal is not None:
         return die(process.signal)
     process.close()
+    if views is not None and views.ended_by:
+        return die(views.ended_by)
     return status
 
 
@@ -201,3 +228,57 @@ def _show_stats(process: Process, times: tuple[float, float, float], form: str, 
 
     stats = report.statistics(process, *times)
     line(json.dumps(stats) if form == "json" else report.statistics_text(stats))
+
+
+class _Views:
+    """What --profile and --timeline show of a run. Files are opened before it, and written however it ends.
+
+    SIGTERM would end us without that, so it is taken for Ctrl-C, where nobody has said otherwise; `ended_by` says so.
+    """
+
+    def __init__(self, options: Any, log: Log, line: Callable[[str], None]) -> None:
+        self._profile: Profiler | None = None
+        self._timeline: Recorder | None = None
+        self._names: tuple[str, str] = options.profile or "", options.timeline or ""
+        self._profiled, self._timed = options.profile is not None, options.timeline is not None
+        self._to_profile = log.to(options.profile) if options.profile else line
+        self._to_timeline = log.to(options.timeline) if self._timed else line
+        self.ended_by = 0
+
+    def attach(self, process: Process) -> None:
+        """To be called when the process is about to run."""
+        if self._profiled:
+            from dbt.profile import Profiler
+
+            self._profile = Profiler(process)
+            self._profile.attach()
+        if self._timed:
+            from dbt.timeline import Recorder
+
+            self._timeline = Recorder(process)
+            self._timeline.attach()
+        ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # another one ends us at once
+        self.ended_by = number
+        signal.raise_signal(signal.SIGINT)
+
+    def show(self, process: Process, title: str) -> None:
+        import json
+
+        from dbt import profile, report, timeline
+
+        if self._timeline is not None:
+            self._timeline.finish()  # before anything else takes time
+        symbols = report.symbols_of(process)
+        if self._profile is not None:
+            data = self._profile.data(symbols)
+            as_json = self._names[0].endswith(".json")
+            self._to_profile(json.dumps(data) if as_json else profile.text(data))
+        if self._timeline is not None:
+            data = self._timeline.data(title, symbols)
+            as_json = self._names[1].endswith(".json")
+            self._to_timeline(json.dumps(data) if as_json else timeline.page(data))

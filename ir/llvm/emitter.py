@@ -28,6 +28,7 @@ class Emitter(ABC):
         self.counter = 0
         self.here = "%entry"
         self.strict = False
+        self.kinds: dict[int, str] = {}  # of registers that are variables of the function, by slot
 
     def begin(self, block: Block, left: str) -> None:
         """What follows is this block's. `left` is the budget register as it is when the block is entered."""
@@ -37,6 +38,7 @@ class Emitter(ABC):
         self.floats: dict[tuple[int, int], str] = {}
         self.pending: dict[int, Value] = {}
         self.checked: set[object] = set()
+        self.doubles_only: set[Value] = set()  # loads that nobody asks for the bits of
         self.raw: set[object] = set()  # floats whose NaN may be another one than the guest's
 
     def fresh(self, hint: str = "v") -> str:

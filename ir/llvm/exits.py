@@ -20,6 +20,8 @@ class Exits(Emitter):
 
     region: Region
     entries: dict[int, str]  # labels of blocks by guest address
+    doubles: list[int]  # slots whose variables are doubles
+    unfinished: set[int]  # those of them that landings may leave with another NaN than the guest's
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -45,18 +47,41 @@ class Exits(Emitter):
         if not self.sides:
             return
         meet = self.fresh("meet")
+        unfinished: set[int] = set()
         for label, at, reason, changed in self.sides:
             self.label(label)
             self.count_inline(at)
-            self.settle(changed)
-            spent = self.spent(at)
-            for what, place in ((self.block.guest[at].pc, "%at"), (SIDE | reason << 3, "%how"), (spent, "%left")):
+            raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
+            unfinished |= raw
+            for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
+                self.write_slot(slot, kind, str(value))
+            spent, mask = self.spent(at), sum(1 << self.doubles.index(slot) for slot in raw)
+            said = (self.block.guest[at].pc, "%at"), (SIDE | reason << 3, "%how"), (spent, "%left"), (mask, "%raw")
+            for what, place in said:
                 self.put(f"store i64 {what if isinstance(what, str) else self.use(what)}, ptr {place}")
             self.put(f"br label {meet}")
+        self.unfinished |= unfinished
         self.label(meet)
         at_pc, how, left = (self.let(f"load i64, ptr {place}") for place in ("%at", "%how", "%left"))
         self.put(f"store i64 {at_pc}, ptr {self.field(self.target.pc)}")
-        self.go(self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f"), how, left)
+        code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
+        self.go(code, how, left, "%finish" if unfinished else "%leave")
+
+    def finish(self) -> None:
+        """On the way out from landings: NaNs become canonical of those registers that were left as they are there."""
+        if not self.unfinished:
+            return
+        self.label("%finish")
+        mask = self.let("load i64, ptr %raw")
+        for slot in sorted(self.unfinished):
+            bit = self.let(f"and i64 {mask}, {1 << self.doubles.index(slot)}")
+            wanted, on = self.fresh("raw"), self.fresh("ok")
+            self.put(f"br i1 {self.let(f'icmp ne i64 {bit}, 0', 'c')}, label {wanted}, label {on}")
+            self.label(wanted)
+            self.write_slot(slot, "double", self.canonical("double", self.read_slot(slot, "double")))
+            self.put(f"br label {on}")
+            self.label(on)
+        self.put("br label %leave")
 
     # --- counting -----------------------------------------------------------------------------------
 
@@ -166,8 +191,8 @@ class Exits(Emitter):
         self.put(f"store i64 {operand}, ptr {self.field(self.target.pc)}")
         self.go(self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f"), str(via), budget)
 
-    def go(self, code: str, via: str, budget: str) -> None:
+    def go(self, code: str, via: str, budget: str, end: str = "%leave") -> None:
         """Go on at host code, by way of the function's one end."""
         for what, place in ((f"ptr {code}", "%code"), (f"i64 {via}", "%how"), (f"i64 {budget}", "%left")):
             self.put(f"store {what}, ptr {place}")
-        self.put("br label %leave")
+        self.put(f"br label {end}")

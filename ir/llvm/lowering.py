@@ -74,11 +74,14 @@ class Lowering(BlockLowering, Exits):
         used = {slot_of(inst) for inst in insts if inst.op.name == "getreg"} | set(self.written)
         doubles = _computed_as_doubles(insts)
         self.kinds = {slot: "double" if slot in doubles else "i64" for slot in sorted(used)}
+        self.doubles = sorted(doubles)
+        self.unfinished = set()
 
     def run(self) -> Lowered:
         self.enter()
         for block in self.region.blocks:
             self.one(block)
+        self.finish()
         self.end()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
@@ -96,7 +99,7 @@ class Lowering(BlockLowering, Exits):
         The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
         """
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
-        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at")):
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at"), ("i64", "%raw")):
             self.put(f"{name} = alloca {kind}")
         for slot, kind in self.kinds.items():
             self.put(f"%r{slot} = alloca {kind}")
@@ -116,10 +119,23 @@ class Lowering(BlockLowering, Exits):
     def one(self, block: Block) -> None:
         self.label(self.entries[block.pc] if block.boundary else "%b")
         self.begin(block, self.let("load i64, ptr %left", "t"))
+        self.doubles_only = self.loaded_doubles(block)
         for inst in block.insts:
             self.instruction(inst)
         self.exit()
         self.side_exits()
+
+    def loaded_doubles(self, block: Block) -> set[Value]:
+        """Loads whose value goes nowhere but into arithmetic on doubles, and registers that are variables of that."""
+        if not self.doubles:
+            return set()
+        found: set[Value] = {inst for inst in block.insts if inst.op.name == "load" and inst.attrs[1] == 8}
+        for inst in block.insts if found else ():
+            name = inst.op.name
+            as_double = name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[name]] == 64
+            if not as_double and not (name == "setreg" and slot_of(inst) in self.doubles):
+                found.difference_update(inst.args)
+        return found.difference(block.exit_values())
 
     def end(self) -> None:
         """What the region may have written goes to its place, and code goes on elsewhere."""

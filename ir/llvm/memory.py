@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ir.block import Inst, Value
-from ir.llvm.emitter import Emitter
+from ir.llvm.emitter import Emitter, slot_of
 from ir.ops import MASK
 
 
@@ -24,6 +24,27 @@ class Memory(Emitter):
         if offset:
             pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {self.use(offset)}", "a")
         return pointer
+
+    def load_double(self, pointer: str, at: int) -> str:
+        """The same as a double in a register for those, where nothing asks for its bits."""
+        host, on, name = self.host, self.fresh("ok"), self.fresh("f")
+        self.put(
+            f'{name} = callbr double asm sideeffect "{host.double_load}{host.fault_entry}", '
+            f'"{host.double_load_constraint}"(ptr elementtype(double) {pointer}) to label {on} '
+            f"[label {self.side(at, 'memory')}]"
+        )
+        self.label(on)
+        return name
+
+    def store_double(self, pointer: str, value: str, at: int) -> None:
+        host, on = self.host, self.fresh("ok")
+        self.put(
+            f'callbr void asm sideeffect "{host.double_store}{host.fault_entry}", "{host.double_store_constraint}"'
+            f"(ptr elementtype(double) {pointer}, double {value}) to label {on} [label {self.side(at, 'memory')}]"
+        )
+        self.label(on)
+        if self.target.log is not None:
+            self.log_store(pointer, *self.target.log)
 
     def access_load(self, pointer: str, size: int, signed: bool, at: int) -> str:
         host, on, name = self.host, self.fresh("ok"), self.fresh()
@@ -58,7 +79,10 @@ class Memory(Emitter):
         offset, size, signed = inst.attrs
         assert isinstance(size, int)
         pointer = self.address(inst.args[0], offset, inst.at)
-        self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
+        if inst in self.doubles_only:
+            self.floats[id(inst), 64] = self.load_double(pointer, inst.at)
+        else:
+            self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
 
     def do_store(self, inst: Inst) -> None:
         offset, size = inst.attrs
@@ -68,6 +92,14 @@ class Memory(Emitter):
         if isinstance(stored, int):  # as a literal the assembler would range-check it
             stored &= (1 << size * 8) - 1
             stored = stored - (1 << size * 8) & MASK if stored >> (size * 8 - 1) else stored
+        elif size == 8 and self.kinds and stored not in self.names:
+            kind, what = self.place(stored)
+            if kind == "slot" and self.kinds.get(slot_of(stored)) == "double":
+                self.as_float(stored, 64)
+                kind, what = self.place(stored)
+            if kind == "double":
+                self.store_double(pointer, self.whole((kind, what))[1], inst.at)
+                return
         self.access_store(pointer, self.use(stored), size, inst.at)
 
     def do_amo(self, inst: Inst) -> None:

@@ -19,9 +19,9 @@ SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned")  # %vi
 class Host:
     """What lowering needs to know of a host: assembly templates and its floating-point control register.
 
-    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order; the extra
-    `table` line is appended by the lowering. Control register: `read_control` and `write_control` are LLVM
-    calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
+    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order, and there is one each for
+    doubles; the extra `table` line is appended by the lowering. Control register: `read_control` and `write_control`
+    are LLVM calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
     bit `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
     """
 
@@ -30,8 +30,12 @@ class Host:
     pinned: int
     loads: Mapping[tuple[int, bool], str]
     stores: Mapping[int, str]
+    double_load: str
+    double_store: str
     load_constraint: str
     store_constraint: str
+    double_load_constraint: str
+    double_store_constraint: str
     fault_entry: str
     read_control: str
     write_control: str
