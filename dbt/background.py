@@ -128,9 +128,10 @@ class Background:
     def _next(self) -> None:
         """Ask for what is wanted most, if the worker is free."""
         while self.queue and self.asked is None:
-            key = max(self.queue, key=lambda key: self._ran(key) - self.queue[key])
+            # The rest of a cut block comes first: nothing counts how often it runs, and each time asks the monitor.
+            key = max(self.queue, key=lambda key: (not key[1], self._ran(key) - self.queue[key]))
             before = self.queue.pop(key)
-            if self.queue and self._ran(key) == before:
+            if self.queue and key[1] and self._ran(key) == before:
                 self.stats.forgotten += 1
                 self._gave_up(key, True)
                 continue
