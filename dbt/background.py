@@ -142,7 +142,11 @@ class Background:
                 self._end()
             if not self._child and not self._start():
                 return
-            self.asked = self._request(key)
+            asked = self._request(key)
+            if not asked.source:  # there is no code any more
+                self._gave_up(key, True)
+                continue
+            self.asked = asked
             self.stats.asked += 1
             self._served += 1
             self._since = time.monotonic()
