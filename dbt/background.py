@@ -14,6 +14,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from dbt.block import Key, Made
 from dbt.options import Options
@@ -105,8 +106,8 @@ class Background:
 
     def close(self) -> None:
         """End the worker; what it was asked for is lost."""
-        if self._child and os.getpid() == self._process:
-            os.kill(self._child, signal.SIGKILL)
+        if os.getpid() == self._process:
+            self._end()
         self._reap()
         self.queue.clear()
         self.asked = None
@@ -141,7 +142,11 @@ class Background:
                 self._end()
             if not self._child and not self._start():
                 return
-            self.asked = self._request(key)
+            asked = self._request(key)
+            if not asked.source:  # there is no code any more
+                self._gave_up(key, True)
+                continue
+            self.asked = asked
             self.stats.asked += 1
             self._served += 1
             self._since = time.monotonic()
@@ -214,12 +219,14 @@ class Background:
 
     def _end(self) -> None:
         if self._child:
-            os.kill(self._child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # where SIGCHLD is ignored, nothing is left of what has ended
+                os.kill(self._child, signal.SIGKILL)
         self._reap()
 
     def _reap(self) -> None:
         if self._child and os.getpid() == self._process:
-            os.waitpid(self._child, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(self._child, 0)
         if self._to >= 0:
             os.close(self._to)
             os.close(self._from)
