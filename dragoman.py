@@ -262,8 +262,11 @@ def lockstep(
     max_instructions: int | None = None,
     options: Options | None = None,
     progress: Callable[[Report], None] | None = None,
+    stride: int = 1,
 ) -> Report:
     """Run both engines side by side, compare all state at every block boundary, stop at the first difference.
+
+    A `stride` above 1 compares after at most so many instructions instead, so that translations of several blocks run.
 
     The report's `difference` is None where they agree; `limited` says that `max_instructions` ended the run.
     `progress` is called with the report now and then. `dbt.lockstep` can save a difference and run it again.
@@ -275,7 +278,7 @@ def lockstep(
         program, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed, options=options,
         stdin=stdin, stdout=stdout, stderr=stderr,
     )  # fmt: skip
-    return stepping.lockstep(path, args, settings, max_instructions, progress)
+    return stepping.lockstep(path, args, settings, max_instructions, progress, stride=stride)
 
 
 def _settings(

@@ -11,7 +11,6 @@ Owns: which runs, in which cache folders, with which files. Must not know: how a
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gzip
 import json
 import os
@@ -28,7 +27,25 @@ from typing import Any
 
 from bench import spike
 from dbt import bench
-from dbt.bench import Case, Differ, Failed, Sample, columns, show
+from dbt.bench import columns, show
+from dbt.runs import (
+    CLOCKS,
+    GROUPS,
+    LEAST,
+    ROOT,
+    SEED,
+    Caches,
+    Case,
+    Differ,
+    Failed,
+    Sample,
+    bundled,
+    checked,
+    measure,
+    own,
+    prepare,
+    way_name,
+)  # fmt: skip
 from guests.programs import PROGRAMS
 
 Words = tuple[str, ...]
@@ -39,16 +56,11 @@ WAYS: dict[str, tuple[Words, ...]] = {
     "start": ((),), "speed": (("--tiers=0",), ("--tiers=1",)), "busybox": ((),),
 }  # fmt: skip
 
-SEED = "queens"  # the other program, which has run before in a cache folder that holds no translation of what comes
-SEED_OF_SEED = "recurse"  # and the one that did where SEED itself is to be new
 NEVER_SEEN = ("sieve", "sort", "json", "nbody", "sha256")
 INSTRUCTIONS = 100_000_000  # the first ones of a large size, in "speed"
-FLOATING = ("stream",)  # computes with doubles, whatever its kind is called
 USAGE, DIFFER, FAILURE = 2, 3, 125
-SET_CHILD_SUBREAPER = 36  # prctl
 
 BUSYBOX = Path("usr/bin/busybox")
-ROOT = Path(__file__).resolve().parents[1]
 LINES, BYTES = 100_000, 4 << 20
 LOOP = "i=0; while [ $i -lt {} ]; do i=$((i+1)); done"
 SUM = "{ s += $1; n[$2]++ } END { for (w in n) k++; print NR, s, k }"
@@ -95,23 +107,6 @@ class LeftOut(Exception):
 # --- one run ------------------------------------------------------------------------------------------------------
 
 
-def adopt() -> None:
-    """Become the parent of whatever our runs leave behind, so that its time is known too."""
-    if ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
-def with_left_behind(sample: Sample) -> Sample:
-    """A run with the CPU time of processes that outlived it; waits for their end, which is in no wall time."""
-    cpu = sample.cpu
-    while True:
-        try:
-            _, _, usage = os.wait3(0)
-        except ChildProcessError:
-            return replace(sample, cpu=cpu)
-        cpu += usage.ru_utime + usage.ru_stime
-
-
 @dataclass
 class Row:
     """A line of a table: what was run and each of its runs."""
@@ -127,14 +122,9 @@ class Row:
         return statistics.median(getattr(a, clock) - getattr(b, clock) for a, b in zip(self.samples, other.samples))
 
     def as_dict(self) -> dict[str, Any]:
-        return {"name": self.name, **{f"{clock}_seconds": self.seconds(clock) for clock in bench.CLOCKS},
+        return {"name": self.name, **{f"{clock}_seconds": self.seconds(clock) for clock in CLOCKS},
                 "samples": [{"cpu": s.cpu, "wall": s.wall, **({"stats": s.stats} if s.stats else {})}
                             for s in self.samples]}  # fmt: skip
-
-
-def way_name(way: Words) -> str:
-    """What was started, as it is told."""
-    return " ".join(("dragoman", *way))
 
 
 def label(who: str) -> str:
@@ -142,36 +132,17 @@ def label(who: str) -> str:
     return who.removeprefix("dragoman").removeprefix(",").strip()
 
 
-def bundled(name: str, size: str = "small") -> Case:
-    """A bundled program at one of its sizes."""
-    program = PROGRAMS[name]
-    return Case(f"@{name}", bench.programs.path(name), getattr(program, size), program)
-
-
 def groups() -> dict[str, list[str]]:
-    """Bundled programs that compute, by whether they do it with floating point."""
-    found: dict[str, list[str]] = {"integer": [], "floating point": []}
+    """Bundled programs that compute, by what with."""
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name, program in PROGRAMS.items():
         if program.kind != "misc":
-            found["floating point" if program.kind == "fp" or name in FLOATING else "integer"].append(name)
+            found[bundled(name).group].append(name)
     return found
 
 
 def command_of(case: Case, way: Words) -> list[str]:
     return [sys.executable, "-m", "dragoman", "run", *way, "--", case.name, *case.arguments]
-
-
-def checked(case: Case, who: str, sample: Sample, wanted: Sample | None = None, by: str = "it must have") -> Sample:
-    """The sample, if it ended and printed as the table of programs says, or as another run did."""
-    if wanted is None:
-        text = case.output(case.arguments)
-        assert text is not None, case
-        wanted = Sample(0, 0, 0, text.encode(), b"")
-    try:
-        bench.check(sample, wanted, by)
-    except Differ as differ:
-        raise Differ(f"{case.title}: {who} {differ}") from None
-    return sample
 
 
 # --- all runs -----------------------------------------------------------------------------------------------------
@@ -187,31 +158,18 @@ class Measuring:
     instructions: int = INSTRUCTIONS
     sizes: Sequence[str] = SIZES
     progress: Callable[[str], None] = lambda text: None
-    _caches: int = 0
+
+    def __post_init__(self) -> None:
+        self.caches = Caches(self.folder)
 
     def ways(self, part: str) -> tuple[Words, ...]:
         return WAYS[part] if self.tiers is None else self.tiers
-
-    def empty_cache(self) -> Path:
-        """The name of a cache folder that is not there yet."""
-        self._caches += 1
-        return self.folder / f"cache{self._caches}"
-
-    def seeded(self, way: Words, name: str = SEED) -> Path:
-        """A cache folder in which one other program has run: what it holds of ours is what any program needs."""
-        cache = self.empty_cache()
-        self.ours(bundled(name), way, cache)
-        return cache
-
-    def copy(self, cache: Path) -> Path:
-        return shutil.copytree(cache, self.empty_cache())
 
     def ours(
         self, case: Case, way: Words, cache: Path, wanted: Sample | None = None, cwd: Path | None = None
     ) -> Sample:
         """One run as a user starts it. A failure of ours is not a difference, and ends all."""
-        env = {"DRAGOMAN_CACHE_DIR": str(cache)}
-        sample = with_left_behind(bench.measure(command_of(case, way), env=env, cwd=cwd))
+        sample = measure(command_of(case, way), env={"DRAGOMAN_CACHE_DIR": str(cache)}, cwd=cwd)
         if sample.status in (USAGE, FAILURE) and sample.stderr.startswith(b"dragoman: "):
             raise Failed(f"{way_name(way)}, {case.title}: {sample.stderr.decode(errors='replace').strip()[10:]}")
         return checked(case, way_name(way), sample, wanted, "it must have" if wanted is None else "qemu-riscv64")
@@ -238,32 +196,30 @@ def start(measuring: Measuring) -> dict[str, Any]:
     with ExitStack() as stack:
         commands = {case: [peer, "-0", case.argv0, str(bench.executable(case.path, stack)), *case.arguments]
                     for case in (*cases, bundled(SEED))}  # fmt: skip
-        seeds, warm = {}, {}
+        warm = {}
         for way in measuring.ways("start"):  # untimed: caches, and the .pyc files of all that is imported
             measuring.progress(f"start: filling caches of {way_name(way)}")
-            seeds[way] = measuring.seeded(way)
-            warm[way] = measuring.copy(seeds[way])
+            warm[way] = measuring.caches.never_seen(cases[0], way)
             for _ in range(2):
                 measuring.ours(cases[0], way, warm[way])
         for turn in range(measuring.runs):
             measuring.progress(f"start: turn {turn + 1} of {measuring.runs}")
-            add(BASE, with_left_behind(bench.measure([sys.executable, "-c", "pass"])))
-            for way in seeds:
+            add(BASE, measure([sys.executable, "-c", "pass"]))
+            for way in warm:
                 name = way_name(way)
                 add(f"{name}: @hello, warm", measuring.ours(cases[0], way, warm[way]))
                 for case in cases[1:]:
-                    cache = measuring.copy(seeds[way])
+                    cache = measuring.caches.never_seen(case, way)
                     add(f"{name}: {case.title}, never seen", measuring.ours(case, way, cache))
                     add(f"{name}: {case.title}, again", measuring.ours(case, way, cache))
                     shutil.rmtree(cache)
-                cache = measuring.empty_cache()
+                cache = measuring.caches.empty()
                 add(f"{name}: {bundled(SEED).title}, nothing on disk", measuring.ours(bundled(SEED), way, cache))
                 shutil.rmtree(cache, ignore_errors=True)
             for case, command in commands.items():
-                sample = with_left_behind(bench.measure(command))
-                add(f"qemu-riscv64: {case.title}", checked(case, "qemu-riscv64", sample))
+                add(f"qemu-riscv64: {case.title}", checked(case, "qemu-riscv64", measure(command)))
     base = rows[BASE]
-    found = [row.as_dict() | {f"{clock}_beyond_python": row.beyond(base, clock) for clock in bench.CLOCKS}
+    found = [row.as_dict() | {f"{clock}_beyond_python": row.beyond(base, clock) for clock in CLOCKS}
              for row in rows.values()]  # fmt: skip
     return {"rows": found}
 
@@ -299,26 +255,23 @@ def speed(measuring: Measuring) -> dict[str, Any]:
         cases += [("busybox", case, f"busybox {command.name}") for command, case in lines(busybox, "long")]
     except LeftOut as reason:
         found["left_out"] = str(reason)
-    seeds = {way: [measuring.seeded(way, name) for name in (SEED, SEED_OF_SEED)] for way in measuring.ways("speed")}
     runs: dict[Case, dict[str, list[tuple[float, float]]]] = {case: {} for _, case, _ in cases}
     for turn in range(measuring.runs):
         for group, case, title in cases:
             measuring.progress(f"speed: turn {turn + 1} of {measuring.runs}, {title}")
             by = runs[case]
-            for way, (seed, other) in seeds.items():
-                cache = measuring.copy(other if title == f"@{SEED}" else seed)
-                sample = with_left_behind(bench.own(
-                    case, "translated", case.arguments, limit, options=way, kept=cache,
-                    cwd=work if group == "busybox" else None,
-                ))  # fmt: skip
+            for way in measuring.ways("speed"):
+                cache = measuring.caches.never_seen(case, way)
+                sample = own(case, "translated", case.arguments, limit, options=way, kept=cache,
+                             cwd=work if group == "busybox" else None)  # fmt: skip
                 shutil.rmtree(cache)
                 if not sample.bounded:
                     # What busybox prints is compared in its own part.
                     checked(case, way_name(way), sample, replace(sample, status=0) if group == "busybox" else None)
                 count, cpu = sample.stats["instructions"], sample.stats["cpu_seconds"]
                 translating = sum(sample.stats["seconds"].values())
-                by.setdefault(f"{way_name(way)}, running", []).append((count, max(cpu - translating, bench.LEAST)))
-                by.setdefault(f"{way_name(way)}, with translation", []).append((count, max(cpu, bench.LEAST)))
+                by.setdefault(f"{way_name(way)}, running", []).append((count, max(cpu - translating, LEAST)))
+                by.setdefault(f"{way_name(way)}, with translation", []).append((count, max(cpu, LEAST)))
             if group != "busybox":
                 by.setdefault("Spike", []).append(on_spike(case, limit))
     for group, case, title in cases:
@@ -333,13 +286,13 @@ def speed(measuring: Measuring) -> dict[str, Any]:
 def on_spike(case: Case, limit: int) -> tuple[float, float]:
     """Instructions of a bundled program on Spike, and CPU seconds of its loop."""
     words = [sys.executable, "-m", "bench.spike", case.argv0, str(limit), *case.arguments]
-    sample = bench.measure(words, cwd=ROOT)
+    sample = measure(words, cwd=ROOT)
     if sample.status != 0:
         raise Failed(f"{case.title} on Spike: {sample.stderr.decode(errors='replace').strip()}")
     ran = json.loads(sample.stdout)
     if ran["status"] is not None:
         checked(case, "Spike", Sample(0, 0, ran["status"], ran["output"].encode(), b""))
-    return ran["instructions"], max(ran["cpu_seconds"], bench.LEAST)
+    return ran["instructions"], max(ran["cpu_seconds"], LEAST)
 
 
 def speed_means(programs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -425,7 +378,6 @@ def busybox(measuring: Measuring) -> dict[str, Any]:
     found: dict[str, Any] = {"version": version_of(peer, program), "sizes": {}}
     with ExitStack() as stack:
         runnable = str(bench.executable(program, stack))
-        seeds = {way: measuring.seeded(way) for way in ways}
         for size in measuring.sizes:
             rows: dict[str, dict[str, Row]] = {}
             for turn in range(measuring.runs):
@@ -433,12 +385,10 @@ def busybox(measuring: Measuring) -> dict[str, Any]:
                     measuring.progress(f"busybox, {size}: turn {turn + 1} of {measuring.runs}, {command.name}")
                     by = rows.setdefault(command.name, {})
                     # argv[0] is the path for both, for busybox tells it in messages
-                    theirs = with_left_behind(
-                        bench.measure([peer, "-0", case.name, runnable, *case.arguments], cwd=work)
-                    )
+                    theirs = measure([peer, "-0", case.name, runnable, *case.arguments], cwd=work)
                     by.setdefault("qemu-riscv64", Row("qemu-riscv64")).samples.append(short(theirs))
-                    for way, seed in seeds.items():
-                        cache = measuring.copy(seed)
+                    for way in ways:
+                        cache = measuring.caches.never_seen(case, way)
                         for when in ("cold", "warm"):
                             name = f"{way_name(way)}, {when}"
                             sample = measuring.ours(case, way, cache, theirs, work)
@@ -463,18 +413,18 @@ Ratios = dict[str, dict[str, float]]
 def ratios(by: dict[str, Row]) -> Ratios:
     """Each of ours in times of qemu-riscv64, by either clock."""
     peer = by["qemu-riscv64"]
-    return {who: {clock: row.seconds(clock) / max(peer.seconds(clock), bench.LEAST) for clock in bench.CLOCKS}
+    return {who: {clock: row.seconds(clock) / max(peer.seconds(clock), LEAST) for clock in CLOCKS}
             for who, row in by.items() if row is not peer}  # fmt: skip
 
 
 def ratio_means(each: Sequence[Ratios]) -> Ratios:
     """Geometric means over commands."""
-    return {who: {clock: statistics.geometric_mean([one[who][clock] for one in each]) for clock in bench.CLOCKS}
+    return {who: {clock: statistics.geometric_mean([one[who][clock] for one in each]) for clock in CLOCKS}
             for who in each[0]}  # fmt: skip
 
 
 def version_of(peer: str, program: Path) -> str:
-    said = bench.measure([peer, "-0", "busybox", str(program), "--help"])
+    said = measure([peer, "-0", "busybox", str(program), "--help"])
     return said.stdout.decode(errors="replace").partition("\n")[0]
 
 
@@ -489,9 +439,9 @@ def busybox_text(found: dict[str, Any]) -> str:
             engines, of = command["engines"], command["ratios"]
             table.append((
                 *(show(engines[who]["cpu_seconds"], 3) for who in ("qemu-riscv64", *whos)),
-                *(show(of[who][clock], 2) for clock in bench.CLOCKS for who in whos), command["command"],
+                *(show(of[who][clock], 2) for clock in CLOCKS for who in whos), command["command"],
             ))  # fmt: skip
-        means = (show(told["means"][who][clock], 2) for clock in bench.CLOCKS for who in whos)
+        means = (show(told["means"][who][clock], 2) for clock in CLOCKS for who in whos)
         table.append((*("" for _ in ("qemu", *whos)), *means, "geometric mean"))
         texts.append(f"\nsize {size}; CPU seconds, and ratios of CPU and of wall time:")
         texts += columns(table, text=len(table[0]) - 1)
@@ -553,8 +503,7 @@ def progress(text: str) -> None:
 
 def main(words: Sequence[str]) -> int:
     options = arguments(words)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a warm start has .pyc files
-    adopt()
+    prepare()
     told: dict[str, Any] = {"machine": machine(), "runs": options.runs, "parts": {}, "left_out": {}, "differences": []}
     print("\n".join(f"{name}: {value}" for name, value in told["machine"].items()), flush=True)
     status = 0

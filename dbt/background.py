@@ -14,6 +14,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from dbt.block import Key, Made
 from dbt.options import Options
@@ -105,8 +106,8 @@ class Background:
 
     def close(self) -> None:
         """End the worker; what it was asked for is lost."""
-        if self._child and os.getpid() == self._process:
-            os.kill(self._child, signal.SIGKILL)
+        if os.getpid() == self._process:
+            self._end()
         self._reap()
         self.queue.clear()
         self.asked = None
@@ -128,9 +129,10 @@ class Background:
     def _next(self) -> None:
         """Ask for what is wanted most, if the worker is free."""
         while self.queue and self.asked is None:
-            key = max(self.queue, key=lambda key: self._ran(key) - self.queue[key])
+            # The rest of a cut block comes first: nothing counts how often it runs, and each time asks the monitor.
+            key = max(self.queue, key=lambda key: (not key[1], self._ran(key) - self.queue[key]))
             before = self.queue.pop(key)
-            if self.queue and self._ran(key) == before:
+            if self.queue and key[1] and self._ran(key) == before:
                 self.stats.forgotten += 1
                 self._gave_up(key, True)
                 continue
@@ -140,7 +142,11 @@ class Background:
                 self._end()
             if not self._child and not self._start():
                 return
-            self.asked = self._request(key)
+            asked = self._request(key)
+            if not asked.source:  # there is no code any more
+                self._gave_up(key, True)
+                continue
+            self.asked = asked
             self.stats.asked += 1
             self._served += 1
             self._since = time.monotonic()
@@ -158,7 +164,7 @@ class Background:
         null = os.open(os.devnull, os.O_WRONLY)
         try:
             self._child = os.posix_spawn(
-                sys.executable, command(), {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                sys.executable, command(), {**os.environ, "PYTHONPATH": path},
                 file_actions=[(os.POSIX_SPAWN_DUP2, to_child, 0), (os.POSIX_SPAWN_DUP2, from_child, 1),
                               (os.POSIX_SPAWN_DUP2, null, 2)],
                 setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
@@ -213,12 +219,14 @@ class Background:
 
     def _end(self) -> None:
         if self._child:
-            os.kill(self._child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # where SIGCHLD is ignored, nothing is left of what has ended
+                os.kill(self._child, signal.SIGKILL)
         self._reap()
 
     def _reap(self) -> None:
         if self._child and os.getpid() == self._process:
-            os.waitpid(self._child, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(self._child, 0)
         if self._to >= 0:
             os.close(self._to)
             os.close(self._from)

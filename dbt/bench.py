@@ -1,92 +1,63 @@
 """How fast programs are: the interpreter, the translator, qemu-riscv64 and native code, taken in turn.
 
-Every run is a process of its own that is started as a user would start it, and its time is what the kernel says of
-it: wall, and CPU of it and of its children. Of a translated run that is Python's start, imports and translation too:
-it is *cold*. What the same run took without its start and without translation is told beside it, as *running*. All
-runs of a program must end and print alike, for the speed of wrong code is worth nothing.
-Owns: the order of runs, what is equal, the arithmetic, the texts. Must not know: how any engine works.
+Every run is a process of its own (`dbt.runs`). Ours is run twice in a turn: *cold*, from a cache folder in which one
+other program has run, so that what every program needs is there and all of this one is translated; and *warm*, once
+more in that folder. *Running* is the warm run without Python's start, loading and whatever was translated still: what
+is left when programs are long. All runs of a program must end and print alike, for the speed of wrong code is worth
+nothing.
+Owns: the order of runs, the arithmetic, the texts. Must not know: how any engine works.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dbt
+from dbt.runs import (
+    CLOCKS,
+    GROUPS,
+    LEAST,
+    Caches,
+    Case,
+    Differ,
+    Failed,
+    Sample,
+    case_of,
+    check,
+    ended,
+    measure,
+    own,
+)
 from guests import programs
-from guests.programs import Program
 
 ENGINES = {  # as they are told, in the order of the table of one program
     "reference": "reference, running",
     "cold": "translated, cold",
+    "warm": "translated, warm",
     "running": "translated, running",
     "qemu": "qemu-riscv64",
     "native": "native",
+    "tuned": "native, tuned",
 }
-CLOCKS = ("cpu", "wall")
+NATIVE = {  # how bundled programs are built for this machine, besides the flags that the guest's have
+    "native": ("-mcpu=baseline", "-fno-vectorize", "-fno-slp-vectorize"),  # what the guest's code was made of, too
+    "tuned": ("-mcpu=native",),  # all that the processor and the compiler can do
+}
+GUEST = ".riscv64"  # how the names of guest programs end, in a folder of pairs
+TURNS = 5
 LIMIT = 1_000_000  # instructions of the reference interpreter: about two seconds
-LIMIT_REACHED = 124  # the status of `dragoman run` then
 SHORT = 10_000_000  # a program with fewer instructions measures the start of an engine, and counts in no mean
-LEAST = 1e-4  # seconds: what is left of a run may be below the clocks' resolution
-
-
-class Failed(Exception):
-    """A run could not be made or was cut short by us; the message says which and why."""
-
-
-class Differ(Exception):
-    """Two runs of one program were not alike; the message says how."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A program as it is to be run."""
-
-    name: str  # as people write it: a path, or @NAME
-    path: Path
-    arguments: tuple[str, ...]
-    bundled: Program | None = None
-
-    @property
-    def title(self) -> str:
-        return " ".join((self.name, *self.arguments))
-
-    @property
-    def argv0(self) -> str:
-        return self.bundled.name if self.bundled else self.name
-
-    @property
-    def small(self) -> tuple[str, ...] | None:
-        """Of a bundled program at its large size, the arguments for its small one."""
-        return self.bundled.small if self.bundled and self.arguments == self.bundled.large else None
-
-    def output(self, arguments: tuple[str, ...]) -> str | None:
-        """What it must print, where the table of programs says it."""
-        if self.bundled and arguments == self.bundled.large:
-            return self.bundled.large_output
-        return self.bundled.small_output if self.bundled and arguments == self.bundled.small else None
-
-
-def case_of(name: str, path: Path, arguments: Sequence[str]) -> Case:
-    """A program with these arguments; a bundled one without arguments is run at its large size."""
-    if not name.startswith("@"):
-        return Case(name, path, tuple(arguments))
-    known = programs.find(name)
-    return Case(name, path, tuple(arguments) or known.large, known)
 
 
 def bundled_cases() -> list[Case]:
@@ -94,113 +65,20 @@ def bundled_cases() -> list[Case]:
     return [case_of(f"@{name}", programs.path(name), ()) for name in programs.PROGRAMS]
 
 
-# --- one run ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run: how long it took, how it ended and what it printed; of our engines the statistics too."""
-
-    wall: float
-    cpu: float  # of the process and its children, user and system
-    status: int  # negative: the number of the signal that killed it
-    stdout: bytes
-    stderr: bytes
-    stats: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def bounded(self) -> bool:
-        return bool(self.stats.get("bounded"))
-
-
-def measure(command: Sequence[str], stdin: str = os.devnull, executable: str | None = None, *,
-            env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Sample:  # fmt: skip
-    """Run a command alone and wait for it. `env`: variables besides those of every run."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, open(stdin, "rb") as given:
-        begin = time.perf_counter()
-        try:
-            child = subprocess.Popen(
-                command, executable=executable, stdin=given, stdout=output, stderr=errors,
-                env={**_env(), **(env or {})}, cwd=cwd,
-            )  # fmt: skip
-        except OSError as error:
-            raise Failed(f"{executable or command[0]} cannot be run: {error.strerror}") from None
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        wall = time.perf_counter() - begin
-        child.returncode = os.waitstatus_to_exitcode(status)
-        texts = []
-        for file in (output, errors):
-            file.seek(0)
-            texts.append(file.read())
-        return Sample(wall, usage.ru_utime + usage.ru_stime, child.returncode, texts[0], texts[1])
-
-
-def _env() -> dict[str, str]:
-    """The environment of every run, in which Python finds us."""
-    root = str(Path(dbt.__file__).resolve().parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
-
-
-def own(case: Case, engine: str, arguments: Sequence[str], limit: int | None, stdin: str = os.devnull, *,
-        options: Sequence[str] = (), kept: Path | None = None, cwd: Path | None = None) -> Sample:  # fmt: skip
-    """One run of `dragoman run`, with its statistics. `kept`: the folder of its disk cache; None is no disk cache."""
-    with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
-        words = [f"--engine={engine}", "--stats=json", f"--log={report.name}", *options]
-        if engine == "translated" and kept is None:
-            words.append("--no-disk-cache")
-            if not any(word.startswith("--tiers") for word in options):
-                words.append("--tiers=1")  # stencils that are made for one run alone would be all that one sees
-        if limit is not None:
-            words.append(f"--max-instructions={limit}")
-        command = [sys.executable, "-m", "dragoman", "run", *words, "--", case.name, *arguments]
-        sample = measure(command, stdin, env=None if kept is None else {"DRAGOMAN_CACHE_DIR": str(kept)}, cwd=cwd)
-        text = report.read()
-    if not text:
-        raise Failed(f"{case.title}: {_last_line(sample.stderr) or _ended(sample.status)}")
-    stats = json.loads(text)
-    stats["bounded"] = limit is not None and sample.status == LIMIT_REACHED and stats["instructions"] >= limit
-    return Sample(sample.wall, sample.cpu, sample.status, sample.stdout, sample.stderr, stats)
-
-
-# --- what is alike ----------------------------------------------------------------------------------------------
-
-
-def check(found: Sample, wanted: Sample, by: str) -> None:
-    """Raise Differ unless a run ended and printed as another one did, `by` whom; a bounded one as far as it went."""
-    if found.bounded:
-        if not wanted.stdout.startswith(found.stdout):
-            raise Differ(_difference(found.stdout, wanted.stdout, "stdout", by))
-        return
-    if found.status != wanted.status:
-        said = _last_line(found.stderr)
-        raise Differ(f"{_ended(found.status)}{f' ({said})' if said else ''}, {by} {_ended(wanted.status)}")
-    # Of a program that dies by a signal, engines tell on stderr in words of their own.
-    for stream in ("stdout",) if found.status < 0 else ("stdout", "stderr"):
-        a, b = getattr(found, stream), getattr(wanted, stream)
-        if a != b:
-            raise Differ(_difference(a, b, stream, by))
-
-
-def _ended(status: int) -> str:
-    return f"ended with status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
-
-
-def _difference(text: bytes, other: bytes, stream: str, by: str) -> str:
-    """The lines in which two texts begin to differ."""
-    at = next((i for i, (a, b) in enumerate(zip(text, other)) if a != b), min(len(text), len(other)))
-    start = text.rfind(b"\n", 0, at) + 1
-    lines = [repr(t[start:].partition(b"\n")[0][:60].decode(errors="replace")) for t in (text, other)]
-    return f"printed {lines[0]} on {stream}, {by} {lines[1]}"
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("dragoman: ") if lines else ""
+def pairs(folder: Path) -> list[Case]:
+    """The programs in a folder, each of which is there for the guest and for this machine."""
+    found = []
+    for path in sorted(folder.glob(f"*{GUEST}")):
+        name = path.name.removesuffix(GUEST)
+        arguments, native = folder / f"{name}.args", {way: (folder / f"{name}.{way}").resolve() for way in NATIVE}
+        found.append(Case(
+            name, path, tuple(arguments.read_text().splitlines()) if arguments.exists() else (),
+            native=tuple((way, file) for way, file in native.items() if file.exists() or way == "native"),
+            floating=(folder / f"{name}.fp").exists(),
+        ))  # fmt: skip
+    if not found:
+        raise Failed(f"{folder}: there is no NAME{GUEST} in it")
+    return found
 
 
 # --- one program ------------------------------------------------------------------------------------------------
@@ -211,7 +89,7 @@ class Result:
     """All runs of one program, and what they come to: medians, each figure for itself."""
 
     case: Case
-    samples: dict[str, list[Sample]] = field(default_factory=dict)  # by who ran: translated, qemu, native, reference
+    samples: dict[str, list[Sample]] = field(default_factory=dict)  # by who ran: cold, warm, qemu, native, reference
     difference: str | None = None
 
     def _median(self, who: str, figure: Callable[[Sample], float]) -> float | None:
@@ -221,23 +99,29 @@ class Result:
     @property
     def instructions(self) -> int | None:
         """Guest instructions, by the translator's count."""
-        found = self._median("translated", lambda sample: sample.stats["instructions"])
+        found = self._median("cold", lambda sample: sample.stats["instructions"])
         return None if found is None else round(found)
 
     def start(self) -> float | None:
-        """CPU seconds until the first guest instruction, and after the last."""
-        return self._median("translated", lambda sample: sample.cpu - sample.stats["cpu_seconds"])
+        """CPU seconds of a cold run until the first guest instruction, and after the last."""
+        return self._median("cold", lambda sample: sample.cpu - sample.others - sample.stats["cpu_seconds"])
 
     def translation(self) -> float | None:
-        return self._median("translated", _translation)
+        """CPU seconds of translation in a cold run, and of all processes that were started for it."""
+        return self._median("cold", lambda sample: _translation(sample) + sample.others)
 
     def seconds(self, engine: str, clock: str = "cpu") -> float | None:
         """How long an engine took, by one of CLOCKS."""
         if engine == "running":
-            return self._median("translated", lambda s: max(s.stats[f"{clock}_seconds"] - _translation(s), LEAST))
+            return self._median("warm", lambda s: max(s.stats[f"{clock}_seconds"] - _translation(s), LEAST))
         if engine == "reference":
             return self._median("reference", lambda s: max(s.stats[f"{clock}_seconds"], LEAST))
-        return self._median("translated" if engine == "cold" else engine, lambda s: max(getattr(s, clock), LEAST))
+        return self._median(engine, lambda s: max(getattr(s, clock), LEAST))
+
+    def memory(self, engine: str) -> float | None:
+        """The largest resident sets of an engine's processes, in bytes."""
+        seen = [sample.memory for sample in self.samples.get(engine, ()) if sample.memory]
+        return statistics.median(seen) if seen else None
 
     def speed(self, engine: str, clock: str = "cpu") -> float | None:
         """Guest instructions a second. Of native code: as many as the guest needs for the same."""
@@ -258,22 +142,22 @@ class Result:
         for engine in ENGINES:
             if self.seconds(engine) is not None:
                 figures = {f"{clock}_seconds": self.seconds(engine, clock) for clock in CLOCKS}
-                figures |= {"instructions_per_second": self.speed(engine)}
-                engines[engine] = figures | {f"time_to_{to}": self.ratio(engine, to) for to in ("qemu", "native")}
-        first = next(iter(self.samples.get("translated", ())), None)
+                figures |= {"instructions_per_second": self.speed(engine), "peak_memory": self.memory(engine)}
+                peers = ("qemu", *NATIVE)
+                engines[engine] = figures | {f"time_to_{peer}": self.ratio(engine, peer) for peer in peers}
+        first = next(iter(self.samples.get("cold", ())), None)
         bounded = [sample.bounded for sample in self.samples.get("reference", ())]
         return {
             "program": self.case.name, "arguments": list(self.case.arguments), "equal": self.difference is None,
             "difference": self.difference, "instructions": self.instructions, "status": first and first.status,
             "reference_bounded": any(bounded), "start_seconds": self.start(), "translation_seconds": self.translation(),
             "engines": engines,
-            "samples": {who: [{"wall": s.wall, "cpu": s.cpu, "stats": s.stats} for s in found]
-                        for who, found in self.samples.items()},
+            "samples": {who: [s.as_dict() for s in found] for who, found in self.samples.items()},
         }  # fmt: skip
 
 
 def _translation(sample: Sample) -> float:
-    """CPU seconds of translation, which are wall seconds too: it has no threads and waits for nothing."""
+    """CPU seconds of translation in the process itself, which are wall seconds too: it waits for nothing then."""
     return float(sum(sample.stats["seconds"].values()))
 
 
@@ -281,10 +165,10 @@ def _translation(sample: Sample) -> float:
 class Bench:
     """How programs are to be measured."""
 
-    runs: int = 5
+    caches: Caches
+    runs: int = TURNS
     limit: int | None = None  # of the reference interpreter; None: LIMIT, or a bundled program's small size
     stdin: str = os.devnull
-    native: Path | None = None  # None: bundled programs are built, where there is a compiler
     progress: Callable[[str], None] = lambda text: None
 
     def measure(self, case: Case) -> Result:
@@ -311,19 +195,31 @@ class Bench:
         return case.arguments, self.limit or LIMIT
 
     def _engines(self, case: Case, stack: ExitStack) -> dict[str, Callable[[], Sample]]:
-        """Who can run this program here. The translator comes first: others are compared with what it does."""
-        found = {"translated": lambda: own(case, "translated", case.arguments, None, self.stdin)}
+        """Who can run this program here, in order. A cold run comes first: others are compared with what it does."""
+        cache = self.caches.empty()
+        stack.callback(shutil.rmtree, cache, ignore_errors=True)
+
+        def translated() -> Sample:
+            return own(case, "translated", case.arguments, None, self.stdin, kept=cache)
+
+        def cold() -> Sample:
+            self.caches.never_seen(case, folder=cache)
+            return translated()
+
+        found = {"cold": cold, "warm": translated}
         qemu = shutil.which("qemu-riscv64")
         if qemu is not None:
             command = [qemu, "-0", case.argv0, str(executable(case.path, stack)), *case.arguments]
             found["qemu"] = lambda: measure(command, self.stdin)
-        native = self.native or _native(case, stack)
-        if native is not None:
-            found["native"] = lambda: _in_guest_words(
-                case, measure([case.argv0, *case.arguments], self.stdin, str(native))
-            )
+        for who, path in case.native or _native(case, stack):
+            found[who] = partial(self._natively, case, path)
         found["reference"] = lambda: own(case, "reference", *self._reference(case), self.stdin)
         return found
+
+    def _natively(self, case: Case, path: Path) -> Sample:
+        sample = measure([case.argv0, *case.arguments], self.stdin, str(path))
+        # A bundled program may name the machine that it was built for.
+        return replace(sample, stdout=sample.stdout.replace(b"x86-64", b"RISC-V")) if case.bundled else sample
 
     def _wanted(self, result: Result, who: str, sample: Sample) -> tuple[Sample, str]:
         """What a run must be like, and who says so."""
@@ -331,8 +227,8 @@ class Bench:
         known = case.output(self._reference(case)[0] if who == "reference" else case.arguments)
         if known is not None:
             return Sample(0, 0, 0, known.encode(), b""), "it must have"
-        first = result.samples.get("translated")
-        return (first[0], "translated") if first else (sample, who)
+        first = result.samples.get("cold")
+        return (first[0], "the cold run") if first else (sample, who)
 
 
 def executable(path: Path, stack: ExitStack) -> Path:
@@ -345,37 +241,37 @@ def executable(path: Path, stack: ExitStack) -> Path:
     return copy
 
 
-def _native(case: Case, stack: ExitStack) -> Path | None:
-    """A bundled program built for this machine, where that can be had."""
+def _native(case: Case, stack: ExitStack) -> list[tuple[str, Path]]:
+    """A bundled program built for this machine in each way, where that can be had."""
     if case.bundled is None or version("ziglang") is None or platform.machine() != "x86_64":
-        return None
+        return []
     from guests.programs import build
 
-    output = Path(stack.enter_context(tempfile.TemporaryDirectory())) / case.bundled.name
-    try:
-        build.build(case.bundled.name, output, "x86_64")
-    except build.BuildError as error:
-        raise Failed(str(error)) from None
-    return output
-
-
-def _in_guest_words(case: Case, sample: Sample) -> Sample:
-    """A bundled program may name the machine that it was built for."""
-    text = sample.stdout.replace(b"x86-64", b"RISC-V") if case.bundled else sample.stdout
-    return Sample(sample.wall, sample.cpu, sample.status, text, sample.stderr)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    for way, flags in NATIVE.items():
+        build.TARGETS[way] = (*build.TARGETS["x86_64"], *flags)
+        try:
+            build.build(case.bundled.name, folder / way, way)
+        except build.BuildError as error:
+            raise Failed(str(error)) from None
+    return [(way, folder / way) for way in NATIVE]
 
 
 # --- all of them ------------------------------------------------------------------------------------------------
 
 MEANS = {  # what is told of all programs together: (engine, in times of)
-    ("running", "qemu"): "translated, running / qemu-riscv64",
     ("cold", "qemu"): "translated, cold / qemu-riscv64",
-    ("running", "native"): "translated, running / native",
+    ("warm", "qemu"): "translated, warm / qemu-riscv64",
+    ("running", "qemu"): "translated, running / qemu-riscv64",
     ("cold", "native"): "translated, cold / native",
+    ("warm", "native"): "translated, warm / native",
+    ("running", "native"): "translated, running / native",
     ("qemu", "native"): "qemu-riscv64 / native",
+    ("native", "tuned"): "native / native, tuned",
     ("reference", "running"): "reference, running / translated, running",
 }
-WITHOUT_FP = f"{MEANS['running', 'qemu']}, without floating point"  # qemu-riscv64 does that in software
+ALL = "all"  # the group of all programs
+WORST = 3  # programs that are named as slowest beside native code
 
 
 def counted(results: Iterable[Result]) -> list[Result]:
@@ -383,16 +279,20 @@ def counted(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if r.difference is None and (r.instructions or 0) >= SHORT]
 
 
-def means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
-    """Of each ratio of times, and of each engine's speed: geometric mean by either clock, median, least, greatest."""
+def means(results: Iterable[Result]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each group of programs, of each ratio of times and each engine's speed: how many there are of it, geometric
+    mean by either clock, median, least, greatest."""
     kept = counted(results)
+    groups = {group: [r for r in kept if r.case.group == group] for group in GROUPS} | {ALL: kept}
+    return {group: _means(members) for group, members in groups.items() if members}
+
+
+def _means(kept: Sequence[Result]) -> dict[str, dict[str, Any]]:
     figures: dict[str, dict[str, list[float | None]]] = {
         text: {clock: [r.ratio(*pair, clock) for r in kept] for clock in CLOCKS} for pair, text in MEANS.items()
     }
-    integer = [r for r in kept if r.case.bundled is not None and r.case.bundled.kind != "fp"]
-    figures[WITHOUT_FP] = {clock: [r.ratio("running", "qemu", clock) for r in integer] for clock in CLOCKS}
-    for engine in ("cold", "running", "qemu", "native", "reference"):
-        figures[f"instructions/s: {ENGINES[engine]}"] = {c: [r.speed(engine, c) for r in kept] for c in CLOCKS}
+    for engine, name in ENGINES.items():
+        figures[f"instructions/s: {name}"] = {clock: [r.speed(engine, clock) for r in kept] for clock in CLOCKS}
     found = {}
     for text, clocks in figures.items():
         by = {clock: [value for value in values if value is not None] for clock, values in clocks.items()}
@@ -402,6 +302,20 @@ def means(results: Iterable[Result]) -> dict[str, dict[str, float]]:
                 "geomean_wall": statistics.geometric_mean(by["wall"]), "median": statistics.median(by["cpu"]),
                 "least": min(by["cpu"]), "greatest": max(by["cpu"]),
             }  # fmt: skip
+    return found
+
+
+def outliers(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+    """Programs by name, the worst first: those that are slower than under qemu-riscv64, and the slowest beside native
+    code, each cold and running."""
+    found = {}
+    for engine in ("cold", "running"):
+        for peer, what in (("qemu", "slower than qemu-riscv64"), ("native", "slowest beside native code")):
+            ratios = {r.case.name: ratio for r in counted(results) if (ratio := r.ratio(engine, peer)) is not None}
+            worst = sorted(ratios, key=lambda name: -ratios[name])
+            chosen = [name for name in worst if ratios[name] > 1] if peer == "qemu" else worst[:WORST]
+            if ratios:
+                found[f"{what}, {engine}"] = {name: ratios[name] for name in chosen}
     return found
 
 
@@ -438,24 +352,28 @@ def machine() -> dict[str, str]:
 
 def result_text(result: Result) -> str:
     """The table of one program: a row for each engine."""
-    table: list[tuple[str, ...]] = [("engine", "wall s", "CPU s", "M instr/s", "/ qemu", "/ native", "reference /")]
+    table: list[tuple[str, ...]] = [
+        ("engine", "wall s", "CPU s", "peak MB", "M instr/s", "/ qemu", "/ native", "reference /")
+    ]
     for engine, name in ENGINES.items():
         if result.seconds(engine) is not None:
             table.append((
                 name, show(result.seconds(engine, "wall"), 3), show(result.seconds(engine), 3),
-                show(result.speed(engine), 2, 1e6), show(result.ratio(engine, "qemu"), 3),
-                show(result.ratio(engine, "native"), 2), show(result.ratio("reference", engine), 2),
+                show(result.memory(engine), 2, 1e6), show(result.speed(engine), 2, 1e6),
+                show(result.ratio(engine, "qemu"), 3), show(result.ratio(engine, "native"), 2),
+                show(result.ratio("reference", engine), 2),
             ))  # fmt: skip
-    first = result.samples["translated"][0]
-    runs = len(result.samples["translated"])
+    first = result.samples["cold"][0]
+    runs = len(result.samples["cold"])
     lines = [
-        f"{result.case.title}: {result.instructions or 0:,} instructions, {_ended(first.status)}, in all runs alike; "
+        f"{result.case.title}: {result.instructions or 0:,} instructions, {ended(first.status)}, in all runs alike; "
         + (f"medians of {runs} runs" if runs > 1 else "one run"),
         *columns(table),
-        f"cold: a whole process, of which {show(result.start(), 3)} s of CPU are Python's start and loading and "
+        f"cold: a first run, of which {show(result.start(), 3)} s of CPU are Python's start and loading and "
         f"{show(result.translation(), 3)} s translation;",
-        "running: the same run without these. Speeds and ratios are by CPU time; a ratio is time for the same work,",
-        "so 0.5 is twice as fast.",
+        "warm: the second run, from translations on disk; running: the same without start, loading and translation.",
+        "CPU and memory are of all processes that a run starts. Speeds and ratios are by CPU time; a ratio is time for",
+        "the same work, so 0.5 is twice as fast.",
     ]
     if (result.instructions or 0) < SHORT:
         lines.append("The program is short: what qemu-riscv64 and native code took is hardly more than their start.")
@@ -470,59 +388,78 @@ def result_text(result: Result) -> str:
     return "\n".join(lines)
 
 
-LINE = "{:<10} {:>8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>8} {:>9} {:>9} {:>8} {:>9}"
+MANY: tuple[tuple[str, str, Callable[[Result], str]], ...] = (  # the table of many programs: two lines above, a figure
+    ("", "M instr", lambda r: show(r.instructions, 0, 1e6)),
+    ("wall s", "cold", lambda r: show(r.seconds("cold", "wall"), 2)),
+    ("CPU s", "cold", lambda r: show(r.seconds("cold"), 2)),
+    ("of it", "start", lambda r: show(r.start(), 2)),
+    ("of it", "transl", lambda r: show(r.translation(), 2)),
+    ("CPU s", "warm", lambda r: show(r.seconds("warm"), 2)),
+    ("CPU s", "running", lambda r: show(r.seconds("running"), 2)),
+    ("CPU s", "qemu", lambda r: show(r.seconds("qemu"), 2)),
+    ("CPU s", "native", lambda r: show(r.seconds("native"), 2)),
+    ("CPU s", "tuned", lambda r: show(r.seconds("tuned"), 2)),
+    ("cold", "/ qemu", lambda r: show(r.ratio("cold", "qemu"), 2)),
+    ("running", "/ qemu", lambda r: show(r.ratio("running", "qemu"), 2)),
+    ("cold", "/ native", lambda r: show(r.ratio("cold", "native"), 2)),
+    ("running", "/ native", lambda r: show(r.ratio("running", "native"), 2)),
+)
 
 
-def heading() -> str:
+def row(name: str, cells: Iterable[str], width: int) -> str:
+    """A line of the table of many programs, whose names are at most so wide."""
+    return " ".join((name.ljust(width), *(cell.rjust(8) for cell in cells))).rstrip()
+
+
+def heading(width: int) -> str:
     """Above the lines of many programs."""
-    above = LINE.format("", "", "CPU s", "", "of cold", "", "", "", "M instr/s", "M instr/s", "running", "running")
-    below = LINE.format(
-        "program", "M instr", "cold", "running", "start", "transl", "qemu", "native", "running", "reference", "/ qemu",
-        "/ native",
-    )  # fmt: skip
-    return f"{above}\n{below}"
+    return f"{row('', (above for above, _, _ in MANY), width)}\n{row('program', (name for _, name, _ in MANY), width)}"
 
 
-def line(result: Result) -> str:
+def line(result: Result, width: int) -> str:
     """One of many programs."""
     if result.difference is not None:
-        return f"{result.case.name:<10} DIFFERS"
-    return LINE.format(
-        result.case.name, show(result.instructions, 0, 1e6), show(result.seconds("cold"), 2),
-        show(result.seconds("running"), 2), show(result.start(), 2), show(result.translation(), 2),
-        show(result.seconds("qemu"), 2), show(result.seconds("native"), 2), show(result.speed("running"), 0, 1e6),
-        show(result.speed("reference"), 2, 1e6), show(result.ratio("running", "qemu"), 2),
-        show(result.ratio("running", "native"), 2),
-    )  # fmt: skip
+        return row(result.case.name, ["DIFFERS"], width)
+    return row(result.case.name, (figure(result) for _, _, figure in MANY), width)
 
 
 def means_text(results: Sequence[Result]) -> str:
-    """`means` as a table, and the figure that matters most."""
+    """`means` as a table, programs that stick out, and the figures that matter most."""
     found = means(results)
-    table: list[tuple[str, ...]] = [("geomean", "by wall", "median", "least", "greatest", "")]
-    for text, values in found.items():
-        unit, places = (1e6, 2) if text.startswith("instructions") else (1, 2)
-        keys = ("geomean", "geomean_wall", "median", "least", "greatest")
-        table.append((*(show(values[key], places, unit) for key in keys), "million " * (unit > 1) + text))
-    lines = columns(table, text=5)
+    if len(found) == 2:  # there is one group, and all is the same
+        del found[ALL]
+    first, second = [""], [""]
+    for group, figures in found.items():
+        first += [group, f"of {max(figure['programs'] for figure in figures.values())}"]
+        second += ["CPU", "wall"]
+    table = [(*first[1:], ""), (*second[1:], "geometric means")]
+    for text in dict.fromkeys(text for figures in found.values() for text in figures):
+        unit = 1e6 if text.startswith("instructions") else 1
+        cells = [show(figures[text][key] if text in figures else None, 2, unit)
+                 for figures in found.values() for key in ("geomean", "geomean_wall")]  # fmt: skip
+        table.append((*cells, "million " * (unit > 1) + text))
+    lines = columns(table, text=len(table[0]) - 1)
+    lines += [f"{what}: {', '.join(f'{name} {ratio:.2f}' for name, ratio in named.items()) or 'none'}"
+              for what, named in outliers(results).items()]  # fmt: skip
     short = [result.case.name for result in results if result.difference is None and result not in counted([result])]
     if short:
         lines.append(f"Not in the means, since they are too short: {', '.join(short)}.")
-    target = found.get(MEANS["running", "qemu"])
-    if target is not None:
-        lines.append(f"\ntranslated, running: {target['geomean']:.2f} x qemu-riscv64's time "
-                     f"(geometric mean of {target['programs']} programs)")  # fmt: skip
-    integer = found.get(WITHOUT_FP)
-    if integer is not None:
-        lines.append(f"without floating point: {integer['geomean']:.2f} x, of {integer['programs']} programs")
+    for engine in ("cold", "running"):
+        told = [f"{figures[text]['geomean']:.2f} on {group} programs (geometric mean of {figures[text]['programs']})"
+                for group, figures in found.items()
+                if group != ALL and (text := MEANS[engine, "qemu"]) in figures]  # fmt: skip
+        if told:
+            lines.append(f"translated, {engine}, x qemu-riscv64's time: {', '.join(told)}")
     return "\n".join(lines)
 
 
 def report(results: Iterable[Result], runs: int) -> dict[str, Any]:
     """All there is to tell, as plain data."""
     found = list(results)
-    return {"machine": machine(), "runs": runs, "programs": [r.as_dict() for r in found], "means": means(found),
-            "differences": [r.difference for r in found if r.difference is not None]}  # fmt: skip
+    return {
+        "machine": machine(), "runs": runs, "programs": [r.as_dict() for r in found], "means": means(found),
+        "outliers": outliers(found), "differences": [r.difference for r in found if r.difference is not None],
+    }  # fmt: skip
 
 
 def show(value: float | None, places: int, unit: float = 1) -> str:

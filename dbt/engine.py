@@ -203,6 +203,8 @@ class Translated:
                 exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
                 state.mid_block = True
                 self.stepped += 1
+                if kind == CALLOUT and not self._idle:  # a program of many system calls may never end a slice
+                    self._collect()
                 stop = self.monitor.step()
                 if stop.trap:
                     return stop

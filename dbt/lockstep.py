@@ -1,5 +1,8 @@
 """Lockstep: both engines run the same program, and at every architectural boundary everything is compared.
 
+With a stride, at the first boundary after so many instructions, at random up to that: then regions of several blocks
+run, which are entered only where that much is left.
+
 The translated engine leads; system calls run once, there, and their effects on memory are replayed to the
 reference interpreter's process. Compared at each boundary: pc, every register slot (x, f, flags, rounding
 mode, reservation), counts, and all memory written since by either side; translations log the very pointers
@@ -17,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from dbt.engine import Translated
@@ -29,6 +33,8 @@ from guests.spec import BadExtension, Guest
 from ir.text import show
 
 FULL_EVERY = 4096  # boundaries between comparisons of all memory
+PROMOTE = 4  # executions; a region takes blocks that ran
+MOST_STRIDE = 4000  # instructions: a log of stores must hold all of them
 _libc = ctypes.CDLL(None)
 _libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -63,6 +69,7 @@ class Report:
     boundaries: int = 0
     syscalls: int = 0
     pages: int = 0  # page comparisons
+    in_regions: int = 0  # instructions that those translations of several blocks executed which are there in the end
     status: int | None = None
     signal: int | None = None
     difference: Difference | None = None
@@ -76,26 +83,37 @@ def lockstep(
     max_instructions: int | None = None,
     progress: Callable[[Report], None] | None = None,
     mutate: Callable[[Process], None] | None = None,
+    stride: int = 1,
 ) -> Report:
     """Run a program in both engines at once. The guest's own output is the leader's.
 
+    `stride`: compare after at most so many instructions and the rest of a block. With 1, at every boundary, each
+    translation is one block, and there are no stencils; with more, what has run a few times is promoted to regions.
     `mutate` may plant a defect in the leading process before it runs. Raises what `Process` raises.
     """
+    if not 1 <= stride <= MOST_STRIDE:
+        raise ValueError(f"a stride is from 1 to {MOST_STRIDE:,} instructions")
     settings = settings or Settings()
-    options = replace(settings.options or Options(), hot=0, log_stores=True)
+    options = replace(settings.options or Options(), log_stores=True, background=False)
+    if stride == 1:
+        options = replace(options, hot=0, region=0)
+    else:
+        options = replace(options, patience=0, promote=min(options.promote, PROMOTE))
     seed = settings.seed or 0
     settings = replace(settings, engine="translated", options=options, seed=seed)
     with closing(Process(path, args, settings)) as leader:
         with closing(Process(path, args, replace(settings, engine="reference"))) as follower:
             if mutate is not None:
                 mutate(leader)
-            return _Pair(leader, follower).run(max_instructions, progress)
+            return _Pair(leader, follower, stride, seed).run(max_instructions, progress)
 
 
 class _Pair:
-    def __init__(self, leader: Process, follower: Process) -> None:
+    def __init__(self, leader: Process, follower: Process, stride: int, seed: int) -> None:
         self.leader = leader
         self.follower = follower
+        self.stride = stride
+        self.random = Random(seed)
         self.report = Report()
         follower.space.dirty = set()
         follower.space.undo = []
@@ -116,14 +134,17 @@ class _Pair:
             undo = follower.space.undo
             assert undo is not None
             undo.clear()
-            mine = leader.engine.run(left.count + 1)
-            theirs = follower.engine.run(right.count + 1)
+            step = self.random.randint(1, self.stride)
+            if limit is not None:
+                step = min(step, limit - left.count)
+            mine = leader.engine.run(left.count + step)
+            theirs = follower.engine.run(right.count + step)
             report.boundaries += 1
             what = self._compare(mine, theirs, size)
             if not what and (mine.trap or report.boundaries % FULL_EVERY == 0):
                 what = self._compare_all()
             if what:
-                report.difference = self._difference(where, what)
+                report.difference = self._difference(where, step, what)
                 break
             if mine.trap:
                 self._trap(mine)
@@ -132,6 +153,8 @@ class _Pair:
                 progress(report)
         report.instructions, report.status, report.signal = left.count, leader.status, leader.signal
         report.syscalls = leader.syscalls
+        cache = leader.engine.cache
+        report.in_regions = sum(cache.retired(t) for t in cache.translations() if len(t.source) > 1)
         return report
 
     def _trap(self, stop: Stop) -> None:
@@ -208,8 +231,8 @@ class _Pair:
 
     # --- reporting ----------------------------------------------------------------------------------
 
-    def _difference(self, where: tuple[int, int, bool], what: list[str]) -> Difference:
-        """Undo the follower's block, and keep all that one block needs to run again."""
+    def _difference(self, where: tuple[int, int, bool], step: int, what: list[str]) -> Difference:
+        """Undo the follower's step, and keep all that it needs to run again."""
         follower = self.follower
         pc, count, mid_block = where
         space, state = follower.space, follower.state
@@ -218,7 +241,7 @@ class _Pair:
         space.undo = None
         state.restore(self.before)
         state.pc, state.count, state.mid_block = pc, count, mid_block
-        pages = _pages_of_one_block(follower)
+        pages = _pages_of_one_step(follower, step)
         state.restore(self.before)
         translator = self.leader.engine.translator
         try:
@@ -235,6 +258,7 @@ class _Pair:
             "pc": pc,
             "count": count,
             "mid_block": mid_block,
+            "step": step,
             "registers": self.before.hex(),
             "pages": pages,
             "what": what,
@@ -242,8 +266,8 @@ class _Pair:
         return Difference(pc, count, what, text, ir, reproducer)
 
 
-def _pages_of_one_block(process: Process) -> dict[str, dict[str, Any]]:
-    """Every page that the follower's next block fetches, loads or stores: content before the block."""
+def _pages_of_one_step(process: Process, step: int) -> dict[str, dict[str, Any]]:
+    """Every page that the follower's next step fetches, loads or stores: content before it."""
     space, state = process.space, process.state
     touched: dict[int, bytes] = {}
 
@@ -254,7 +278,7 @@ def _pages_of_one_block(process: Process) -> dict[str, dict[str, Any]]:
 
     watching = _Watching(space, note)
     engine = Reference(state, watching, lambda: 0)  # type: ignore[arg-type]
-    engine.run(state.count + 1)
+    engine.run(state.count + step)
     return {
         hex(page): {"protection": space.protection(page), "bytes": content.rstrip(b"\0").hex()}
         for page, content in sorted(touched.items())
@@ -293,7 +317,7 @@ def save(difference: Difference, path: str | Path) -> None:
 def reproduce(
     path: str | Path, mutate: Callable[[Translated], None] | None = None, extensions: Sequence[Any] = ()
 ) -> list[str]:
-    """Run a reproducer's one block in both engines; returns the lines that differ (none: it agrees now).
+    """Run a reproducer's one step, mostly a block, in both engines; returns the lines that differ (none: it agrees now).
 
     `extensions` are those that the run had: the file names them only.
     Raises ReproducerError, FileNotFoundError, BadExtension.
@@ -312,6 +336,7 @@ def reproduce(
             for start, page in data["pages"].items()
         }
         start = (int(data["pc"]), int(data["count"]), bool(data["mid_block"]))
+        step = int(data.get("step", 1))
     except BadExtension:
         raise
     except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
@@ -326,10 +351,10 @@ def reproduce(
             if kind is Reference:
                 engine: Any = Reference(state, space, lambda: 0)
             else:
-                engine = Translated(state, space, lambda: 0, Options(hot=0))
+                engine = Translated(state, space, lambda: 0, Options(hot=0) if step > 1 else Options(hot=0, region=0))
                 if mutate is not None:
                     mutate(engine)
-            stop = engine.run(state.count + 1)
+            stop = engine.run(state.count + step)
             ends.append(
                 (stop, state.registers(), state.count, state.blocks, {p: space.peek(p, PAGE_SIZE) for p in pages})
             )

@@ -262,15 +262,17 @@ class Process:
             return
         self.syscalls += 1
         slots = state.slots
+        self._waiting = True
         try:
-            with self._wait():
-                result = self.kernel.call(slots[self._number], tuple(slots[a] for a in self._arguments))
+            result = self.kernel.call(slots[self._number], tuple([slots[a] for a in self._arguments]))
         except ExitGroup as leaving:
             self.status = leaving.status
             return
         except Killed as leaving:
             self.signal = leaving.signal
             return
+        finally:
+            self._waiting = False
         slots[self._result] = result
         state.pc = state.pc + guest.syscall_length & (1 << 64) - 1
 
@@ -347,14 +349,6 @@ class Process:
             for number in ours:
                 if signal.getsignal(number) is note:
                     signal.signal(number, signal.SIG_DFL)
-
-    @contextmanager
-    def _wait(self) -> Iterator[None]:
-        self._waiting = True
-        try:
-            yield
-        finally:
-            self._waiting = False
 
     def _poll(self) -> bool:
         """Called by the engine between slices: whether to return to `run`."""

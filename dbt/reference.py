@@ -289,9 +289,11 @@ class Reference:
             return Stop(True, state.guest.fault_causes[fault.access], fault.address)
         finally:
             state.pc, state.count, state.blocks, state.mid_block = pc, count, blocks, not boundary
-            self.classes[_INLINE] += inline
-            self.classes[_CALLOUT] += callout
-            self.classes[_IDENT] += count - start - inline - callout
+            if inline or callout:
+                self.classes[_INLINE] += inline
+                self.classes[_CALLOUT] += callout
+            if count != start:
+                self.classes[_IDENT] += count - start - inline - callout
 
 
 _IDENT, _INLINE, _CALLOUT = Treat.IDENT, Treat.INLINE, Treat.CALLOUT

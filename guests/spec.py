@@ -25,6 +25,8 @@ class Treat(Enum):
     INLINE = "inline"
     CALLOUT = "callout"
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and dictionaries by class are on every slow path
+
 
 class Trap(Exception):
     """A synchronous trap: `cause` in the guest's own numbering, `value` what the trap-value CSR would hold.

@@ -36,6 +36,11 @@ def command(words: Sequence[str]) -> int:
     parser.option("--max-instructions", metavar="N", type=number(0), help="stop after N instructions")
     seed_option(parser, "lockstep")
     parser.option(
+        "--stride", metavar="N", type=number(1, 4000), default=1,
+        help="compare at random, after at most N instructions, so that stencils and translations of several blocks run "
+        "(default: 1, at every boundary, and all is translated block by block)",
+    )
+    parser.option(
         "--save",
         metavar="FILE",
         help="where to write the block that makes a difference, with all that it needs (default: "
@@ -53,7 +58,8 @@ def command(words: Sequence[str]) -> int:
     report = opened(
         lambda: dragoman.lockstep(
             program, args, seed=options.deterministic, max_instructions=options.max_instructions,
-            options=translation(parser, options), progress=_progress(), **guest_settings(options),
+            options=translation(parser, options), progress=_progress(), stride=options.stride,
+            **guest_settings(options),
         ),
         program,
     )  # fmt: skip
@@ -77,7 +83,9 @@ def command(words: Sequence[str]) -> int:
         from dbt.report import signal_name
 
         end = f"killed by {signal_name(report.signal)}"
-    print(f"The engines agree at all of {report.boundaries:,} boundaries: {report.instructions:,} instructions, "
+    where = "boundaries" if options.stride == 1 else "stops"
+    regions = f", {report.in_regions:,} of them in translations of several blocks" if options.stride > 1 else ""
+    print(f"The engines agree at all of {report.boundaries:,} {where}: {report.instructions:,} instructions{regions}, "
           f"{report.syscalls:,} system calls, {report.pages:,} pages compared; {end}.")  # fmt: skip
     return 0
 

@@ -40,16 +40,16 @@ def run(report: Report) -> None:
     report.say("IR of `add s2, s3, s4`, and the LLVM instructions made of it")
     ir = opt.partition("at 0\n")[2].partition("  at 1")[0]
     report.show(ir)
-    host = [line.strip() for line in llvm.partition("go:\n")[2].splitlines()]
-    access = next((i for i, line in enumerate(host) if "callbr" in line or "icmp ugt" in line), len(host))
-    computed = [line for line in host[:access] if re.search(r"= (load|add) ", line)]
+    host = [line.strip() for line in llvm.partition("\nb0:\n")[2].splitlines()]
+    done = next((i + 1 for i, line in enumerate(host) if "= add i64" in line), len(host))  # then come the others
+    computed = [line for line in host[:done] if re.search(r"= (load i64, ptr %r\d+|add )", line)]
     stored = [line for line in host if line.startswith("store i64") and line.split()[2].rstrip(",") in
               {line.split()[0] for line in computed if "= add " in line}]  # fmt: skip
     report.show("\n".join([*computed, *stored]))
     ops = [line.split("= ")[-1].split()[0] for line in ir.splitlines() if line.strip()]
     report.check(ops == ["getreg", "getreg", "add", "setreg"], "two registers read, one addition, one register written")
     kinds = [line.split("= ")[1].split()[0] for line in computed] + ["store"] * bool(stored)
-    report.check(kinds == ["load", "load", "add", "store"], "on the host: load, load, add, store")
+    report.check(kinds == ["load", "load", "add", "store"], "in LLVM's text: load, load, add, store")
     calls = [line for line in host if re.search(r"\bcall\b", line) and "musttail call preserve_nonecc" not in line
              and "ldmxcsr" not in line and "stmxcsr" not in line]  # fmt: skip
     report.check(not calls, "the block calls nothing; only its ends jump on")

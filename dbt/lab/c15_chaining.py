@@ -50,7 +50,7 @@ def unchaining(report: Report, guest: Guest) -> bool:
     ]
     add = [asm(guest, "addi", rd=10, rs1=10, imm=n) for n in (1, 2)]
     also: dict[int, Sequence[int]] = {FUNCTION: [add[0], asm(guest, "jalr", rd=0, rs1=1, imm=0)]}
-    with Machine(guest, words, True, Options(hot=0), also) as machine:
+    with Machine(guest, words, True, Options(hot=0, region=0), also) as machine:
         engine, results = machine.engine, []
         for round_ in range(2):
             machine.set(t2=ROUNDS, a0=0)

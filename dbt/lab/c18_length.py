@@ -51,7 +51,7 @@ def run(report: Report) -> None:
                         f"{made:4} translations of {translated / made:4.1f} instructions")  # fmt: skip
     report.check(same, "memory, registers, instructions, blocks and output are those of the interpreter")
 
-    report.say(f"{CASES} random pieces of code, each under limits of its own: to {MOST} in a block, {REGION} in a region")
+    report.say(f"{CASES} random pieces of code, each with its own limits: to {MOST} in a block, {REGION} in a region")
     wrong, cuts = [], Counter[str]()
     for case in range(CASES):
         length, region, words = rng.randint(1, MOST), rng.randint(0, REGION), piece(guest, Random(case))

@@ -38,7 +38,7 @@ def run(report: Report) -> None:
     report.show(f"{'interpreter':12}" + "".join(f"{right.get(where):18}" for where in WHERE))
     report.check(right == dict.fromkeys(WHERE, NEW), "the interpreter sees every change at once")
     for mode, expected in EXPECTED.items():
-        runs = both(options=Options(smc=mode, tiers=(1,)))
+        runs = both(options=Options(smc=mode, tiers=(1,), region=0))
         found = printed(*runs)
         dropped = sum(ran.stats["invalidations"] for ran in runs)
         report.show(f"--smc={mode:6}" + "".join(f"{found.get(where):18}" for where in WHERE) + f"{dropped:16}")

@@ -139,7 +139,7 @@ def run(report: Report) -> None:
         "interpreter": Rig(guest, None),
         "translator": Rig(guest, Options(hot=0)),
         "unchained": Rig(guest, Options(hot=0, chain=False)),
-        "in pieces of 3": Rig(guest, Options(hot=0, max_instructions=3)),
+        "in pieces of 3": Rig(guest, Options(hot=0, max_instructions=3, region=0)),
         "half of it cold": Rig(guest, Options(hot=2 * total)),
         "disturbed at random": Rig(guest, Options(hot=20, tiers=(1,), chaos=20)),
     }

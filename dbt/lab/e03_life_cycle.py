@@ -90,16 +90,17 @@ def churn(cache: TranslationCache, arena: Arena, pieces: list[Code], cycles: int
     """Enter translations of random guest addresses, drop some at random; returns the bytes placed."""
     placed = 0
     for _ in range(cycles):
-        pc, code = rng.randrange(0x1000, 0x3000, 4), rng.choice(pieces)
+        pc, code = rng.randrange(0x1000, 0x2000, 4), rng.choice(pieces)
         ((at, slots),) = cache.admit(arena, [code])
         counter = next(slot for symbol, slot in slots.items() if symbol.endswith(".n"))
         exits = {slot: (rng.randrange(0x1000, 0x3000, 4), True) for slot in slots.values() if slot != counter}
-        source = [(pc, bytes(4)), *((rng.randrange(0x1000, 0x3000, 4), bytes(4)) for _ in range(rng.randrange(3)))]
+        source = [(pc, bytes(4)), *((rng.randrange(0x3000, 0x5000, 4), bytes(4)) for _ in range(rng.randrange(4)))]
         cache.insert(Translation((pc, True), tuple(source), at, len(code.text), arena.room(code), 1, exits=exits,
                                  counter=counter))  # fmt: skip
         placed += len(code.text)
         if rng.randrange(3) == 0:
-            cache.invalidate(pc & -0x80, (pc & -0x80) + 0x80)
+            start = pc + rng.choice((0, 0, 0x2000)) & -0x80
+            cache.invalidate(start, start + 0x80)
         elif rng.randrange(2000) == 0:
             cache.clear()
     return placed

@@ -1,0 +1,549 @@
+"""Regions at work: which blocks are chosen, and that a region of several is exact, whatever happens inside.
+
+Every run is compared with the reference interpreter. Each test makes sure that it was regions that ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+from support.regions import Watch
+from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
+
+from dbt import regions
+from dbt.lift import Lifter
+from dbt.options import Options
+from dbt.regions import Request
+from guests.riscv import traps
+
+PAGE = 0x1000
+CODE, DATA = 0x10000, 0x20000
+REGIONS = ((CODE, 0x4000, 7), (DATA, 0x2000, 3))
+ECALL, RET, NOP = asm("ecall"), asm("jalr", rd=0, rs1=1, imm=0), asm("addi", rd=0, rs1=0, imm=0)
+ZERO, RA, SP, T0, T1, T2, S0, S1, A0, A1, A2, A3 = 0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13
+Item = int | str | tuple[Any, ...]
+
+
+def addi(rd: int, rs1: int, imm: int) -> int:
+    return asm("addi", rd=rd, rs1=rs1, imm=imm)
+
+
+def assemble(*items: Item, base: int = CODE) -> tuple[list[int], dict[str, int]]:
+    """Words, and addresses of labels. A string is a label; a tuple a branch or jump, with a label as its last part."""
+    labels, at = {}, base
+    for item in items:
+        if isinstance(item, str):
+            labels[item] = at
+        else:
+            at += 4
+    words, at = [], base
+    for item in items:
+        if isinstance(item, tuple):
+            name, *registers, label = item
+            fields = ("rd",) if name == "jal" else ("rs1", "rs2")
+            words.append(asm(name, imm=labels[label] - at, **dict(zip(fields, registers, strict=True))))
+        elif isinstance(item, int):
+            words.append(item)
+        at += 4 * (not isinstance(item, str))
+    return words, labels
+
+
+def made_of(words: list[int], options: Options | None = None, at: int = CODE, translated: bool = True,
+            **registers: int) -> Rig:  # fmt: skip
+    rig = Rig(REGIONS, options, translated=translated)
+    rig.space.poke(at, words_to_bytes(words))
+    rig.state.pc = at
+    for name, value in registers.items():
+        rig.state.slots[rig.state.slot(name)] = value
+    return rig
+
+
+class Profile:
+    """What is known of blocks: counts by address, and ways."""
+
+    def __init__(self, counts: dict[int, int] | int, ways: dict[int, tuple[int, ...]] | None = None) -> None:
+        self.counts, self.went = counts, ways or {}
+
+    def executions(self, pc: int) -> int:
+        return self.counts if isinstance(self.counts, int) else self.counts.get(pc, 0)
+
+    def ways(self, pc: int) -> tuple[int, ...]:
+        return self.went.get(pc, ())
+
+
+def formed(words: list[int], profile: Profile, most: int = 500, pc: int = CODE, options: Options | None = None,
+           pages: int = 4) -> Request:  # fmt: skip
+    rig = Rig(((CODE, pages * PAGE, 7),), translated=True)
+    rig.space.poke(CODE, words_to_bytes(words))
+    request = regions.form(Lifter(rig.state.guest, options or Options(), rig.space), (pc, True), profile, most)
+    rig.close()
+    return request
+
+
+def starts(request: Request) -> list[int]:
+    return [pc for pc, _ in request.blocks]
+
+
+# --- which blocks -----------------------------------------------------------------------------------------------------
+
+
+def test_the_most_executed_block_is_taken_first_and_cold_ones_stay_outside() -> None:
+    words, at = assemble(
+        "loop", NOP, ("beq", A0, ZERO, "rare"), "often", NOP, NOP, ("beq", A1, ZERO, "never"), "tail", NOP,
+        ("bne", A2, ZERO, "loop"), "end", ECALL, "rare", NOP, ("jal", ZERO, "tail"), "never", NOP, ("jal", ZERO, "end"),
+    )  # fmt: skip
+    counts = {at["loop"]: 1000, at["often"]: 900, at["rare"]: 100, at["tail"]: 950, at["end"]: 1}
+    request = formed(words, Profile(counts))
+    order = ["loop", "often", "tail", "rare"]
+    assert starts(request) == [at[name] for name in order]  # `end` has no instruction of its own
+    assert request.key == (CODE, True) and all(boundary for _, boundary in request.blocks)
+    assert request.weights == {**counts, at["never"]: 0}
+    assert [start for start, _ in request.source] == starts(request)
+    assert dict(request.source)[at["often"]] == words_to_bytes(words[2:5])
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 7, 11, 12, 100])
+def test_a_region_is_no_larger_than_it_may_be_but_for_its_first_block(most: int) -> None:
+    """What is too large for what is left is passed over, and a smaller block is taken."""
+    words, at = assemble(
+        "a", NOP, NOP, NOP, ("beq", A0, ZERO, "c"), "b", NOP, NOP, NOP, NOP, NOP, ("jal", ZERO, "a"), "c", NOP,
+        ("jal", ZERO, "a"),
+    )  # fmt: skip
+    request = formed(words, Profile({at["a"]: 3, at["b"]: 2, at["c"]: 1}), most)
+    wanted = ["a"]
+    left = most - 4
+    for name, size in (("b", 6), ("c", 2)):
+        if size <= left:
+            wanted.append(name)
+            left -= size
+    assert starts(request) == [at[name] for name in wanted]
+
+
+def test_calls_are_followed_into_what_is_called_and_on_behind_them() -> None:
+    words, at = assemble(
+        "main", NOP, ("jal", RA, "f"), "behind", NOP, ("jal", RA, "g"), "after", ("bne", A0, ZERO, "main"), ECALL,
+        "f", NOP, RET, "g", NOP, NOP, RET,
+    )  # fmt: skip
+    request = formed(words, Profile(1))
+    assert sorted(starts(request)) == sorted(at[name] for name in ("main", "behind", "after", "f", "g"))
+
+
+def test_where_an_indirect_jump_went_is_followed() -> None:
+    words, at = assemble("main", NOP, asm("jalr", rd=0, rs1=A0, imm=0), "f", NOP, ("jal", ZERO, "main"), "g", NOP, ECALL)
+    assert starts(formed(words, Profile(1))) == [CODE]
+    ways = {at["main"]: (at["g"], at["f"])}
+    request = formed(words, Profile(1, ways))
+    assert starts(request) == [at["main"], at["f"], at["g"]] and request.ways == ways
+
+
+def test_a_region_reaches_over_pages_and_skips_what_cannot_be_fetched() -> None:
+    words = [*[NOP] * 1023, asm("beq", rs1=A0, rs2=ZERO, imm=-4), NOP, ECALL]
+    long = Options(max_instructions=2048)
+    request = formed(words, Profile(1), most=4000, options=long)
+    assert [pc >> 12 for pc in starts(request)][-1] == CODE + PAGE >> 12
+    request = formed(words[:1024], Profile(1), most=4000, options=long, pages=1)
+    assert {pc >> 12 for pc in starts(request)} == {CODE >> 12}
+    assert formed([], Profile(1), pc=CODE + 8 * PAGE, pages=1).source == ()
+
+
+def test_a_way_inside_a_block_is_a_region_of_its_own() -> None:
+    words = [NOP, asm("jal", rd=0, imm=-4)]
+    rig = made_of([*words, NOP])
+    engine = rig.engine
+    request = regions.form(engine.translator.lifter, (CODE, False), Profile(1), 500)  # type: ignore[union-attr]
+    assert request.blocks == ((CODE, False),) and request.source == ((CODE, words_to_bytes(words)),)
+    rig.close()
+
+
+@pytest.mark.parametrize("options", [Options(hot=0, region=0), Options(hot=0, chain=False), Options(cache_off=True)])
+def test_without_regions_each_translation_is_one_block(options: Options) -> None:
+    words, _ = assemble("loop", addi(T0, T0, -1), ("beq", A0, ZERO, "next"), NOP, "next", NOP, ("bne", T0, ZERO, "loop"),
+                        ECALL)  # fmt: skip
+    rig = made_of(words, options, t0=50)
+    assert rig.run(1 << 40).trap and rig.state.slots[T0] == 0
+    found = list(rig.engine.cache.translations())  # type: ignore[union-attr]
+    assert found and all(len(t.source) <= 1 and t.reach == 1 for t in found)
+    rig.close()
+
+
+# --- exact at every boundary ------------------------------------------------------------------------------------------
+
+# Two loops, one in the other, which call a function that calls another one and stores: a0, a1 count, s0 points to data.
+NEST, NEST_AT = assemble(
+    addi(A0, ZERO, 4), "outer", addi(A1, ZERO, 3), "inner", ("jal", RA, "f"), addi(A1, A1, -1),
+    ("bne", A1, ZERO, "inner"), ("beq", A0, T1, "skip"), asm("csrrsi", csr=1, imm=1, rd=0), "skip", addi(A0, A0, -1),
+    ("bne", A0, ZERO, "outer"), ECALL,
+    "f", addi(SP, SP, -16), asm("sd", rs1=SP, rs2=RA, imm=8), ("jal", RA, "g"), asm("ld", rd=RA, rs1=SP, imm=8),
+    addi(SP, SP, 16), RET,
+    "g", asm("ld", rd=A2, rs1=S0, imm=0), asm("add", rd=A2, rs1=A2, rs2=A1), asm("sd", rs1=S0, rs2=A2, imm=0),
+    asm("csrrs (reads only)", csr=0xC02, rd=A3), asm("sd", rs1=S0, rs2=A3, imm=8), RET,
+)  # fmt: skip
+START = {"sp": DATA + 0x1000, "s0": DATA, "t1": 2}
+
+
+def nest(translated: bool, options: Options | None = None) -> Rig:
+    return made_of(NEST, options, translated=translated, **START)
+
+
+def outcome(rig: Rig, stop: object) -> tuple[object, ...]:
+    return rig.outcome(stop), rig.memory()  # type: ignore[arg-type]
+
+
+def again(rig: Rig) -> None:
+    """Begin once more, with what was translated."""
+    rig.state.pc, rig.state.mid_block = CODE, False
+    rig.state.count = rig.state.blocks = 0
+    for number in range(len(rig.state.slots)):
+        rig.state.slots[number] = 0
+    for name, value in START.items():
+        rig.state.slots[rig.state.slot(name)] = value
+    rig.space.poke(DATA, bytes(0x2000))
+
+
+@pytest.mark.parametrize("options", [
+    Options(hot=0), Options(hot=0, region=12), Options(hot=0, max_instructions=2),
+    Options(hot=0, return_prediction=False),
+    Options(hot=0, pinned=0), Options(hot=0, sensitive="callout"), Options(patience=0, promote=1, hot=1),
+], ids=["whole", "small", "cut", "no returns", "unpinned", "callouts", "promoted"])  # fmt: skip
+def test_a_run_ends_where_the_reference_does_for_every_count(options: Options) -> None:
+    """Every count of a nest of loops with calls, each from the start; then on to the end."""
+    tally = Tally("every count of a nest of loops")
+    reference, translated = nest(False), nest(True, options)
+    reference.run(1 << 40)
+    total = reference.state.count
+    watch = Watch(translated.engine)  # type: ignore[arg-type]
+    executed = 0
+    for count in range(total + 2):
+        ends = []
+        for rig in (reference, translated):
+            again(rig)
+            first = outcome(rig, rig.run(count))
+            ends.append((first, outcome(rig, rig.run(1 << 40))))
+            executed += rig.state.count if rig is translated else 0
+        tally.check(ends[0] == ends[1]) or tally.note(f"stopped at {count}: {ends[0][0][0]} / {ends[1][0][0]}")  # type: ignore[func-returns-value]
+    tally.done(f"{watch.retired} of {executed} instructions in regions")
+    assert watch.retired > executed * (0.3 if options.max_instructions == 2 else 0.5)  # what is cut is no region
+    reference.close()
+    translated.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 60, 150])
+def test_stopping_again_and_again_is_the_same(count: int) -> None:
+    """The same steps from boundary to boundary, in either engine."""
+    traces = []
+    for translated in (False, True):
+        rig, seen = nest(translated), []
+        while True:
+            stop = rig.run(rig.state.count + count)
+            seen.append(outcome(rig, stop))
+            if stop.trap:
+                break
+        traces.append(seen)
+        rig.close()
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_where_little_is_left_the_monitor_goes_on(limit: int) -> None:
+    """A limit below what the region needs: it is not entered, and is once the limit allows it."""
+    rig = nest(True)
+    rig.run(1 << 40)
+    engine = rig.engine
+    translation = engine.cache.get((CODE, True))  # type: ignore[union-attr]
+    assert translation is not None and translation.reach > 16
+    again(rig)
+    entries, interpreted = engine.entries, engine.interpreted  # type: ignore[union-attr]
+    rig.run(limit)
+    assert engine.entries == entries and engine.interpreted > interpreted  # type: ignore[union-attr]
+    again(rig)
+    interpreted = engine.interpreted  # type: ignore[union-attr]
+    rig.run(translation.reach)
+    assert engine.entries > entries and engine.interpreted - interpreted < translation.reach  # type: ignore[union-attr]
+    rig.close()
+
+
+def both(words: list[int], options: Options | None = None, prepare: Callable[[Rig], None] = lambda rig: None,
+         strides: tuple[int, ...] = (1 << 40,), share: float = 0.5, **registers: int) -> tuple[Rig, Rig]:  # fmt: skip
+    """Run this in both engines in these strides, and then to a trap: all the same, and in regions mostly."""
+    rigs = [made_of(words, options, translated=translated, **registers) for translated in (False, True)]
+    watch = Watch(rigs[1].engine)  # type: ignore[arg-type]
+    seen = []
+    for rig in rigs:
+        prepare(rig)
+        trace = []
+        for stride in (*strides, 1 << 40):
+            stop = rig.run(rig.state.count + stride)
+            trace.append(outcome(rig, stop))
+            if stop.trap:
+                break
+        assert stop.trap
+        seen.append(trace)
+    assert seen[0] == seen[1]
+    assert watch.retired >= share * rigs[1].state.count, f"{watch.retired} of {rigs[1].state.count} in regions"
+    return rigs[0], rigs[1]
+
+
+def closed(*rigs: Rig) -> None:
+    for rig in rigs:
+        rig.close()
+
+
+# --- calls and returns ------------------------------------------------------------------------------------------------
+
+FIBONACCI, _ = assemble(
+    ("jal", RA, "fib"), ECALL,
+    "fib", addi(SP, SP, -32), asm("sd", rs1=SP, rs2=RA, imm=0), asm("sd", rs1=SP, rs2=S0, imm=8),
+    asm("sd", rs1=SP, rs2=S1, imm=16), addi(S0, A0, 0), addi(T0, ZERO, 2), ("blt", A0, T0, "done"),
+    addi(A0, S0, -1), ("jal", RA, "fib"), addi(S1, A0, 0), addi(A0, S0, -2), ("jal", RA, "fib"),
+    asm("add", rd=A0, rs1=A0, rs2=S1),
+    "done", asm("ld", rd=RA, rs1=SP, imm=0), asm("ld", rd=S0, rs1=SP, imm=8), asm("ld", rd=S1, rs1=SP, imm=16),
+    addi(SP, SP, 32), RET,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [Options(hot=0), Options(hot=0, region=20), Options(patience=0, promote=8)],
+                         ids=["whole", "small", "promoted"])  # fmt: skip
+def test_recursion(options: Options) -> None:
+    reference, translated = both(FIBONACCI, options, strides=(1000, 3, 5000, 11), sp=DATA + 0x1F00, a0=15)
+    assert translated.state.slots[A0] == 610 and translated.state.count > 20_000
+    assert translated.engine.entries < 400  # type: ignore[union-attr]
+    closed(reference, translated)
+
+
+def test_a_return_to_an_unexpected_address_leaves_the_region() -> None:
+    """The function adds to ra at times: it returns behind the call, or past the instruction there, or far away."""
+    words, at = assemble(
+        "loop", ("jal", RA, "f"), addi(A1, A1, 1), addi(A2, A2, 1), addi(T0, T0, -1), ("bne", T0, ZERO, "loop"), ECALL,
+        "f", asm("andi", rd=T1, rs1=T0, imm=7), ("bne", T1, ZERO, "plain"), addi(RA, RA, 4), RET,
+        "plain", addi(T1, T1, -5), ("bne", T1, ZERO, "more"), asm("jalr", rd=0, rs1=S0, imm=0), "more", RET,
+    )  # fmt: skip
+    far = CODE + 0x1000
+    words += [NOP] * (0x400 - len(words))
+    words += [addi(A3, A3, 1), RET]
+    reference, translated = both(words, strides=(5000, 77), t0=4000, s0=far)
+    slots = translated.state.slots
+    assert (slots[A1], slots[A2], slots[A3]) == (3500, 4000, 500)
+    closed(reference, translated)
+
+
+def test_indirect_jumps_go_where_they_go() -> None:
+    """A table of targets, of which the region knows some: the others are found by the jump cache or the monitor."""
+    items: list[Item] = [
+        "loop", asm("andi", rd=T1, rs1=T0, imm=15), asm("slli", rd=T1, rs1=T1, imm=4), asm("add", rd=T1, rs1=T1, rs2=S0),
+        asm("jalr", rd=0, rs1=T1, imm=0), "join", addi(T0, T0, -1), ("bne", T0, ZERO, "loop"), ECALL, "table",
+    ]  # fmt: skip
+    for i in range(16):
+        items += [addi(A0, A0, i), asm("xori", rd=A1, rs1=A0, imm=i), NOP, ("jal", ZERO, "join")]
+    words, at = assemble(*items)
+    for options in (Options(hot=0), Options(hot=0, jump_cache=False), Options(patience=0, promote=2000)):
+        reference, translated = both(words, options, strides=(30_000, 5), share=0.3, t0=20_000, s0=at["table"])
+        closed(reference, translated)
+
+
+def test_where_indirect_jumps_went_becomes_a_part_of_the_region() -> None:
+    words, at = assemble(
+        "loop", asm("jalr", rd=RA, rs1=S0, imm=0), addi(T0, T0, -1), ("bne", T0, ZERO, "loop"), ECALL, NOP,
+        "f", addi(A0, A0, 3), RET,
+    )  # fmt: skip
+    reference, translated = both(words, Options(patience=0, promote=4000), t0=100_000, s0=at["f"])
+    found = translated.engine.cache.translations()  # type: ignore[union-attr]
+    assert any({CODE, at["f"]} <= {start for start, _ in t.source} for t in found)
+    assert translated.engine.entries < 100  # type: ignore[union-attr]
+    closed(reference, translated)
+
+
+# --- ways out in the middle -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 9, 10])
+@pytest.mark.parametrize("store", [False, True])
+def test_a_fault_in_the_middle_of_a_region_is_exact(turn: int, store: bool) -> None:
+    """In the function that a loop calls, at a turn: pc, registers of all blocks so far and counts are the reference's."""
+    access = asm("sd", rs1=S0, rs2=A0, imm=0) if store else asm("ld", rd=A3, rs1=S0, imm=0)
+    words, at = assemble(
+        "loop", addi(A0, A0, 1), ("jal", RA, "f"), addi(A1, A1, 5), asm("fadd.d", rd=3, rs1=3, rs2=4, rm=0),
+        addi(T0, T0, -1), ("bne", T0, ZERO, "loop"), ECALL,
+        "f", addi(A2, A2, 7), ("bne", T0, T1, "good"), addi(S0, ZERO, 64), "good", addi(28, 28, 1), access,
+        addi(A2, A2, 1), RET,
+    )  # fmt: skip
+    reference, translated = both(words, t0=10, t1=11 - turn, s0=DATA, share=0.2)
+    assert translated.state.pc == at["good"] + 4
+    stop = translated.run(1 << 40)
+    assert (stop.cause, stop.value) == (traps.STORE_PAGE_FAULT if store else traps.LOAD_PAGE_FAULT, 64)
+    assert translated.state.slots[28] == turn and translated.state.slots[A2] == 8 * turn - 1
+    closed(reference, translated)
+
+
+def test_callouts_inside() -> None:
+    """fence.i and a system call in a loop: each leaves the region, and what follows comes back into it."""
+    words, _ = assemble(
+        "loop", addi(A0, A0, 1), addi(A3, ZERO, 9), "inner", addi(A3, A3, -1), ("bne", A3, ZERO, "inner"),
+        ("beq", A0, A1, "skip"), addi(A2, A2, 1), asm("fence.i", imm=0, rs1=0, rd=0), addi(A2, A2, 1),
+        "skip", addi(A2, A2, 1), asm("csrrs (reads only)", csr=0xC01, rd=A3), addi(T0, T0, -1), ("bne", T0, ZERO, "loop"),
+        ECALL,
+    )  # fmt: skip
+    reference, translated = both(words, strides=(100, 7, 1000), t0=500, a1=300)
+    assert translated.engine.exits["callout"] > 900  # type: ignore[union-attr]
+    closed(reference, translated)
+
+
+# --- the guest's code changes -----------------------------------------------------------------------------------------
+
+
+def patching(page: int) -> tuple[list[int], int, int]:
+    """A loop that calls functions in three pages and stores a word over the first instruction of one of them, late."""
+    words = [NOP] * (3 * 1024)
+    functions = [CODE + 0x800, CODE + PAGE + 0x100, CODE + 2 * PAGE + 0x40]
+    main, at = assemble(
+        "loop", asm("jalr", rd=0, rs1=0, imm=0), asm("jalr", rd=0, rs1=0, imm=0), asm("jalr", rd=0, rs1=0, imm=0),
+        ("bne", T0, T1, "same"), asm("sw", rs1=S0, rs2=S1, imm=0), "same", addi(T0, T0, -1), ("bne", T0, ZERO, "loop"),
+        ECALL,
+    )  # fmt: skip
+    for i, to in enumerate(functions):
+        main[i] = asm("jal", rd=RA, imm=to - (CODE + 4 * i))
+        words[to - CODE >> 2] = addi(A0 + i, A0 + i, 1)
+        words[(to - CODE >> 2) + 1] = RET
+    words[: len(main)] = main
+    return words, functions[page], addi(A0 + page, A0 + page, 100)
+
+
+@pytest.mark.parametrize("how", [Options(hot=0), Options(patience=0, promote=20)], ids=["translated", "promoted"])
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_a_write_to_any_page_that_a_region_was_made_from_drops_it(page: int, how: Options) -> None:
+    words, place, new = patching(page)
+    reference, translated = both(words, how, strides=(1 << 40,), share=0.5, t0=600, t1=200, s0=place, s1=new)
+    wanted = [600, 600, 600]
+    wanted[page] = 401 + 100 * 199
+    assert list(translated.state.slots[A0 : A0 + 3]) == wanted
+    assert translated.engine.cache.stats.invalidations > 0  # type: ignore[union-attr]
+    closed(reference, translated)
+
+
+@pytest.mark.parametrize("page", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["detect", "fencei"])
+def test_a_write_from_outside_is_seen_in_every_page(page: int, mode: str) -> None:
+    words, place, new = patching(page)
+    rig = made_of(words, Options(hot=0, smc=mode), t0=100, t1=1000)
+    assert rig.run(1 << 40).trap
+    wide = [t for t in rig.engine.cache.translations() if len(t.pages()) == 3]  # type: ignore[union-attr]
+    assert wide
+    rig.space.write(place, new.to_bytes(4, "little"))
+    rig.engine.fence()  # type: ignore[union-attr]
+    left = set(rig.engine.cache.translations())  # type: ignore[union-attr]
+    assert not left & {t for t in wide if t.overlaps(place, place + 4)} and any(t.overlaps(place, place + 4) for t in wide)
+    rig.state.pc, rig.state.slots[T0] = CODE, 100
+    assert rig.run(1 << 40).trap
+    assert rig.state.slots[A0 + page] == 100 + 100 * 100
+    rig.close()
+
+
+def test_a_write_beside_the_ranges_of_a_region_drops_nothing() -> None:
+    """Between the functions lie bytes that no block was made from."""
+    words, place, _ = patching(1)
+    rig = made_of(words, t0=100, t1=1000)
+    rig.run(1 << 40)
+    before = len(rig.engine.cache)  # type: ignore[union-attr]
+    for address in (place - 4, place + 8, CODE + 0x400, CODE + 2 * PAGE + 0x48):
+        rig.space.write(address, b"\0\0\0\0")
+    assert len(rig.engine.cache) == before and rig.engine.cache.stats.invalidations == 0  # type: ignore[union-attr]
+    rig.close()
+
+
+def test_a_page_that_goes_takes_the_region_along() -> None:
+    """Unmapped, and mapped without the right to execute: the call that leads there faults."""
+    for remap in (False, True):
+        words, place, _ = patching(2)
+        rig = made_of(words, t0=100, t1=1000)
+        rig.run(1 << 40)
+        if remap:
+            rig.space.protect(CODE + 2 * PAGE, PAGE, 3)
+        else:
+            rig.space.unmap(CODE + 2 * PAGE, PAGE)
+        rig.state.pc, rig.state.slots[T0] = CODE, 100
+        stop = rig.run(1 << 40)
+        assert (stop.cause, stop.value, rig.state.slots[A0]) == (traps.FETCH_PAGE_FAULT, place, 101)
+        rig.close()
+
+
+def test_a_block_that_overwrites_the_next_block_of_its_region() -> None:
+    """The store and what it changes are in one function of the host: the new instruction is executed."""
+    words, at = assemble(
+        "loop", addi(T0, T0, -1), asm("sw", rs1=S0, rs2=S1, imm=0), ("beq", ZERO, ZERO, "victim"), NOP,
+        "victim", addi(A0, A0, 1), asm("xor", rd=S1, rs1=S1, rs2=A2), ("bne", T0, ZERO, "loop"), ECALL,
+    )  # fmt: skip
+    one, two = addi(A0, A0, 1), addi(A0, A0, 2)
+    reference, translated = both(words, Options(hot=0), share=0, t0=40, s0=at["victim"], s1=two, a2=one ^ two)
+    assert translated.state.slots[A0] == 20 * 1 + 20 * 2
+    closed(reference, translated)
+
+
+# --- nothing leads to what is gone ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["invalidate", "evict", "clear", "flush"])
+def test_no_way_is_left_into_a_region_that_is_gone(how: str) -> None:
+    """Jump cache, slots and doors: each translation that is dropped is entered no more, and its pages are let go."""
+    for options in (Options(hot=0, region=10), Options(patience=0, promote=4, region=10)):
+        rig = nest(True, options)
+        engine: Any = rig.engine
+        rig.run(1 << 40)
+        gone = {t.entry for t in engine.cache.translations()} | {t.door for t in engine.cache.translations()}
+        assert len(gone) > 2
+        match how:
+            case "invalidate":
+                engine.cache.invalidate(CODE, CODE + 4 * len(NEST))
+            case "evict":
+                engine.cache.evict_all()
+            case "clear":
+                engine.cache.clear()
+            case "flush":
+                engine.flush()
+        assert len(engine.cache) == 0 and not engine.cache._pages and not engine.cache._covered
+        entered = []
+        enter = engine.translator.backend.enter
+
+        def noted(address: int, code: int) -> None:
+            entered.append(code)
+            enter(address, code)
+
+        words = rig.state.words
+        leading = {8 * n for n in range(len(words)) if words[n] in gone - {0}}
+        assert not leading - set(engine.cache._free), "some word in use still holds the address of what is gone"
+        engine.translator.backend.enter = noted
+        again(rig)
+        rig.run(1 << 40)
+        assert entered and rig.state.slots[A0] == 0
+        rig.close()
+
+
+def test_in_a_small_cache_regions_push_each_other_out() -> None:
+    reference = nest(False)
+    wanted = outcome(reference, reference.run(1 << 40))
+    evicted = 0
+    for kilobytes in (1, 2, 3):
+        for region in (8, 16, 500):
+            rig = nest(True, Options(hot=0, region=region, cache_size=kilobytes << 10))
+            assert outcome(rig, rig.run(1 << 40)) == wanted
+            evicted += rig.engine.cache.stats.evictions  # type: ignore[union-attr]
+            rig.close()
+    assert evicted > 20
+    reference.close()
+
+
+@pytest.mark.parametrize("seed", range(scaled(6)))
+def test_disturbed_at_random(seed: int) -> None:
+    """Chaos drops regions, limits budgets and makes pages read-only; nothing changes."""
+    reference = nest(False)
+    wanted = outcome(reference, reference.run(1 << 40))
+    rng = Random(seed)
+    for options in (Options(hot=0, chaos=seed), Options(patience=0, promote=2, chaos=seed)):
+        rig = nest(True, options)
+        for _ in range(20):
+            again(rig)
+            rig.run(rng.randrange(1, 300))
+            assert outcome(rig, rig.run(1 << 40)) == wanted
+        rig.close()
+    reference.close()
