@@ -1,15 +1,14 @@
 """Where a run's instructions went: functions, by samples of the guest's pc, and regions, by their exact counts.
 
-Samples are taken in virtual time, so what the host does meanwhile has no part in them. Each stands for the instructions
-since the one before. The engine says the pc where it looks at its budget, which translated code does at entries of
-regions and at edges that close a loop, and tier 0 at each block: a function without a loop that a region has taken in
-is counted for the loop that calls it. The reference engine stops at any block.
+Samples are events, so they come at points of virtual time, whatever the host does meanwhile: a deterministic run has
+the same samples every time, under either engine. Each stands for the instructions since the one before. It is taken at
+the first boundary after its time, and so counted for the block that comes next, which may be in a function that was
+just called, or returned to.
 Owns: when samples are taken, what is made of them. Must not know: how an engine runs, where the profile goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ir.records import record
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     from dbt.process import Process
     from dbt.report import Symbols
 
-FINEST, COARSEST = 1 << 10, 1 << 22  # instructions between samples, about: many of a short run, few of a long one
-PART = 1 << 9  # one sample in so many of the instructions until then
-SLACK = 1 << 9  # instructions before it is time that are time enough: a region may not begin that would go beyond
+FINEST, COARSEST = 1 << 10, 1 << 24  # instructions between samples, about: many of a short run, few of a long one
+PART = 1 << 7  # one sample in so many of the instructions until then
 SHOWN = 20  # rows of a table
 HOTTEST = 3  # places in a function
 _MASK = (1 << 64) - 1
@@ -35,50 +33,44 @@ class Place:
 
 
 class Profiler:
-    """Samples of one process. `watch` is told of a pc and says at which count it wants to be told again."""
+    """Samples of one process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._state = process.state
         self.places: dict[int, Place] = {}
         self.samples = 0
-        self._last = self._due = process.state.count
+        self._last = process.instructions
         self._random = 1
 
-    def watch(self, pc: int) -> int:
-        count = self._state.count
-        if count + SLACK < self._due:
-            return self._due
-        if count > self._last:
-            place = self.places.get(pc)
-            if place is None:
-                place = self.places[pc] = Place()
-            place.samples += 1
-            place.instructions += count - self._last
-            self.samples += 1
-            self._last = count
-        self._random = self._random * 6364136223846793005 + 1442695040888963407 & _MASK
-        period = min(max(count // PART, FINEST), COARSEST)
-        self._due = count + (period >> 1) + period * (self._random >> 48) // 0x10000  # not in step with a loop
-        return self._due
-
     def attach(self) -> None:
-        """Have the process tell us."""
-        process = self._process
-        if process.engine.name == "translated":
-            watch(process, self.watch)
-            return
+        """Take samples from now on."""
+        self._process.events.at(self._next(), self._event)
 
-        def event() -> bool:
-            process.events.at(self.watch(process.pc), event)
-            return False
+    def _event(self) -> bool:
+        self.sample(self._process.pc, self._process.instructions)
+        self._process.events.at(self._next(), self._event)
+        return False
 
-        process.events.at(self._due, event)
+    def sample(self, pc: int, count: int) -> None:
+        """The guest is at `pc`, and has executed so many instructions."""
+        place = self.places.get(pc)
+        if place is None:
+            place = self.places[pc] = Place()
+        place.samples += 1
+        place.instructions += count - self._last
+        self.samples += 1
+        self._last = count
+
+    def _next(self) -> int:
+        """When the next sample is due: not in step with any loop."""
+        self._random = self._random * 6364136223846793005 + 1442695040888963407 & _MASK
+        period = min(max(self._last // PART, FINEST), COARSEST)
+        return self._last + (period >> 1) + period * (self._random >> 48) // 0x10000
 
     def data(self, symbols: Symbols) -> dict[str, Any]:
         """The profile as plain data. What was executed since the last sample belongs to nobody."""
         found: dict[str, Any] = {
-            "instructions": self._state.count, "samples": self.samples, "sampled_instructions": self._last,
+            "instructions": self._process.instructions, "samples": self.samples, "sampled_instructions": self._last,
             "functions": self._functions(symbols),
         }  # fmt: skip
         if self._process.engine.name == "translated":
@@ -99,15 +91,6 @@ class Profiler:
         for function in functions.values():
             function["places"].sort(key=lambda place: (-place["instructions"], place["address"]))
         return sorted(functions.values(), key=lambda function: (-function["instructions"], function["address"]))
-
-
-def watch(process: Process, *watchers: Callable[[int], int]) -> None:
-    """Have a translating engine tell these of its pc, from its first instruction on."""
-    engine = process.engine
-    before = engine.watcher
-    each = watchers if before is None else (before, *watchers)
-    engine.watcher = each[0] if len(each) == 1 else lambda pc: min([one(pc) for one in each])
-    engine.due = 0
 
 
 def _regions(process: Process, symbols: Symbols) -> list[dict[str, Any]]:

@@ -63,8 +63,6 @@ class Recorder:
 
     def attach(self) -> None:
         """Begin: time is zero now."""
-        from dbt.profile import watch
-
         kernel = self._process.kernel
         call = kernel.call
 
@@ -82,7 +80,7 @@ class Recorder:
 
         kernel.call = timed  # type: ignore[method-assign]
         self._begin = self._next = self._seen = self._clock()
-        watch(self._process, self.watch)
+        self._engine.watcher, self._engine.due = self.watch, 0
 
     def watch(self, pc: int) -> int:
         """Take a sample if it is time to; returns the count at which it may be again."""
