@@ -219,7 +219,7 @@ def _disk_lines(disk: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("regions from disk", f"{disk['found']:>15,}  {disk['pages']:,} look-ups{damaged}"),
         ("  written", f"{disk['written']:>15,}  {disk['bytes']:,} bytes"),
-        ("  time", f"{disk['seconds']:>15.4f}  CPU seconds"),
+        ("  disk time", f"{disk['seconds']:>15.4f}  CPU seconds"),
     ]
 
 
