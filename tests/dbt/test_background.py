@@ -120,7 +120,7 @@ def test_the_worker_translates_what_is_hot_while_the_guest_runs_on(machine: Mach
     assert stats.asked >= stats.answered >= 3 and stats.lost == stats.refused == 0 and stats.seconds > 0
     machine.go(lambda: machine.watch.retired > 1_000_000)
     assert machine.engine.translator.stats.seconds["llvm"] == 0, "nothing was compiled here"
-    assert machine.engine.note == ""
+    assert machine.engine.note == "" and os.getpgid(machine.worker) == machine.worker
     machine.check()
 
 
