@@ -70,7 +70,7 @@ def test_the_boundary_rule(engine: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("most", [1, 3, 64])
+@pytest.mark.parametrize("most", [1, 3, 512])
 def test_a_page_end_is_a_boundary_and_a_length_limit_is_none(engine: str, most: int) -> None:
     """A straight line over two pages: boundaries only where an instruction starts in another page."""
     words = [NOP] * 1500

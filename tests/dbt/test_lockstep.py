@@ -40,6 +40,42 @@ def test_bundled_programs_agree(name, quiet):
     assert report.pages > 0
 
 
+@pytest.mark.parametrize("name", ["hello", "json", "nbody", "atomic", "ray", "recurse", "dispatch", "vm"])
+def test_with_strides_regions_are_compared(name, quiet):
+    """After each of random numbers of instructions, with stencils and regions; most runs in regions of several blocks."""
+    report = lockstep(programs.path(name), programs.find(name).small, quiet, stride=3000, max_instructions=400_000)
+    print(f"{name}: {report.instructions} instructions, {report.in_regions} of them in regions, {report.boundaries} stops")
+    assert report.difference is None
+    assert report.boundaries * 1000 < report.instructions or name == "hello"
+    assert report.in_regions > report.instructions // (4 if name == "hello" else 2)
+
+
+def test_a_defect_in_a_region_is_found_and_reproduced(quiet, tmp_path, monkeypatch):
+    """Only where one block leads to another inside: the step that is kept holds several blocks."""
+    follow = llvm.Lowering.follow
+
+    def wrong(self, pc, budget):
+        if pc in self.region.edges[self.block.pc] and 10 in self.written and len(self.region.blocks) > 3:
+            self.write_slot(10, "i64", self.let(f"xor i64 {self.read_slot(10)}, 64"))
+        follow(self, pc, budget)
+
+    monkeypatch.setattr(llvm.Lowering, "follow", wrong)
+    assert lockstep(programs.path("json"), (), quiet).difference is None, "block by block it does not show"
+    report = lockstep(programs.path("json"), (), quiet, stride=2000)
+    assert report.difference is not None and report.difference.reproducer["step"] > 1
+    file = tmp_path / "repro.json"
+    save(report.difference, file)
+    assert reproduce(file) != []
+    monkeypatch.undo()
+    assert reproduce(file) == []
+
+
+@pytest.mark.parametrize("stride", [0, -1, 4001])
+def test_a_stride_that_the_log_cannot_hold_is_refused(stride, quiet):
+    with pytest.raises(ValueError, match="a stride is from 1 to 4,000 instructions"):
+        lockstep(programs.path("hello"), (), quiet, stride=stride)
+
+
 def test_a_defect_that_corrupts_only_memory_is_found_and_reproduced(quiet, tmp_path):
     report = lockstep(programs.path("json"), (), quiet, mutate=lambda p: half_stores(p.engine.translator))
     difference = report.difference
