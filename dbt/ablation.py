@@ -20,10 +20,18 @@ from dbt.bench import columns, machine, show
 from dbt.runs import CLOCKS, LEAST, Caches, Case, Differ, Sample, checked, own
 
 MECHANISMS: dict[str, tuple[str, ...]] = {  # what is switched off, and the words of `dragoman run` that do it
+    "regions": ("--region=0",),
+    "the background worker": ("--background=off",),
     "chaining": ("--chain=off",),
+    "the jump cache": ("--jump-cache=off",),
+    "return prediction": ("--return-prediction=off",),
     "translations on disk": ("--no-disk-cache",),
     "stencils": ("--tiers=1",),
     "LLVM": ("--tiers=0",),
+    # What is exact costs this:
+    "address checks": ("--checks=off",),
+    "instruction counts": ("--counts=off",),
+    "floating-point flags": ("--fp-flags=off",),
 }
 EVERYTHING = "everything on"
 RUNS = ("first", "second")

@@ -168,8 +168,8 @@ class Translated:
             if via == MISS and translation is not None:
                 self.cache.remember_jump(state.pc, translation.entry)
             left = max(min(until - state.count, self.slice if self._idle else min(self.slice, BUSY_SLICE)), -1)
-            if left > self.due - state.count:  # a region that is entered with less than its reach does nothing
-                left = max(self.due - state.count, 1 if translation is None else translation.reach)
+            if self.due < NEVER:  # a region that is entered with less than its reach does nothing
+                left = min(left, max(self.due - state.count, 1 if translation is None else translation.reach))
             if chaos is not None:
                 left = min(left, 1 << chaos.randrange(15))  # at times enough for a region, at times not
             words[LIMIT] = state.count + left

@@ -319,7 +319,7 @@ def save(difference: Difference, path: str | Path) -> None:
 def reproduce(
     path: str | Path, mutate: Callable[[Translated], None] | None = None, extensions: Sequence[Any] = ()
 ) -> list[str]:
-    """Run a reproducer's one step, mostly a block, in both engines; returns the lines that differ (none: it agrees now).
+    """Run a reproducer's one step, mostly a block, in both engines; returns the lines that differ, if any do.
 
     `extensions` are those that the run had: the file names them only.
     Raises ReproducerError, FileNotFoundError, BadExtension.

@@ -185,7 +185,7 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
 _WHERE = (
     ("regions", "regions", ""), ("tier0", "tier 0", "stencils"),
     ("monitor", "monitor", "callouts, and what left host code on a slow path"),
-    ("reference", "reference", "the interpreter: what was cold"),
+    ("reference", "reference", "the interpreter: cold code, and looks at what is hot"),
 )  # fmt: skip
 
 

@@ -273,6 +273,8 @@ class _Views:
 
         if self._timeline is not None:
             self._timeline.finish()  # before anything else takes time
+        if signal.getsignal(signal.SIGTERM) == self._terminated:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         symbols = report.symbols_of(process)
         if self._profile is not None:
             data = self._profile.data(symbols)

@@ -44,8 +44,10 @@ def program() -> list[int]:
     assert len(words) * 4 < STEP
     words += [NOP] * (STEP // 4 - len(words))
     for i in range(FUNCTIONS):
-        body = [asm("ld", rd=11, rs1=9, imm=8 * i), asm("addi", rd=11, rs1=11, imm=i + 1), asm("andi", rd=12, rs1=11, imm=3),
-                asm("beq", rs1=12, rs2=0, imm=8), asm("xor", rd=10, rs1=10, rs2=11), asm("sd", rs1=9, rs2=11, imm=8 * i),
+        body = [asm("ld", rd=11, rs1=9, imm=8 * i), asm("addi", rd=11, rs1=11, imm=i + 1),
+                asm("andi", rd=12, rs1=11, imm=3),
+                asm("beq", rs1=12, rs2=0, imm=8), asm("xor", rd=10, rs1=10, rs2=11),
+                asm("sd", rs1=9, rs2=11, imm=8 * i),
                 asm("jalr", rd=0, rs1=1, imm=0)]  # fmt: skip
         words += body + [NOP] * (STEP // 4 - len(body))
     return words
@@ -344,7 +346,7 @@ def test_nothing_is_left_when_the_parent_is_killed(when: str) -> None:
 
 
 def test_ctrl_c_is_for_the_guest_and_not_for_the_worker() -> None:
-    """The terminal sends it to its foreground process group, in which the worker is not; nor does it mind the signal."""
+    """The terminal sends it to its foreground process group, where the worker is not; nor does it mind it."""
     then = "machine.go(lambda: False)"
     parent, worker = started("machine.answered(1)", then, start_new_session=True, stderr=subprocess.DEVNULL)
     assert os.getpgid(worker) == worker != os.getpgid(parent.pid)

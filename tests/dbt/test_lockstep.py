@@ -43,9 +43,9 @@ def test_bundled_programs_agree(name, quiet):
 
 @pytest.mark.parametrize("name", ["hello", "json", "nbody", "atomic", "ray", "recurse", "dispatch", "queens"])
 def test_with_strides_regions_are_compared(name, quiet):
-    """After each of random numbers of instructions, with stencils and regions; most runs in regions of several blocks."""
+    """After each of random numbers of instructions, with stencils and regions; most in regions of several blocks."""
     report = lockstep(programs.path(name), programs.find(name).small, quiet, stride=3000, max_instructions=400_000)
-    print(f"{name}: {report.instructions} instructions, {report.in_regions} of them in regions, {report.boundaries} stops")
+    print(f"{name}: {report.instructions} instructions, {report.in_regions} in regions, {report.boundaries} stops")
     assert report.difference is None
     assert report.boundaries * 1000 < report.instructions or name == "hello"
     assert report.in_regions > report.instructions // (4 if name == "hello" else 2)

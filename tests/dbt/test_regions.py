@@ -132,7 +132,8 @@ def test_calls_are_followed_into_what_is_called_and_on_behind_them() -> None:
 
 
 def test_where_an_indirect_jump_went_is_followed() -> None:
-    words, at = assemble("main", NOP, asm("jalr", rd=0, rs1=A0, imm=0), "f", NOP, ("jal", ZERO, "main"), "g", NOP, ECALL)
+    jump = asm("jalr", rd=0, rs1=A0, imm=0)
+    words, at = assemble("main", NOP, jump, "f", NOP, ("jal", ZERO, "main"), "g", NOP, ECALL)
     assert starts(formed(words, Profile(1))) == [CODE]
     ways = {at["main"]: (at["g"], at["f"])}
     request = formed(words, Profile(1, ways))
@@ -160,7 +161,8 @@ def test_a_way_inside_a_block_is_a_region_of_its_own() -> None:
 
 @pytest.mark.parametrize("options", [Options(hot=0, region=0), Options(hot=0, chain=False), Options(cache_off=True)])
 def test_without_regions_each_translation_is_one_block(options: Options) -> None:
-    words, _ = assemble("loop", addi(T0, T0, -1), ("beq", A0, ZERO, "next"), NOP, "next", NOP, ("bne", T0, ZERO, "loop"),
+    words, _ = assemble("loop", addi(T0, T0, -1), ("beq", A0, ZERO, "next"), NOP, "next", NOP,
+                        ("bne", T0, ZERO, "loop"),
                         ECALL)  # fmt: skip
     rig = made_of(words, options, t0=50)
     assert rig.run(1 << 40).trap and rig.state.slots[T0] == 0
@@ -332,7 +334,8 @@ def test_a_return_to_an_unexpected_address_leaves_the_region() -> None:
 def test_indirect_jumps_go_where_they_go() -> None:
     """A table of targets, of which the region knows some: the others are found by the jump cache or the monitor."""
     items: list[Item] = [
-        "loop", asm("andi", rd=T1, rs1=T0, imm=15), asm("slli", rd=T1, rs1=T1, imm=4), asm("add", rd=T1, rs1=T1, rs2=S0),
+        "loop", asm("andi", rd=T1, rs1=T0, imm=15), asm("slli", rd=T1, rs1=T1, imm=4),
+        asm("add", rd=T1, rs1=T1, rs2=S0),
         asm("jalr", rd=0, rs1=T1, imm=0), "join", addi(T0, T0, -1), ("bne", T0, ZERO, "loop"), ECALL, "table",
     ]  # fmt: skip
     for i in range(16):
@@ -361,7 +364,7 @@ def test_where_indirect_jumps_went_becomes_a_part_of_the_region() -> None:
 @pytest.mark.parametrize("turn", [1, 2, 3, 9, 10])
 @pytest.mark.parametrize("store", [False, True])
 def test_a_fault_in_the_middle_of_a_region_is_exact(turn: int, store: bool) -> None:
-    """In the function that a loop calls, at a turn: pc, registers of all blocks so far and counts are the reference's."""
+    """In the function that a loop calls, at a turn: pc, registers of all blocks and counts are the reference's."""
     access = asm("sd", rs1=S0, rs2=A0, imm=0) if store else asm("ld", rd=A3, rs1=S0, imm=0)
     words, at = assemble(
         "loop", addi(A0, A0, 1), ("jal", RA, "f"), addi(A1, A1, 5), asm("fadd.d", rd=3, rs1=3, rs2=4, rm=0),
@@ -382,7 +385,8 @@ def test_callouts_inside() -> None:
     words, _ = assemble(
         "loop", addi(A0, A0, 1), addi(A3, ZERO, 9), "inner", addi(A3, A3, -1), ("bne", A3, ZERO, "inner"),
         ("beq", A0, A1, "skip"), addi(A2, A2, 1), asm("fence.i", imm=0, rs1=0, rd=0), addi(A2, A2, 1),
-        "skip", addi(A2, A2, 1), asm("csrrs (reads only)", csr=0xC01, rd=A3), addi(T0, T0, -1), ("bne", T0, ZERO, "loop"),
+        "skip", addi(A2, A2, 1), asm("csrrs (reads only)", csr=0xC01, rd=A3), addi(T0, T0, -1),
+        ("bne", T0, ZERO, "loop"),
         ECALL,
     )  # fmt: skip
     reference, translated = both(words, strides=(100, 7, 1000), t0=500, a1=300)
@@ -433,7 +437,8 @@ def test_a_write_from_outside_is_seen_in_every_page(page: int, mode: str) -> Non
     rig.space.write(place, new.to_bytes(4, "little"))
     rig.engine.fence()  # type: ignore[union-attr]
     left = set(rig.engine.cache.translations())  # type: ignore[union-attr]
-    assert not left & {t for t in wide if t.overlaps(place, place + 4)} and any(t.overlaps(place, place + 4) for t in wide)
+    written = {t for t in wide if t.overlaps(place, place + 4)}
+    assert written and not left & written
     rig.state.pc, rig.state.slots[T0] = CODE, 100
     assert rig.run(1 << 40).trap
     assert rig.state.slots[A0 + page] == 100 + 100 * 100
@@ -505,7 +510,7 @@ def test_no_way_is_left_into_a_region_that_is_gone(how: str) -> None:
         entered = []
         enter = engine.translator.backend.enter
 
-        def noted(address: int, code: int) -> None:
+        def noted(address: int, code: int, entered: list[int] = entered, enter: Any = enter) -> None:
             entered.append(code)
             enter(address, code)
 

@@ -23,7 +23,8 @@ TRANSLATOR = (
     "ir.llvm.emitter", "ir.llvm.exits", "ir.llvm.floats", "ir.llvm.integers", "ir.llvm.memory",
 )  # fmt: skip
 OTHERS = (
-    "dbt.bench", "dbt.compare", "dbt.digest", "dbt.lab", "dbt.lockstep", "dbt.report", "dbt.trace",
+    "dbt.bench", "dbt.compare", "dbt.digest", "dbt.lab", "dbt.lockstep", "dbt.profile", "dbt.report", "dbt.timeline",
+    "dbt.trace",
     "guests.riscv.custom", "guests.toy", "dbt.cli.arguments", "dbt.cli.bench", "dbt.cli.cache", "dbt.cli.compare",
     "dbt.cli.info", "dbt.cli.lockstep",
 )  # fmt: skip
