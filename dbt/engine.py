@@ -171,7 +171,7 @@ class Translated:
             if self.due < NEVER:  # a region that is entered with less than its reach does nothing
                 left = min(left, max(self.due - state.count, 1 if translation is None else translation.reach))
             if chaos is not None:
-                left = min(left, chaos.randrange(1, 300))
+                left = min(left, 1 << chaos.randrange(15))  # at times enough for a region, at times not
             words[LIMIT] = state.count + left
             words[BUDGET] = left << BUDGET_SHIFT & MASK
             self.entries += 1

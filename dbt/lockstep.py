@@ -88,7 +88,8 @@ def lockstep(
     """Run a program in both engines at once. The guest's own output is the leader's.
 
     `stride`: compare after at most so many instructions and the rest of a block. With 1, at every boundary, each
-    translation is one block, and there are no stencils; with more, what has run a few times is promoted to regions.
+    translation is one block, and there are no stencils; with more, what has run a few times, or as often as
+    `settings` say, is promoted to regions.
     `mutate` may plant a defect in the leading process before it runs. Raises what `Process` raises.
     """
     if not 1 <= stride <= MOST_STRIDE:
@@ -98,7 +99,8 @@ def lockstep(
     if stride == 1:
         options = replace(options, hot=0, region=0)
     else:
-        options = replace(options, patience=0, promote=min(options.promote, PROMOTE))
+        promote = PROMOTE if options.promote == Options().promote else options.promote
+        options = replace(options, patience=0, promote=promote)
     seed = settings.seed or 0
     settings = replace(settings, engine="translated", options=options, seed=seed)
     with closing(Process(path, args, settings)) as leader:

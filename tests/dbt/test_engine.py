@@ -312,7 +312,7 @@ def test_a_block_that_patches_itself_is_right() -> None:
 
 def test_links_to_an_invalidated_block_are_undone() -> None:
     """The loop jumps between two pages; the code in the other page changes between runs."""
-    made = rig("translated", [asm("jal", rd=0, imm=0x1000)])
+    made = rig("translated", [asm("jal", rd=0, imm=0x1000)], options=Options(hot=0, region=0))
     made.space.poke(CODE + 0x1000, words_to_bytes([asm("addi", rd=5, rs1=0, imm=1), asm("ecall")]))
     for value in (1, 2, 3):
         made.space.poke(CODE + 0x1000, words_to_bytes([asm("addi", rd=5, rs1=0, imm=value)]))

@@ -10,6 +10,7 @@ import pytest
 from dbt import cli
 from dbt import lockstep as lockstep_module
 from dbt.lockstep import ReproducerError, lockstep, reproduce, save
+from dbt.options import Options
 from dbt.process import LimitReached, Process, Settings
 from guests import programs
 from ir import llvm
@@ -27,7 +28,7 @@ def half_stores(translator) -> None:
     backend = translator.backend
     target = backend.target
     stores = {**target.host.stores, 8: target.host.stores[4]}
-    backend.target = replace(target, host=replace(target.host, stores=stores))
+    backend.shop.target = replace(target, host=replace(target.host, stores=stores))
 
 
 @pytest.mark.parametrize("name", ["hello", "json", "nbody", "atomic", "ray"])
@@ -40,7 +41,7 @@ def test_bundled_programs_agree(name, quiet):
     assert report.pages > 0
 
 
-@pytest.mark.parametrize("name", ["hello", "json", "nbody", "atomic", "ray", "recurse", "dispatch", "vm"])
+@pytest.mark.parametrize("name", ["hello", "json", "nbody", "atomic", "ray", "recurse", "dispatch", "queens"])
 def test_with_strides_regions_are_compared(name, quiet):
     """After each of random numbers of instructions, with stencils and regions; most in regions of several blocks."""
     report = lockstep(programs.path(name), programs.find(name).small, quiet, stride=3000, max_instructions=400_000)
@@ -188,8 +189,6 @@ def test_bad_reproducers_are_refused_in_one_sentence(text, tmp_path):
 @pytest.mark.parametrize("seed", range(4))
 def test_chaos_changes_nothing(seed, tmp_path):
     """Leaving, flushing, interpreting and write-protecting at random: same output, counts and blocks."""
-    from dbt.options import Options
-
     results = []
     for options in (Options(), Options(chaos=seed, hot=seed % 3)):
         with open(tmp_path / "out", "wb") as out:
