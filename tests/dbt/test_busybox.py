@@ -321,7 +321,7 @@ def test_same_as_qemu(case: Case, both: Both) -> None:
 def test_same_as_qemu_without_interpreting(name: str, both: Both) -> None:
     """Every block is translated when it is first met: busybox runs through ten thousand instructions to get going."""
     (case,) = (case for case in CASES if case.name == name)
-    both.agree(case, options=dragoman.Options(hot=0, region=0))
+    both.agree(case, options=dragoman.Options(hot=0, region=0, optimisation=0))
 
 
 def test_reference_engine_too(both: Both) -> None:
