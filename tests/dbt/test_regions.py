@@ -14,6 +14,7 @@ from support.regions import Watch
 from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
 
 from dbt import regions
+from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
 from dbt.options import Options
 from dbt.regions import Request
@@ -552,3 +553,26 @@ def test_disturbed_at_random(seed: int) -> None:
             assert outcome(rig, rig.run(1 << 40)) == wanted
         rig.close()
     reference.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("passes, most", [((), 512), (Options().passes, 3 << 10)], ids=["no passes", "passes"])
+def test_regions_that_are_compiled_and_freed_leave_little_behind(passes: tuple[str, ...], most: int) -> None:
+    """In this process LLVM's passes keep some 2 KB for each region; a worker is replaced before that matters."""
+    rig = nest(True, Options(hot=0, region=40, passes=passes))
+    engine: Any = rig.engine
+
+    def cycle(regions: int) -> None:
+        until = engine.translator.stats.translations + regions
+        while engine.translator.stats.translations < until:
+            again(rig)
+            rig.run(1 << 40)
+            engine.flush()
+
+    cycle(300)
+    before = resident()
+    cycle(1500)
+    grown = (resident() - before) // 1500
+    print(f"\n{grown} bytes for each of 1,500 regions")
+    assert grown < most and engine.cache.bytes == 0
+    rig.close()
