@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbt.arena import Arena
-from dbt.code import Code, CodegenError
+from dbt.code import Code
 from dbt.hosts import select, x86_64
 from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
 from dbt.options import Options, callouts
@@ -70,11 +70,7 @@ class Workshop:
 
     def compile(self, text: str) -> Code:
         """The code of a module of regions. Raises CodegenError."""
-        check, passes = bool(self._options.dump), self._options.passes
-        try:
-            return self.compiler.compile(text, check, passes)
-        except CodegenError:  # a choice between two constants may become a table with an address that cannot be moved
-            return self.compiler.compile(text, check, passes[:1])
+        return self.compiler.compile(text, check=bool(self._options.dump), passes=self._options.passes)
 
 
 class Backend:

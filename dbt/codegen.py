@@ -50,8 +50,12 @@ class Compiler:
         llvm.initialize_native_asmparser()
         self.cpu = llvm.get_host_cpu_name()
         self.features = llvm.get_host_cpu_features()
-        self.machine = llvm.Target.from_triple(triple).create_target_machine(
-            cpu=self.cpu, features=self.features.flatten(), opt=optimisation, reloc="static", codemodel="small"
+        # Of a choice between two floats LLVM makes a table; it must not be addressed absolutely.
+        self.machine, self.stencil_machine = (
+            llvm.Target.from_triple(triple).create_target_machine(
+                cpu=self.cpu, features=self.features.flatten(), opt=optimisation, reloc=reloc, codemodel="small"
+            )
+            for reloc in ("pic", "static")
         )
 
         self._managers: dict[tuple[str, ...], Any] = {}
@@ -97,7 +101,7 @@ class Compiler:
             module.verify()
         except RuntimeError as error:
             raise CodegenError(str(error)) from error
-        return read_stencils(self.machine.emit_object(module), sink)
+        return read_stencils(self.stencil_machine.emit_object(module), sink)
 
 
 def read_object(data: bytes) -> Code:

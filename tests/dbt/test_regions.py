@@ -5,6 +5,7 @@ Every run is compared with the reference interpreter. Each test makes sure that 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -14,6 +15,9 @@ from support.regions import Watch
 from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
 
 from dbt import regions
+from dbt.arena import Arena
+from dbt.backend import compiler
+from dbt.hosts import select
 from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
 from dbt.options import Options
@@ -393,6 +397,31 @@ def test_callouts_inside() -> None:
     reference, translated = both(words, strides=(100, 7, 1000), t0=500, a1=300)
     assert translated.engine.exits["callout"] > 900  # type: ignore[union-attr]
     closed(reference, translated)
+
+
+def test_a_choice_between_two_floats_that_are_constants() -> None:
+    """LLVM makes a table of the two, as at the check of a box around a single that is known before a loop: it can be
+    placed, and an exit slot's displacement is a constant still."""
+    host = select.host().triple
+    text = f"""target triple = "{host}"
+@f.e0 = external global i8, !absolute_symbol !0
+define void @f(ptr %s, i64 %a) {{
+ %c = icmp ugt i64 %a, 5
+ %x = select i1 %c, float 0.5, float 3.0
+ %p = getelementptr i8, ptr %s, i64 ptrtoint (ptr @f.e0 to i64)
+ store float %x, ptr %p
+ ret void
+}}
+!0 = !{{i64 0, i64 2147483648}}
+"""
+    code = compiler(host, 2).compile(text, passes=Options().passes).split()["f"]
+    assert len(code.text) > code.constants
+    arena, place = Arena(1 << 16), (ctypes.c_float * 4)()
+    arena.place(code, lambda symbol: 0)  # so that it lies elsewhere than at first
+    at = arena.place(code, lambda symbol: 8)
+    for number, wanted in ((5, 3.0), (6, 0.5)):
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(at)(ctypes.addressof(place), number)
+        assert list(place) == [0, 0, wanted, 0]
 
 
 # --- the guest's code changes -----------------------------------------------------------------------------------------
