@@ -38,13 +38,19 @@ _WIDTH = {
     OUT_AT_HEAD: "out",
 }  # fmt: skip
 _JUMP = 0xE9
+OPTIONS = (  # of LLVM's code generation, for the whole process
+    "-enable-tail-merge=false",  # every exit jumps for itself: better predicted
+    "-disable-lsr",  # the guest's compiler has chosen induction variables; more of them cost registers and time
+    "-disable-post-ra",  # a second scheduling, which gives nothing measurable
+)
 
 
 class Compiler:
     """One LLVM target machine. `optimisation` is its code-generation level, 0 to 3."""
 
     def __init__(self, triple: str, optimisation: int = 1) -> None:
-        llvm.set_option("", "-enable-tail-merge=false")  # every exit jumps for itself: better predicted
+        for option in OPTIONS:
+            llvm.set_option("", option)
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         llvm.initialize_native_asmparser()

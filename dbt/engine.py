@@ -427,7 +427,7 @@ class Translated:
         return self.cache.get(key)
 
     def _admitted(self, made: Translation | None, key: Key) -> Translation | None:
-        if made is None:  # larger than the cache: it is interpreted, and not tried again soon
+        if made is None:  # larger than the cache, or no code can be made of it: not tried again soon
             self.heat[key] = -REFUSED
             return None
         self._install([made])

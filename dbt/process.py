@@ -376,6 +376,7 @@ class Process:
                 "translations": s.translations,
                 "translated_instructions": s.instructions,
                 "code_bytes": s.code_bytes,
+                "translations_refused": s.refused,
                 "cache_hits": cache.hits,
                 "cache_misses": cache.misses,
                 "cache_evictions": cache.evictions,

@@ -157,6 +157,8 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
             ("regions made", f"{stats['translations']:>15,}"),
             ("  guest instructions", f"{stats['translated_instructions']:>15,}"),
             ("  bytes of host code", f"{stats['code_bytes']:>15,}"),
+            *([("  refused", f"{stats['translations_refused']:>15,}  that no code could be made of")]
+              if stats["translations_refused"] else []),
             *_worker_lines(stats["background"]),
             *_disk_lines(stats["disk"]),
             ("  invalidations", f"{stats['invalidations']:>15,}  dropped because guest code changed"),

@@ -81,6 +81,7 @@ class TranslationStats:
     translations: int = 0
     instructions: int = 0
     code_bytes: int = 0
+    refused: int = 0  # what no code could be made of, in this process
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TIMED, 0.0))
 
 
@@ -130,12 +131,18 @@ class Translator:
         return regions.form(self.lifter, key, profile, self.options.region)
 
     def translate(self, request: Request, admit: Admit) -> Translation | None:
-        """Translate a region now. `admit` places code if it has room; None if it has not."""
+        """Translate a region now. `admit` places code if it has room; None if it has not, or no code can be made."""
+        from dbt.code import CodegenError
+
         dump = self.options.dump
         shown: list[tuple[Request, list[Block], list[Block], llvm.Lowered]] = []
         seen = (lambda *what: shown.append(what)) if dump else None
         shop = self.backend.shop
-        made = make(request, self.lifter, shop.target, shop.compile, self.stats.seconds, seen)
+        try:
+            made = make(request, self.lifter, shop.target, shop.compile, self.stats.seconds, seen)
+        except CodegenError:
+            self.stats.refused += 1
+            return None
         placed = self.admit(made, admit)
         if shown and placed is not None:
             self._dump(*shown[0], placed)

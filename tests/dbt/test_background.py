@@ -20,7 +20,9 @@ from support.riscv import Rig, asm, words_to_bytes
 
 import dbt.background
 import dbt.worker
+from dbt.backend import Workshop
 from dbt.background import FAILURES
+from dbt.code import Code, CodegenError
 from dbt.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +207,26 @@ def test_what_no_code_can_be_made_of_is_refused_and_not_asked_for_again(monkeypa
         machine.run(machine.state.count + OFTEN)
     assert machine.background.stats.lost == 0 and len(machine.engine.cache) == 0
     assert len(asked) == len(set(asked)) >= FUNCTIONS
+    machine.check()
+    machine.close()
+
+
+def test_what_no_code_can_be_made_of_is_refused_in_this_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Workshop, text: str) -> Code:
+        tried.append(text)
+        raise CodegenError("no")
+
+    tried: list[str] = []
+    machine = Machine(background=False)
+    machine.run(OFTEN)
+    made = len(machine.engine.cache)
+    monkeypatch.setattr(Workshop, "compile", wrong)
+    for _ in range(40):
+        assert not machine.run(machine.state.count + OFTEN).trap
+    stats = machine.engine.translator.stats
+    assert stats.refused == len(tried) == len(set(tried)) >= FUNCTIONS - made
+    assert len(machine.engine.cache) == made
+    monkeypatch.undo()
     machine.check()
     machine.close()
 
