@@ -23,7 +23,7 @@ EVERY = pytest.mark.parametrize("policy", POLICIES)
 KILOBYTES = (4, 8, 1024)
 SIZE, COUNT = 256, 512  # bytes of a translation; how many fit
 GUEST = guests.load("riscv64")
-CODE = Code(bytes(SIZE), {"f": (0, SIZE)}, (Relocation(4, "next", 0),), ((8, 16),), SIZE, ())
+CODE = Code(bytes(SIZE), {"f": (0, SIZE)}, (Relocation(4, "next", 0),), ((8, 16),), SIZE)
 
 Did = Callable[..., None]
 

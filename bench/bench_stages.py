@@ -159,7 +159,7 @@ def test_lower(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
 def test_llvm(benchmark: BenchmarkFixture, did: Did, work: Work) -> None:
     """Parse, generate code, take the object file apart, as when a program runs."""
     compile = work.backend.shop.compile
-    benchmark.pedantic(lambda: [compile(text).split() for text in work.texts], rounds=5)
+    benchmark.pedantic(lambda: [compile(text) for text in work.texts], rounds=5)
     benchmark.extra_info["modules"] = len(work.texts)
     did(guest_instructions=work.instructions)
 

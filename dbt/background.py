@@ -80,7 +80,10 @@ class Background:
         return True
 
     def poll(self) -> Made | None:
-        """A translation that has come, if one has; what is to be done next is asked for."""
+        """A translation that has come, if one has; else what is to be done next is asked for.
+
+        Not before what has come is installed, since it may serve what else is wanted.
+        """
         if self.asked is None:
             self._next()
             return None
@@ -93,16 +96,14 @@ class Background:
         self.stats.answered += 1
         self.stats.seconds += sum(seconds.values())
         self.asked = None
-        made = None
         if error:
             self.stats.refused += 1
             self._gave_up(key, False)
-        else:
-            from dbt.cache.record import unpack_made
+            self._next()
+            return None
+        from dbt.cache.record import unpack_made
 
-            made = unpack_made(packed)
-        self._next()
-        return made
+        return unpack_made(packed)
 
     def close(self) -> None:
         """End the worker; what it was asked for is lost."""

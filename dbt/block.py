@@ -5,6 +5,8 @@ Owns: these records. Must not know: how it was made, who links to it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dbt.code import Code
 from dbt.memory import PAGE_SHIFT
 from ir.records import field, record
@@ -13,6 +15,14 @@ Key = tuple[int, bool]  # guest address, whether it is entered at an architectur
 
 
 Source = tuple[tuple[int, bytes], ...]  # ranges of guest code, each with its address; the entry's comes first
+
+
+class Gate(NamedTuple):
+    """Where a region can be entered beside its first block: see `ir.region`."""
+
+    pc: int  # guest address, a boundary
+    at: int  # offset in the code
+    reach: int  # as of the region
 
 
 @record(frozen=True)
@@ -27,11 +37,15 @@ class Made:
     code: Code
     exits: dict[str, Key]  # where the exit of each symbol in its relocations leads
     counter: str  # the symbol of its counter
+    gates: tuple[Gate, ...] = ()
 
 
 @record(eq=False)
 class Translation:
-    """One region of host code. `exits` maps each exit slot's displacement to the key it leads to."""
+    """One region of host code. `exits` maps each exit slot's displacement to the key it leads to.
+
+    A gate of it has the same form, without exits, counter or room of its own, and is `of` the region.
+    """
 
     key: Key
     source: Source  # the guest's code that it was made from; empty where there is none to be fetched
@@ -43,6 +57,8 @@ class Translation:
     exits: dict[int, Key] = field(default_factory=dict)
     counter: int = 0  # displacement of the word that counts the instructions it has retired; 0: it has none
     door: int = 0  # host address where tier 0 enters, if there is that tier
+    gates: tuple[Translation, ...] = ()
+    of: Translation | None = None
 
     def pages(self) -> set[int]:
         """Numbers of the guest pages that it depends on."""

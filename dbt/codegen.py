@@ -143,7 +143,7 @@ def read_object(data: bytes) -> Code:
             code.extend(body(section))
         elif name.startswith((".data", ".bss", ".ltext", ".lrodata", ".text.")) and section[5]:
             raise CodegenError(f"the object has a section {name}, which cannot be placed")
-    relocations, references = [], []
+    relocations = []
     for offset, info, addend in _relocations(data, named.get(".rela.text")):
         kind, symbol = info & 0xFFFFFFFF, symbols[info >> 32]
         name = string(symbol_names, symbol[0])
@@ -151,7 +151,6 @@ def read_object(data: bytes) -> Code:
             relocations.append(Relocation(offset, name, addend))
         elif kind in (_R_X86_64_PC32, _R_X86_64_PLT32) and symbol[3] in starts:
             struct.pack_into("<i", code, offset, starts[symbol[3]] + symbol[4] + addend - offset)
-            references.append((offset, starts[symbol[3]] + symbol[4]))
         else:
             raise CodegenError(f"the object has a relocation of type {kind} to {name or 'a section'}")
     ends = []
@@ -162,7 +161,7 @@ def read_object(data: bytes) -> Code:
     ends.sort()
     table = [target for _, target in ends]
     faults = tuple(zip(table[::2], table[1::2]))
-    return Code(bytes(code), functions, tuple(relocations), faults, constants, tuple(references))
+    return Code(bytes(code), functions, tuple(relocations), faults, constants)
 
 
 def read_stencils(data: bytes, sink: int) -> dict[str, Stencil]:

@@ -282,8 +282,14 @@ class Translated:
         if self.tier0 is None:  # while it is made there are none
             return
         for translation in self.cache.in_page(page):
-            if translation.door:
-                self.tier0.lead(translation.key[0], translation.door)
+            self._lead_to(translation)
+
+    def _lead_to(self, translation: Translation) -> None:
+        """Tier 0 goes on in it, and in its gates, as far as the cache says so."""
+        assert self.tier0 is not None
+        for way in (translation, *translation.gates):
+            if way.door and self.cache.get(way.key) is way:
+                self.tier0.lead(way.key[0], way.door)
 
     def _promote(self, pc: int) -> None:
         """Translate what is hot."""
@@ -333,7 +339,7 @@ class Translated:
                 self._admitted(self.translator.admit(made, self.cache.admit), made.key)
             if asked is not None and self.tier0 is not None:
                 for key in asked.blocks[1:]:  # what was hot beside it may not be any more
-                    if background.queue.pop(key, None) is not None:
+                    if background.queue.pop(key, None) is not None and key not in self.cache:
                         self.tier0.again(key[0])
 
     def _request(self, key: Key) -> Request:
@@ -439,7 +445,7 @@ class Translated:
             self.cache.insert(translation)
             self.coherence.made(translation)
             if self.tier0 is not None and translation.door:
-                self.tier0.lead(translation.key[0], translation.door)
+                self._lead_to(translation)
                 self.cache.remember_jump(translation.key[0], translation.entry)
 
     def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:

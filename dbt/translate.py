@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbt.block import Key, Made, Translation
+from dbt.block import Gate, Key, Made, Translation
 from dbt.memory import AddressSpace
 from dbt.options import Options
 from dbt.state import State
@@ -61,17 +61,19 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     function = llvm.lower(region, entry(request.key), target)
     text = llvm.module([function], target)
     times.append(clock())
-    piece = compile(text).split()[function.name]
+    code = compile(text)
     times.append(clock())
     for stage, begin, end in zip(TIMED, times, times[1:]):
         seconds[stage] += end - begin
     if seen is not None:
         seen(request, blocks, optimised, function)
-    used = {symbol for _, symbol, _ in piece.relocations}
+    used = {symbol for _, symbol, _ in code.relocations}
     exits = {symbol: leads for symbol, leads in function.exits.items() if symbol in used}
-    size = piece.functions[function.name][1]
+    assert code.functions[function.name][0] == 0
+    size = max(at + length for at, length in code.functions.values())
     reach = region.reach[region.pc] if region.boundary else 1
-    return Made(request.key, request.source, region.instructions, reach, size, piece, exits, function.counter)
+    gates = tuple([Gate(pc, code.functions[name][0], region.reach[pc]) for name, pc in function.gates])
+    return Made(request.key, request.source, region.instructions, reach, size, code, exits, function.counter, gates)
 
 
 @record
@@ -163,22 +165,34 @@ class Translator:
     def place(self, found: Sequence[Made], admit: Admit) -> list[Translation]:
         """Give these a place, the first of them as far as there is room."""
         arena = self.backend.arena
-        codes = [self._with_door(made) for made in found]
-        placed = admit(arena, codes)
+        codes = [self._with_doors(made) for made in found]
+        placed = admit(arena, [code for code, _ in codes])
         return [
-            Translation(
-                made.key, made.source, at, made.size, arena.room(code), made.instructions, made.reach,
-                {slots[symbol]: leads for symbol, leads in made.exits.items()}, slots[made.counter],
-                at + len(made.code.text) if code is not made.code else 0,
-            )
-            for made, code, (at, slots) in zip(found, codes, placed)
-        ]  # fmt: skip
+            self._placed(made, at, arena.room(code), slots, [at + door if door else 0 for door in doors])
+            for made, (code, doors), (at, slots) in zip(found, codes, placed)
+        ]
 
-    def _with_door(self, made: Made) -> Code:
-        """The code, and behind it the place where tier 0 enters, if there is that tier."""
-        code = made.code
-        door = self.backend.door(len(code.text)) if made.key[1] else b""
-        return replace(code, text=code.text + door) if door else code
+    def _with_doors(self, made: Made) -> tuple[Code, list[int]]:
+        """The code, and behind it the places where tier 0 enters, if there is that tier: their offsets, or 0."""
+        text = made.code.text
+        doors = []
+        for at in (0, *(gate.at for gate in made.gates)):
+            door = self.backend.door(len(text) - at) if made.key[1] else b""
+            doors.append(len(text) if door else 0)
+            text += door
+        return replace(made.code, text=text), doors
+
+    def _placed(self, made: Made, at: int, room: int, slots: dict[str, int], doors: list[int]) -> Translation:
+        exits = {slots[symbol]: leads for symbol, leads in made.exits.items()}
+        translation = Translation(
+            made.key, made.source, at, made.size, room, made.instructions, made.reach, exits, slots[made.counter],
+            doors[0],
+        )  # fmt: skip
+        translation.gates = tuple([
+            Translation((gate.pc, True), (), at + gate.at, 0, 0, 0, gate.reach, door=door, of=translation)
+            for gate, door in zip(made.gates, doors[1:])
+        ])  # fmt: skip
+        return translation
 
     def optimised(self, pc: int, boundary: bool) -> Block:
         """The IR of the block at `pc` after the passes."""

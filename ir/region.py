@@ -1,4 +1,7 @@
-"""Regions: blocks with one entry, the first, that become one function. What leads to a block of a region stays in it.
+"""Regions: blocks that become one function. What leads to a block of a region stays in it.
+
+A region is entered at its first block, and at its gates: blocks that code outside is likely to go to. Without them a
+region would have to be made again for each such block.
 
 Where a block leads is read off its exit. Of an indirect jump it may be known where it went before, and it may come back
 to where a call of the region returns: a call is a block that puts the address behind it into a register, and a jump
@@ -16,6 +19,7 @@ from ir.block import Block, Branch, Indirect, Inst, Jump, Value
 from ir.records import field, record
 
 MOST_WAYS = 12  # addresses that an indirect jump is compared with
+MOST_GATES = 16
 
 
 @record
@@ -137,6 +141,21 @@ class Region:
             ahead = [found[to] for to in self.edges[pc] if (pc, to) not in back]
             found[pc] = len(self._block(pc).guest) + max(ahead) if ahead else 1
         return found
+
+    @cached_property
+    def gates(self) -> list[int]:
+        """Where it can be entered beside its first block: functions that it calls, places that calls return to, loops.
+
+        The most executed first.
+        """
+        if not self.boundary or not self.linked:
+            return []
+        found = {to for _, to in self.back} | set(self._calls)
+        for block in self.blocks:
+            if link_of(block) is not None:
+                found.update(self.edges[block.pc])
+        found = {pc for pc in found if pc in self.by_pc} - {self.pc}
+        return sorted(found, key=lambda pc: (-self.weights.get(pc, 0), pc))[:MOST_GATES]
 
     @cached_property
     def _entered(self) -> dict[int, int]:

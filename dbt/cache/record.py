@@ -1,7 +1,7 @@
 """Code and translations as bytes, for the disk: fixed little-endian fields, and nothing that is executed on reading.
 
     sealed    16 bytes of BLAKE2b over what follows, keyed by where the record belongs
-    made      guest address, boundary, instructions, reach, size; exits; the guest's code in ranges; then its code
+    made      guest address, boundary, instructions, reach, size; exits; gates; the guest's code in ranges; its code
     code      functions, symbols, relocations, the fault table, constants, bytes
 
 A record that was cut, changed or put elsewhere is `Damaged`. Owns: this form. Must not know: where it is kept.
@@ -12,12 +12,13 @@ from __future__ import annotations
 import struct
 
 from dbt.blake2 import blake2b
-from dbt.block import Made
+from dbt.block import Gate, Made
 from dbt.code import Code, Relocation
 
 SEAL = 16  # bytes of the checksum
 MOST_PLACE = 32  # bytes that a place has at most
-_MADE = struct.Struct("<QBHHIHH")  # guest address, boundary, instructions, reach, size, ranges of the source, exits
+_MADE = struct.Struct("<QBHHIHHH")  # guest address, boundary, instructions, reach, size; ranges, exits, gates
+_GATE = struct.Struct("<QIH")  # guest address, offset, reach
 _RANGE = struct.Struct("<QH")  # guest address and length
 _EXIT = struct.Struct("<QB")
 _CODE = struct.Struct("<HHIIII")  # functions, symbols, relocations, faults, offset of the constants, bytes
@@ -45,7 +46,7 @@ def unseal(sealed: object, place: object, number: object) -> bytes:
 
 
 def pack_code(code: Code) -> bytes:
-    """Code that was split from its module, so that nothing in it needs to be moved again."""
+    """Code as bytes."""
     symbols = sorted({symbol for _, symbol, _ in code.relocations})
     number = {symbol: i for i, symbol in enumerate(symbols)}
     parts = [_CODE.pack(len(code.functions), len(symbols), len(code.relocations), len(code.faults), code.constants,
@@ -73,21 +74,24 @@ def pack_made(made: Made) -> bytes:
     relocations = tuple(Relocation(offset, name[symbol], addend) for offset, symbol, addend in code.relocations)
     pc, boundary = made.key
     return b"".join([
-        _MADE.pack(pc, boundary, made.instructions, made.reach, made.size, len(made.source), len(symbols)),
+        _MADE.pack(pc, boundary, made.instructions, made.reach, made.size, len(made.source), len(symbols),
+                   len(made.gates)),
         *(_EXIT.pack(*made.exits[symbol]) for symbol in symbols),
+        *(_GATE.pack(*gate) for gate in made.gates),
         *(_RANGE.pack(start, len(code)) + code for start, code in made.source),
-        pack_code(Code(code.text, {}, relocations, code.faults, code.constants, ())),
+        pack_code(Code(code.text, {}, relocations, code.faults, code.constants)),
     ])  # fmt: skip
 
 
 def unpack_made(data: bytes) -> Made:
     """What `pack_made` made; raises Damaged."""
     reader = _Reader(data)
-    pc, boundary, instructions, reach, size, ranges, count = reader.take(_MADE)
+    pc, boundary, instructions, reach, size, ranges, count, doors = reader.take(_MADE)
     exits = {}
     for i in range(count):
         target, at_boundary = reader.take(_EXIT)
         exits[f"{i:05}"] = target, bool(at_boundary)
+    gates = tuple([Gate(*reader.take(_GATE)) for _ in range(doors)])
     source = []
     for _ in range(ranges):
         start, length = reader.take(_RANGE)
@@ -95,10 +99,11 @@ def unpack_made(data: bytes) -> Made:
     code = reader.code()
     reader.end()
     counter = f"{count:05}"
-    if {symbol for _, symbol, _ in code.relocations} != {*exits, counter} or size > len(code.text) or not all(
-        guest for _, guest in source) or not source or source[0][0] != pc:  # fmt: skip
+    fits = {symbol for _, symbol, _ in code.relocations} == {*exits, counter} and size <= len(code.text) and (
+        all(gate.at < size for gate in gates))  # fmt: skip
+    if not fits or not all(guest for _, guest in source) or not source or source[0][0] != pc:
         raise Damaged("its parts do not fit together")
-    return Made((pc, bool(boundary)), tuple(source), instructions, reach, size, code, exits, counter)
+    return Made((pc, bool(boundary)), tuple(source), instructions, reach, size, code, exits, counter, gates)
 
 
 class _Reader:
@@ -140,7 +145,7 @@ class _Reader:
         if max(inside) > length or any(number >= names for _, number, _ in fields):
             raise Damaged("it reaches beyond its end")
         patches = tuple(Relocation(offset, symbols[number], addend) for offset, number, addend in fields)
-        return Code(text, where, patches, tuple((access, landing) for access, landing in table), constants, ())
+        return Code(text, where, patches, tuple((access, landing) for access, landing in table), constants)
 
     def end(self) -> None:
         if self._at != len(self._data):

@@ -65,8 +65,9 @@ class TranslationCache:
         self._linked = linked
         self._words = state.words
         self._arena: Arena | None = None
-        self.dropped: Callable[[Translation], None] = lambda translation: None  # told of each that goes
+        self.dropped: Callable[[Translation], None] = lambda translation: None  # told of each that goes, and gate
         self._by_key: dict[Key, Translation] = {}
+        self._gates: dict[Key, Translation] = {}  # of keys that no translation begins with
         self._covered: dict[int, int] = {}  # guest address of a block -> how many translations it is in
         self.gone: dict[Key, int] = {}  # instructions that translations retired which were dropped
         self._incoming: dict[Key, set[int]] = {}  # key -> slots that lead there, translated or not
@@ -89,7 +90,7 @@ class TranslationCache:
         return len(self._by_key)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._by_key
+        return key in self._by_key or key in self._gates
 
     @property
     def bytes(self) -> int:
@@ -97,8 +98,8 @@ class TranslationCache:
         return int(self._policy.currsize)
 
     def get(self, key: Key) -> Translation | None:
-        """The translation of a key, if there is one; leaves no trace."""
-        return self._by_key.get(key)
+        """The translation of a key, or the gate for it, if there is one; leaves no trace."""
+        return self._by_key.get(key) or self._gates.get(key)
 
     def find(self, key: Key) -> Translation | None:
         """The same, to run it: counted, and the policy is told.
@@ -107,12 +108,12 @@ class TranslationCache:
         path. That is a sample, and all that the policies know. To count every execution would cost translated
         code more than better choices could win.
         """
-        found = self._by_key.get(key)
+        found = self.get(key)
         if found is None:
             self.stats.misses += 1
             return None
         self.stats.hits += 1
-        self._policy.touch(key)
+        self._policy.touch((found.of or found).key)
         return found
 
     def translations(self) -> Iterable[Translation]:
@@ -186,6 +187,8 @@ class TranslationCache:
         if old is not None:
             self.stats.overwrites += 1
             self._drop(old)
+        elif key in self._gates:
+            self._shut(self._gates.pop(key))
         self._by_key[key] = translation
         self._policy[key] = translation.room
         self.stats.bytes_max = max(self.stats.bytes_max, self.bytes)
@@ -196,14 +199,22 @@ class TranslationCache:
         for slot, leads in translation.exits.items():
             self._target[slot] = leads
             self._incoming.setdefault(leads, set()).add(slot)
-            known = self._by_key.get(leads) if self._linked else None
+            known = self.get(leads) if self._linked else None
             self._words[slot >> 3] = known.entry if known else self._words[LEAVE]
             self._words[slot - EXITS + LEADS >> 3] = leads[0] if leads[1] else NO_LEAD
         if translation.counter:
             self._words[translation.counter >> 3] = 0
+        self._open(translation)
+        for gate in translation.gates:
+            if gate.key not in self:
+                self._gates[gate.key] = gate
+                self._open(gate)
+
+    def _open(self, way: Translation) -> None:
+        """What leads to its key goes there from now on."""
         if self._linked:
-            for slot in self._incoming.get(key, ()):
-                self._words[slot >> 3] = translation.entry
+            for slot in self._incoming.get(way.key, ()):
+                self._words[slot >> 3] = way.entry
 
     def remember_jump(self, pc: int, entry: int) -> None:
         """Enter an indirect jump's target into the jump cache."""
@@ -250,12 +261,11 @@ class TranslationCache:
         del self._by_key[key]
         if key in self._policy:
             del self._policy[key]
-        for slot in self._incoming.get(key, ()):
-            self._words[slot >> 3] = self._words[LEAVE]
-        at = _jump(key[0])
-        if self._words[at + 1] == translation.entry:
-            self._words[at] = JUMP_EMPTY
-            self._words[at + 1] = 0
+        self._shut(translation)
+        for gate in translation.gates:
+            if self._gates.get(gate.key) is gate:
+                del self._gates[gate.key]
+                self._shut(gate)
         for slot, target in translation.exits.items():
             self._incoming[target].discard(slot)
             if not self._incoming[target]:
@@ -273,9 +283,18 @@ class TranslationCache:
         if translation.counter:
             self.gone[key] = self.gone.get(key, 0) + self.retired(translation)
             self._free.append(translation.counter)
-        self.dropped(translation)
         if self._arena is not None:
             self._arena.free(translation.entry)
+
+    def _shut(self, way: Translation) -> None:
+        """Nothing leads there any more."""
+        for slot in self._incoming.get(way.key, ()):
+            self._words[slot >> 3] = self._words[LEAVE]
+        at = _jump(way.key[0])
+        if self._words[at + 1] == way.entry:
+            self._words[at] = JUMP_EMPTY
+            self._words[at + 1] = 0
+        self.dropped(way)
 
     # --- exit slots ---------------------------------------------------------------------------------
 

@@ -341,4 +341,4 @@ os.register_at_fork(after_in_child=_forked)
 
 def as_code(library: bytes) -> Code:
     """The stencils in the form that is kept on disk."""
-    return Code(library, {}, (), (), len(library), ())
+    return Code(library, {}, (), (), len(library))

@@ -85,10 +85,20 @@ class Lowering(BlockLowering, Exits):
         self.end()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
-        self.result.text = (
-            f"define preserve_nonecc void @{self.result.name}({self.parameters()}) {attributes} {{\nentry:\n{body}\n}}"
-        )
+        head = f"define preserve_nonecc void @{self.result.name}"
+        self.result.text = "\n".join(
+            [f"{head}({self.parameters()}) {attributes} {{\nentry:\n{body}\n}}",
+             *(self.gate(head, i) for i in range(len(self.result.gates)))]
+        )  # fmt: skip
         return self.result
+
+    def gate(self, head: str, number: int) -> str:
+        """A function that enters the region at a gate: it says which in the place of the way that code came."""
+        pinned = "".join(f", i64 {p}" for p in self.arguments.values())
+        return (
+            f"{head}.g{number}({self.parameters()}) #1 {{\n musttail call preserve_nonecc void @{self.result.name}"
+            f"(ptr %s, ptr %m, i64 %t, i64 {-1 - number}{pinned})\n ret void\n}}"
+        )
 
     def parameters(self) -> str:
         return "ptr %s, ptr %m, i64 %t, i64 %via" + "".join(f", i64 {p}" for p in self.arguments.values())
@@ -110,11 +120,24 @@ class Lowering(BlockLowering, Exits):
                 kind = self.kinds[slot]
                 self.write_slot(slot, kind, super().read_slot(slot, kind))
         self.retire("add", "%t")
+        gates = self.region.gates
+        self.result.gates = [(f"{self.result.name}.g{i}", pc) for i, pc in enumerate(gates)]
+        if gates:
+            front = self.fresh("front")
+            numbered = " ".join(f"i64 {-1 - i}, label %gate{i}" for i in range(len(gates)))
+            self.put(f"switch i64 %via, label {front} [{numbered}]")
+            for i, pc in enumerate(gates):
+                self.label(f"%gate{i}")
+                self.go_in(pc)
+            self.label(front)
+        self.go_in(self.region.pc)
+
+    def go_in(self, pc: int) -> None:
+        """Begin with this block, if the budget allows it."""
         if self.region.boundary:
-            self.when_late("%t", self.region.pc)
+            self.when_late("%t", pc)
         self.put("store i64 %t, ptr %left")
-        first = self.region.blocks[0]
-        self.put(f"br label {self.entries.get(first.pc, '%b')}")
+        self.put(f"br label {self.entries.get(pc, '%b')}")
 
     def one(self, block: Block) -> None:
         self.label(self.entries[block.pc] if block.boundary else "%b")

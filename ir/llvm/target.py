@@ -80,14 +80,16 @@ class Target:
 
 @record
 class Lowered:
-    """One function's text, and the exits that need a slot: symbol -> (guest target, is a boundary).
+    """A region's text, and the exits that need a slot: symbol -> (guest target, is a boundary).
 
-    One more symbol, `counter`, is a word of its own that the function adds to what it retires.
+    One more symbol, `counter`, is a word of its own that the function adds to what it retires. `gates` are functions
+    that enter the region elsewhere, each with the guest address of its block.
     """
 
     name: str
     text: str
     exits: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    gates: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def counter(self) -> str:

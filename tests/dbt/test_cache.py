@@ -47,13 +47,13 @@ class Bench:
         self.cache = TranslationCache(self.state, bound, name)
 
     def add(self, pc: int, size: int = 64, leads: tuple[int, ...] = (), faults: bool = True,
-            also: tuple[int, ...] = ()) -> Translation | None:  # fmt: skip
+            also: tuple[int, ...] = (), gates: tuple[int, ...] = ()) -> Translation | None:  # fmt: skip
         """Admit and insert a translation of `pc`, and of the blocks at `also`, of `size` bytes with an exit to each of
-        `leads`. What retires is counted where there is room for another relocation."""
+        `leads`, and gates. What retires is counted where there is room for another relocation."""
         relocations = tuple(Relocation(4 * i, f"e{i}", 0) for i in range(len(leads)))
         if size >= 16:
             relocations += (Relocation(4 * len(leads), "n", 0),)
-        code = Code(b"\x90" * size, {"f": (0, size)}, relocations, ((2, size - 2),) if faults else (), size, ())
+        code = Code(b"\x90" * size, {"f": (0, size)}, relocations, ((2, size - 2),) if faults else (), size)
         placed = self.cache.admit(self.arena, [code])
         if not placed:
             return None
@@ -62,6 +62,9 @@ class Bench:
         source = tuple((start, bytes(4)) for start in (pc, *also))
         made = Translation((pc, True), source, at, size, self.arena.room(code), len(source), exits=exits,
                            counter=slots.get("n", 0))  # fmt: skip
+        made.gates = tuple([
+            Translation((gate, True), (), at + 8 * i, 0, 0, 0, of=made) for i, gate in enumerate(gates, 1)
+        ])  # fmt: skip
         self.cache.insert(made)
         return made
 
@@ -84,9 +87,12 @@ class Bench:
         assert not set(counters) & set(cache._target) and len(set(counters)) == len(counters)
         blocks = Counter(start for t in known.values() for start, _ in t.source)
         assert blocks == cache._covered
+        begins = known | cache._gates
+        assert len(begins) == len(known) + len(cache._gates) and all(begins[key] is cache.get(key) for key in begins)
+        assert all(known.get(gate.of.key) is gate.of for gate in cache._gates.values() if gate.of)
         for t in known.values():
             for slot, leads in t.exits.items():
-                assert words[slot >> 3] == (known[leads].entry if leads in known else MONITOR)
+                assert words[slot >> 3] == (begins[leads].entry if leads in begins else MONITOR)
         ranges = sorted((t.entry - arena.base, t.entry - arena.base + t.room) for t in known.values())
         free = arena.holes
         both = sorted([*ranges, *free])
@@ -111,7 +117,8 @@ def test_bytes_never_exceed_the_bound(name: str) -> None:
     rng, bench = random.Random(name), Bench(name)
     for i in range(600):
         pcs = rng.sample(range(0x1000, 0x1000 + 4 * 500, 4), 3)
-        assert bench.add(pcs[0], rng.randrange(8, 700), (pcs[1], pcs[2]))
+        gates = tuple(rng.sample(range(0x1000, 0x1000 + 4 * 500, 4), rng.randrange(4)))
+        assert bench.add(pcs[0], rng.randrange(8, 700), (pcs[1], pcs[2]), gates=gates)
         if rng.randrange(3) == 0:
             bench.cache.find((pcs[1], True))
         if i % 20 == 0:
@@ -141,6 +148,33 @@ def test_an_evicted_translation_leaves_nothing_behind(name: str) -> None:
     assert bench.arena.holes == [(ALIGN, bench.arena.size)]
     with pytest.raises(KeyError):
         bench.cache.evict()
+
+
+@EVERY
+def test_gates_come_and_go_with_their_translation(name: str) -> None:
+    bench = Bench(name)
+    source = bench.add(0x1000, 64, (0x2000, 0x3000, 0x4000))
+    region = bench.add(0x2000, 128, gates=(0x3000, 0x4000))
+    assert source and region
+    one, two = region.gates
+    assert bench.led(source) == [region.entry, region.entry + 8, region.entry + 16]
+    assert (0x3000, True) in bench.cache and bench.cache.find((0x3000, True)) is one and len(bench.cache) == 2
+    bench.cache.remember_jump(0x4000, two.entry)
+    own = bench.add(0x3000, 64)
+    assert own and bench.cache.get(own.key) is own, "a translation of its own goes before a gate"
+    assert bench.led(source) == [region.entry, own.entry, two.entry]
+    other = bench.add(0x5000, 64, gates=(0x4000,))
+    assert other and bench.cache.get((0x4000, True)) is two, "the gate that is there stays"
+    gone: list[Key] = []
+    bench.cache.dropped = lambda way: gone.append(way.key)
+    bench.check()
+    bench.cache.drop([region])
+    assert gone == [(0x2000, True), (0x4000, True)]
+    assert bench.led(source) == [MONITOR, own.entry, MONITOR] and bench.jump(0x4000)[0] == JUMP_EMPTY
+    bench.check()
+    bench.cache.drop([own])
+    assert bench.led(source) == [MONITOR] * 3
+    bench.check()
 
 
 @EVERY
@@ -236,9 +270,9 @@ def test_a_policy_is_chosen_by_name_on_the_command_line_too(monkeypatch: pytest.
 
 def test_a_batch_takes_no_more_than_its_share() -> None:
     bench = Bench("lru")
-    codes = [Code(b"\x90" * 1024, {"f": (0, 1024)}, (), (), 1024, ()) for _ in range(12)]
+    codes = [Code(b"\x90" * 1024, {"f": (0, 1024)}, (), (), 1024) for _ in range(12)]
     assert len(bench.cache.admit(bench.arena, codes)) == 4
-    big = Code(b"\x90" * BOUND, {"f": (0, BOUND)}, (), (), BOUND, ())
+    big = Code(b"\x90" * BOUND, {"f": (0, BOUND)}, (), (), BOUND)
     bench = Bench("lru")
     assert len(bench.cache.admit(bench.arena, [big, *codes])) == 1
 
@@ -247,7 +281,7 @@ def test_a_batch_takes_no_more_than_its_share() -> None:
 
 
 def piece(size: int) -> Code:
-    return Code(bytes(size), {"f": (0, size)}, (), (), size, ())
+    return Code(bytes(size), {"f": (0, size)}, (), (), size)
 
 
 def test_a_batch_is_placed_wholly_or_not_at_all() -> None:
@@ -288,7 +322,7 @@ def test_pages_are_executable_and_not_writable_after_placing_and_freeing() -> No
     assert protections(arena) == {"r-xp"}
 
 
-def test_functions_with_constants_are_split_with_a_copy_of_them() -> None:
+def test_functions_with_constants_are_placed_with_them() -> None:
     from dbt.backend import compiler
     from dbt.hosts import select
 
@@ -297,18 +331,14 @@ def test_functions_with_constants_are_split_with_a_copy_of_them() -> None:
         f"define double @f{i}(double %a) nounwind {{\n %b = fmul double %a, {value}\n ret double %b\n}}"
         for i, value in enumerate(("3.5", "0x3FF3333333333333", "7.25"))
     )
-    text += "\ndefine i64 @g(i64 %a) nounwind {\n %b = add i64 %a, 1\n ret i64 %b\n}\n"
     code = compiler(triple, 1).compile(text)
-    pieces = code.split()
-    assert len(code.text) > code.constants and len(pieces["g"].text) == pieces["g"].functions["g"][1]
+    assert len(code.text) > code.constants
     arena = Arena(1 << 16)
     call = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)
-    arena.place(piece(48), {}.__getitem__)  # so that the others lie elsewhere
-    wanted = {"f0": 3.5, "f1": 1.2, "f2": 7.25}
-    for name in ("f2", "g", "f0", "f1"):
-        at = arena.place(pieces[name], {}.__getitem__)
-        if name in wanted:
-            assert call(at)(2.0) == 2 * wanted[name]
+    arena.place(piece(48), {}.__getitem__)  # so that it lies elsewhere
+    at = arena.place(code, {}.__getitem__)
+    for name, wanted in (("f0", 3.5), ("f1", 1.2), ("f2", 7.25)):
+        assert call(at + code.functions[name][0])(2.0) == 2 * wanted
 
 
 # --- nothing is leaked --------------------------------------------------------------------------------------------

@@ -272,6 +272,57 @@ def test_where_little_is_left_the_monitor_goes_on(limit: int) -> None:
     rig.close()
 
 
+def twice() -> tuple[list[int], dict[str, int]]:
+    """Two loops that call one function, one loop after the other."""
+    return assemble(
+        "first", ("jal", RA, "f"), addi(T0, T0, -1), ("bne", T0, ZERO, "first"),
+        "second", ("jal", RA, "f"), addi(A1, A1, 3), addi(T1, T1, -1), ("bne", T1, ZERO, "second"), ECALL,
+        "f", addi(A0, A0, 1), addi(A2, A2, 1), asm("andi", rd=T2, rs1=A2, imm=3), ("bne", T2, ZERO, "back"),
+        addi(A3, A3, 1), "back", RET,
+    )  # fmt: skip
+
+
+def test_what_is_in_a_region_is_entered_there_from_outside() -> None:
+    """The function is translated with the first loop; when the second one calls it, that is where it runs."""
+    words, at = twice()
+    options = Options(promote=200, patience=0)
+    rig = made_of(words, options, t0=3000, t1=100)
+    rig.run(1 << 40)
+    cache = rig.engine.cache  # type: ignore[union-attr]
+    way = cache.get((at["f"], True))
+    assert way is not None and way.of is not None and way.of.key == (at["first"], True)
+    held = way.of
+    before, entered = cache.retired(held), rig.state.count
+    rig.engine.tier0.flush()  # type: ignore[union-attr] # with the counts of what was hot
+    rig.state.pc = at["second"]
+    rig.state.slots[T1] = 150  # too few for a region of its own
+    rig.run(1 << 40)
+    spent = rig.state.count - entered
+    assert cache.retired(held) - before > spent * 0.5, "most of it is the function"
+    rig.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9, 17, 40])
+def test_runs_that_stop_at_gates_again_and_again_are_the_same(count: int) -> None:
+    words, at = twice()
+    traces = []
+    for translated in (False, True):
+        rig = made_of(words, Options(promote=50, patience=0), translated=translated, t0=300, t1=300)
+        rig.run(1 << 40)
+        rig.state.pc, rig.state.slots[T0], rig.state.slots[T1] = CODE, 40, 40
+        seen = []
+        while True:
+            stop = rig.run(rig.state.count + count)
+            seen.append(outcome(rig, stop))
+            if stop.trap:
+                break
+        traces.append(seen)
+        if translated:
+            assert any(t.gates for t in rig.engine.cache.translations())  # type: ignore[union-attr]
+        rig.close()
+    assert traces[0] == traces[1]
+
+
 def both(words: list[int], options: Options | None = None, prepare: Callable[[Rig], None] = lambda rig: None,
          strides: tuple[int, ...] = (1 << 40,), share: float = 0.5, **registers: int) -> tuple[Rig, Rig]:  # fmt: skip
     """Run this in both engines in these strides, and then to a trap: all the same, and in regions mostly."""
@@ -414,7 +465,7 @@ define void @f(ptr %s, i64 %a) {{
 }}
 !0 = !{{i64 0, i64 2147483648}}
 """
-    code = compiler(host, 2).compile(text, passes=Options().passes).split()["f"]
+    code = compiler(host, 2).compile(text, passes=Options().passes)
     assert len(code.text) > code.constants
     arena, place = Arena(1 << 16), (ctypes.c_float * 4)()
     arena.place(code, lambda symbol: 0)  # so that it lies elsewhere than at first

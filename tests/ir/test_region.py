@@ -10,7 +10,7 @@ from support.riscv import scaled
 
 from ir.block import Block, Branch, Callout, Continue, Exit, GuestInsn, Indirect, Jump
 from ir.builder import Builder
-from ir.region import MOST_WAYS, Region, link_of
+from ir.region import MOST_GATES, MOST_WAYS, Region, link_of
 from ir.verify import verify
 
 LINK, OTHER = 1, 7  # slots
@@ -65,6 +65,25 @@ def test_what_is_entered_inside_a_block_is_led_to_by_nobody() -> None:
     """The address is that of a boundary elsewhere, but this entry is none."""
     region = Region([block(0x100, 2, Jump(0x100), boundary=False)])
     assert not region.boundary and region.by_pc == {} and region.edges == {0x100: []} and region.reach == {0x100: 1}
+
+
+def test_gates_are_loops_functions_and_what_is_behind_calls_the_most_executed_first() -> None:
+    blocks = [
+        branch(0x100, 2, 0x300), block(0x108, 1, Jump(0x200), link=LINK), block(0x10C, 1, Jump(0x100)),
+        block(0x200, 3, None), block(0x300, 2, Jump(0x100)), branch(0x200 + 12, 1, 0x20C, 0x100),
+    ]  # fmt: skip
+    region = Region(blocks, {0x100: 9, 0x108: 9, 0x10C: 2, 0x200: 7, 0x300: 9, 0x20C: 8})
+    assert region.gates == [0x200, 0x10C], "a loop that nothing leads to is no part of the search"
+    ways = Region(blocks, region.weights, {0x200: (0x20C,)})
+    assert ways.gates == [0x20C, 0x200, 0x10C]
+    assert Region(blocks, region.weights, linked=False).gates == []
+    assert Region([block(0x100, 2, Jump(0x100), boundary=False)]).gates == []
+
+
+def test_no_region_has_more_gates_than_it_may() -> None:
+    calls = [block(0x1000 + 4 * i, 1, Jump(0x9000), link=LINK) for i in range(MOST_GATES + 5)]
+    region = Region([*calls, block(0x9000, 1, None)], {0x1000 + 4 * i: i for i in range(MOST_GATES + 5)})
+    assert len(region.gates) == MOST_GATES and region.gates[0] == 0x1000 + 4 * (MOST_GATES + 4)
 
 
 def test_a_return_may_go_behind_each_call_the_likely_ones_first() -> None:
