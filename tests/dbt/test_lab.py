@@ -236,7 +236,7 @@ def a_leak_in_the_process(patch: Patch) -> None:
     free, kept = Arena.free, []
 
     def leaking(self: Any, address: int) -> None:
-        kept.append(bytes(1024))
+        kept.append(bytes(4096))  # more than what other tests have left free can hide
         free(self, address)
 
     patch.setattr(Arena, "free", leaking)
