@@ -374,7 +374,8 @@ CHAINING = (
 
 UNLINKING = (
     ("what led to a dropped translation still does", "dbt/cache/store.py",
-     "        for slot in self._incoming.get(way.key, ()):\n            self._words[slot >> 3] = self._words[LEAVE]\n", "",
+     "        for slot in self._incoming.get(way.key, ()):\n            self._words[slot >> 3] = self._words[LEAVE]\n",
+     "",
      ENGINE + "test_links_to_an_invalidated_block_are_undone",
      "old code runs after the guest changed it"),
     ("exits of a dropped translation stay known", "dbt/cache/store.py",
