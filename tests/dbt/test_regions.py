@@ -237,18 +237,23 @@ def test_a_run_ends_where_the_reference_does_for_every_count(options: Options) -
     translated.close()
 
 
+def stops(rig: Rig, count: int) -> list[Any]:
+    """What is so each time that a run in strides of `count` stops, up to a trap."""
+    seen = []
+    while True:
+        stop = rig.run(rig.state.count + count)
+        seen.append(outcome(rig, stop))
+        if stop.trap:
+            return seen
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 60, 150])
 def test_stopping_again_and_again_is_the_same(count: int) -> None:
     """The same steps from boundary to boundary, in either engine."""
     traces = []
     for translated in (False, True):
-        rig, seen = nest(translated), []
-        while True:
-            stop = rig.run(rig.state.count + count)
-            seen.append(outcome(rig, stop))
-            if stop.trap:
-                break
-        traces.append(seen)
+        rig = nest(translated)
+        traces.append(stops(rig, count))
         rig.close()
     assert traces[0] == traces[1]
 
@@ -310,13 +315,7 @@ def test_runs_that_stop_at_gates_again_and_again_are_the_same(count: int) -> Non
         rig = made_of(words, Options(promote=50, patience=0), translated=translated, t0=300, t1=300)
         rig.run(1 << 40)
         rig.state.pc, rig.state.slots[T0], rig.state.slots[T1] = CODE, 40, 40
-        seen = []
-        while True:
-            stop = rig.run(rig.state.count + count)
-            seen.append(outcome(rig, stop))
-            if stop.trap:
-                break
-        traces.append(seen)
+        traces.append(stops(rig, count))
         if translated:
             assert any(t.gates for t in rig.engine.cache.translations())  # type: ignore[union-attr]
         rig.close()
