@@ -3,13 +3,14 @@
 If anything in it changes, what is on disk under the old hash is not found, and in time goes. What is forgotten here
 would be wrong code, so whole folders of sources count, and options are left out by name and not put in by name.
 LLVM is not asked, since not loading it is the purpose: its library's size and time stand for it, and the processor is
-what the kernel says of it. Owns: the list. Must not know: where translations are kept.
+what the kernel says of it. Sources count by content; what they hash to is kept for as long as no file's size, times or
+inode change. Owns: the list. Must not know: where things are kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 from dbt.blake2 import blake2b
@@ -37,13 +38,16 @@ class Unknown(Exception):
     """Something that was assumed cannot be told, so nothing can be kept; the message says what."""
 
 
-def assumed(guest: Guest, options: Options) -> bytes:
-    """The hash for this guest and these options on this machine. Raises Unknown."""
+Keep = Callable[[bytes, Callable[[], bytes]], bytes]  # what was made under this name, or is made now
+
+
+def assumed(guest: Guest, options: Options, keep: Keep = lambda name, make: make()) -> bytes:
+    """The hash for this guest and these options on this machine. `keep` may know the sources'. Raises Unknown."""
     total = blake2b(digest_size=HASH)
     try:
         for part in (guest.name, guest.isa, select.host().name, *_options(options)):
             total.update(part.encode() + b"\0")
-        for content in (_compiler(), _processor(), *_sources()):
+        for content in (_compiler(), _processor(), _sources(keep)):
             total.update(len(content).to_bytes(8, "little") + content)
     except select.UnsupportedHost as error:
         raise Unknown(str(error)) from error
@@ -58,15 +62,38 @@ def _options(options: Options) -> Iterator[str]:
             yield f"{name}={getattr(options, name)!r}"
 
 
-def _sources() -> Iterator[bytes]:
-    """Names and bytes of our sources: 130 files in 3 ms, so that there is nothing to be remembered."""
-    for name in SOURCES:
-        for folder, folders, files in os.walk(os.path.join(ROOT, name)):
-            folders[:] = sorted(set(folders) - NO_MATTER)
-            for file in sorted(files):
-                if file.endswith(".py"):
-                    yield file.encode()
-                    yield _read(os.path.join(folder, file))
+def _sources(keep: Keep) -> bytes:
+    """A hash of our sources, by name and content. That of files which are as they were is not worked out again."""
+    files = list(_files())
+    stamp = blake2b(digest_size=HASH)
+    for file in files:
+        found = file.stat()
+        stamp.update(f"{file.path} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
+    return keep(stamp.digest(), lambda: _content(files))
+
+
+def _files(folder: str | None = None) -> Iterator[os.DirEntry[str]]:
+    """The files that count, in an order of their names."""
+    if folder is None:
+        for name in SOURCES:
+            yield from _files(os.path.join(ROOT, name))
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.endswith(".py"):
+            yield entry
+        elif entry.name not in NO_MATTER and entry.is_dir():
+            yield from _files(entry.path)
+
+
+def _content(files: list[os.DirEntry[str]]) -> bytes:
+    """130 files in 3 ms."""
+    total = blake2b(digest_size=HASH)
+    for file in files:
+        content = _read(file.path)
+        total.update(file.name.encode() + b"\0" + len(content).to_bytes(8, "little") + content)
+    return total.digest()
 
 
 def _read(path: str) -> bytes:

@@ -97,6 +97,16 @@ class Disk:
             self._add(place, -1, 0, pack_code(made))
         return made
 
+    def _sources(self, stamp: bytes, make: Callable[[], bytes]) -> bytes:
+        """What our sources hash to, by a stamp of their files: from disk, or worked out now and kept."""
+        assert self._database is not None
+        place = self._place(RUNTIME, stamp)
+        for known in self._records(self._database, place, bytes, 0):
+            return bytes(known)
+        made = make()
+        self._add(place, -1, 0, made)
+        return made
+
     # --- keeping --------------------------------------------------------------------------------------
 
     def keep(self, made: Sequence[Made], space: AddressSpace) -> None:
@@ -205,8 +215,8 @@ class Disk:
             from dbt.cache.database import ERRORS, Database, Refused
 
             try:
-                self._assumed = assumed(self._guest, self._options)
                 self._database = Database(self._folder)
+                self._assumed = assumed(self._guest, self._options, self._sources)
             except (Refused, Unknown) as error:
                 self._give_up(f"translations are not kept on disk: {error}")
             except ERRORS as error:
