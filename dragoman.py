@@ -109,7 +109,7 @@ def load(
 ) -> Process:
     """A guest process, loaded and about to execute its first instruction. It wants `close()` in the end.
 
-    program   path of a static RISC-V ELF executable, or "@name" for a bundled one
+    program   path of a RISC-V ELF executable or of a script for one, or "@name" for a bundled one
     args      its arguments, without argv[0]
     engine    "translated" (fast) or "reference" (the interpreter that defines what is right)
     isa       instruction-set string such as "rv64imac"; None is all that is implemented

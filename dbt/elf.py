@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 
 class NotRunnable(Exception):
-    """The file is there but cannot be run; the message is one sentence that says why."""
+    """The file is there but cannot be run; the message is one sentence that says why, `code` what execve returns."""
+
+    def __init__(self, message: str, code: int = errno.ENOEXEC) -> None:
+        super().__init__(message)
+        self.code = code
 
 
+MAGIC = b"\x7fELF"
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
@@ -42,6 +47,8 @@ _MACHINES = {3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 
              183: "AArch64", 243: "RISC-V", 247: "BPF", 258: "LoongArch"}
 _Header = tuple[int, ...]
 _Refuse = Callable[[str], NotRunnable]
+_LONGEST_PATH = 4096
+_HEAD = 256  # bytes that tell what a file is (Linux, BINPRM_BUF_SIZE)
 _MAX_PROGRAM_HEADERS = 65536 // _PROGRAM_HEADER.size  # what Linux accepts
 
 
@@ -90,6 +97,12 @@ class Image:
     phdr_address: int  # of the program headers in memory, 0 if no segment holds them
     phnum: int
     executable_stack: bool
+    interpreter: bytes = b""  # of a dynamic program, the path of its loader
+
+    @property
+    def size(self) -> int:
+        """Bytes from the first page to the last one's end."""
+        return page_up(self.segments[-1].end) - page_down(self.segments[0].address)
 
     @cached_property
     def _symbols(self) -> list[Symbol]:
@@ -117,19 +130,25 @@ class Loaded:
 def open_image(path: str | Path, facts: ElfFacts) -> Image:
     """Read and parse a file. FileNotFoundError if there is none, NotRunnable for anything else wrong."""
     path = os.fspath(path)
+    return parse(contents(path)[0], facts, path)
+
+
+def contents(path: str) -> tuple[bytes, int]:
+    """The bytes of an ELF file, or the first ones of another, and its mode; raises as `open_image` does."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise NotRunnable(f"{path}: is a directory")
+            raise NotRunnable(f"{path}: is a directory", errno.EACCES)
         if not stat.S_ISREG(mode):
-            raise NotRunnable(f"{path}: is not a regular file")
+            raise NotRunnable(f"{path}: is not a regular file", errno.EACCES)
         with open(path, "rb", buffering=0) as file:
-            data = file.read()
+            head = file.read(_HEAD)
+            return (head + file.read() if head.startswith(MAGIC) else head), mode
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise NotRunnable(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    return parse(data, facts, path)
+        why = (error.strerror or str(error)).lower()
+        raise NotRunnable(f"{path}: {why}", error.errno or errno.ENOEXEC) from error
 
 
 def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
@@ -137,7 +156,7 @@ def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
     def refuse(why: str) -> NotRunnable:
         return NotRunnable(f"{name}: {why}")
 
-    if data[:4] != b"\x7fELF":
+    if data[:4] != MAGIC:
         raise refuse("is empty" if not data else "is not an ELF file")
     if len(data) < _HEADER.size:
         raise refuse(f"the ELF header is truncated ({len(data)} of {_HEADER.size} bytes)")
@@ -165,13 +184,12 @@ def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
     if phoff + phnum * phentsize > len(data):
         raise refuse("the program headers are truncated")
     headers = [_PROGRAM_HEADER.unpack_from(data, phoff + index * phentsize) for index in range(phnum)]
-    _refuse_dynamic(data, headers, refuse)
     segments = _segments(data, headers, refuse)
     _check_entry(entry, segments, facts.CODE_ALIGNMENT, refuse)
     stack_flags = next((header[1] for header in headers if header[0] == PT_GNU_STACK), 0)
     return Image(name=name, data=data, position_independent=kind == ET_DYN, entry=entry, flags=flags,
                  segments=segments, phdr_address=_phdr_address(headers, segments, phoff), phnum=phnum,
-                 executable_stack=bool(stack_flags & PF_X))
+                 executable_stack=bool(stack_flags & PF_X), interpreter=_interpreter(data, headers, refuse))
 
 
 def load(space: AddressSpace, image: Image, bias: int = 0) -> Loaded:
@@ -203,12 +221,14 @@ def _machine(number: int) -> str:
     return _MACHINES.get(number, f"ELF machine {number}")
 
 
-def _refuse_dynamic(data: bytes, headers: list[_Header], refuse: _Refuse) -> None:
+def _interpreter(data: bytes, headers: list[_Header], refuse: _Refuse) -> bytes:
     for kind, _flags, offset, _vaddr, _paddr, file_size, _memory_size, _align in headers:
         if kind == PT_INTERP:
-            loader = data[offset:offset + file_size].split(b"\0")[0].decode("utf-8", "replace")
-            raise refuse(f"is dynamically linked (it asks for the loader {loader}), which is not supported yet: "
-                         f"link it with -static")
+            path, end, rest = data[offset:offset + file_size].partition(b"\0")
+            if not path or not end or rest or file_size > _LONGEST_PATH:
+                raise refuse("names its loader in a damaged header (PT_INTERP)")
+            return path
+    return b""
 
 
 def _segments(data: bytes, headers: list[_Header], refuse: _Refuse) -> tuple[Segment, ...]:

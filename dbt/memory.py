@@ -347,6 +347,10 @@ class AddressSpace:
             return self._regions[index]
         return None
 
+    def free(self, length: int) -> int:
+        """Where a mapping of this length would go; OutOfMemory."""
+        return self._find(page_up(length))
+
     def is_free(self, start: int, end: int) -> bool:
         """Whether no page of the range is mapped."""
         index = bisect_right(self._starts, start) - 1

@@ -16,9 +16,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 import guests
-from dbt import elf
 from dbt.events import NEVER, Event, Events
+from dbt.linux import programs
 from dbt.linux.kernel import ExitGroup, Kernel, Killed
+from dbt.linux.sysroot import Sysroot
 from dbt.memory import AddressSpace
 from dbt.reference import Reference, Stop
 from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
@@ -84,18 +85,21 @@ class Process:
             raise ValueError("translated code can be interrupted at block boundaries only")
         self._path = os.fspath(path)
         self.guest = guests.load("riscv64", self.settings.isa, self.settings.extensions)
-        self.image = elf.open_image(self._path, self.guest.linux)
+        argv0 = str(path) if self.settings.argv0 is None else self.settings.argv0
+        sysroot = Sysroot(self.settings.sysroot)
+        program = programs.find(os.fsencode(self._path), [os.fsencode(argv0), *map(os.fsencode, args)],
+                                self.guest.linux, sysroot.host_path)  # fmt: skip
+        self.image = program.image
         self.space = AddressSpace()
         self.state = State(self.guest)
         self.events = Events(self.state)
         env = os.environ if self.settings.env is None else self.settings.env
-        argv0 = str(path) if self.settings.argv0 is None else self.settings.argv0
-        argv = [os.fsencode(argv0), *map(os.fsencode, args)]
         self.kernel = Kernel(
-            self.space, self.guest.linux, argv=argv,
+            self.space, self.guest.linux, argv=list(program.argv),
             env=[os.fsencode(f"{k}={v}") for k, v in env.items()],
-            executable=self._path, sysroot=self.settings.sysroot, stdin=self.settings.stdin,
-            stdout=self.settings.stdout, stderr=self.settings.stderr, deterministic_seed=self.settings.seed,
+            executable=os.fsdecode(program.path), sysroot=self.settings.sysroot, isa=self.guest.isa,
+            stdin=self.settings.stdin, stdout=self.settings.stdout, stderr=self.settings.stderr,
+            deterministic_seed=self.settings.seed,
             clock=lambda: self.state.count, strace=self.settings.strace,
         )  # fmt: skip
         abi = self.guest.linux
@@ -109,7 +113,7 @@ class Process:
         self._interrupted = False
         self._dying: int | None = None  # the signal that is to end us
         self._waiting = False  # in a system call, where Ctrl-C must raise at once
-        entry, pointer = self.kernel.start(self.image)
+        entry, pointer = self.kernel.start(program.image, program.loader, program.name)
         self.state.pc = entry
         self.state.slots[self.guest.stack_slot] = pointer
         self.engine = self._engine()

@@ -30,8 +30,8 @@ commands:
   cache info|clear|...        what runs leave on disk, so that later ones need not translate it again
   lab NAME                    small experiments that show one mechanism each
 
-PROGRAM is a statically linked RISC-V ELF file, or @NAME for one that comes with Dragoman
-(`dragoman info --programs` lists them). Try:
+PROGRAM is a RISC-V ELF file or a script, or @NAME for one that comes with Dragoman (`dragoman info --programs`
+lists them). Try:
 
   dragoman run @hello
   dragoman run --stats @sieve small

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _File = bytes | int
 
 
-def _named(kernel: Kernel, path: int) -> bytes:
-    return kernel.at(AT_FDCWD, kernel.path(path))[1]
+def _named(kernel: Kernel, path: int, follow: bool = True) -> bytes:
+    return kernel.at(AT_FDCWD, kernel.path(path), follow=follow)[1]
 
 
 def _deliver(kernel: Kernel, data: bytes, address: int, size: int) -> int:
@@ -52,7 +52,7 @@ def getxattr(kernel: Kernel, path: int, name: int, value: int, size: int) -> int
 
 
 def lgetxattr(kernel: Kernel, path: int, name: int, value: int, size: int) -> int:
-    return _get(kernel, _named(kernel, path), name, value, size, False)
+    return _get(kernel, _named(kernel, path, False), name, value, size, False)
 
 
 def fgetxattr(kernel: Kernel, fd: int, name: int, value: int, size: int) -> int:
@@ -64,7 +64,7 @@ def setxattr(kernel: Kernel, path: int, name: int, value: int, size: int, flags:
 
 
 def lsetxattr(kernel: Kernel, path: int, name: int, value: int, size: int, flags: int) -> None:
-    _set(kernel, _named(kernel, path), name, value, size, flags, False)
+    _set(kernel, _named(kernel, path, False), name, value, size, flags, False)
 
 
 def fsetxattr(kernel: Kernel, fd: int, name: int, value: int, size: int, flags: int) -> None:
@@ -76,7 +76,7 @@ def listxattr(kernel: Kernel, path: int, value: int, size: int) -> int:
 
 
 def llistxattr(kernel: Kernel, path: int, value: int, size: int) -> int:
-    return _list(kernel, _named(kernel, path), value, size, False)
+    return _list(kernel, _named(kernel, path, False), value, size, False)
 
 
 def flistxattr(kernel: Kernel, fd: int, value: int, size: int) -> int:
@@ -88,7 +88,7 @@ def removexattr(kernel: Kernel, path: int, name: int) -> None:
 
 
 def lremovexattr(kernel: Kernel, path: int, name: int) -> None:
-    os.removexattr(_named(kernel, path), kernel.space.read_cstring(name, 256), follow_symlinks=False)
+    os.removexattr(_named(kernel, path, False), kernel.space.read_cstring(name, 256), follow_symlinks=False)
 
 
 def fremovexattr(kernel: Kernel, fd: int, name: int) -> None:

@@ -61,8 +61,9 @@ def openat(kernel: Kernel, directory_fd: int, path: int, flags: int, mode: int) 
     contents = paths.proc_file(kernel, name)
     if contents is not None:
         return kernel.descriptors.add(_memory_file(name, contents), close_on_exec)
-    directory, name = kernel.at(directory_fd, name)
     flags = _host_flags(kernel, flags) | os.O_CLOEXEC
+    exclusive = flags & os.O_EXCL and flags & os.O_CREAT
+    directory, name = kernel.at(directory_fd, name, follow=not (flags & os.O_NOFOLLOW or exclusive))
     opened = os.open(name, flags, mode & 0o7777, dir_fd=None if directory == host.AT_FDCWD else directory)
     return kernel.descriptors.add(opened, close_on_exec)
 
@@ -384,7 +385,7 @@ def fstat(kernel: Kernel, fd: int, result: int) -> None:
 def newfstatat(kernel: Kernel, directory_fd: int, path: int, result: int, flags: int) -> None:
     empty = bool(flags & host.AT_EMPTY_PATH)
     name = kernel.path(path) if path or not empty else b""
-    directory, name = kernel.at(directory_fd, name, empty=empty)
+    directory, name = kernel.at(directory_fd, name, empty=empty, follow=not flags & host.AT_SYMLINK_NOFOLLOW)
     at = None if directory == host.AT_FDCWD else directory
     if not name:
         found = os.stat(".") if at is None else os.fstat(at)
@@ -396,7 +397,7 @@ def newfstatat(kernel: Kernel, directory_fd: int, path: int, result: int, flags:
 def statx(kernel: Kernel, directory_fd: int, path: int, flags: int, mask: int, result: int) -> None:
     empty = bool(flags & host.AT_EMPTY_PATH)
     name = kernel.path(path) if path or not empty else b""
-    directory, name = kernel.at(directory_fd, name, empty=empty)
+    directory, name = kernel.at(directory_fd, name, empty=empty, follow=not flags & host.AT_SYMLINK_NOFOLLOW)
     found = ctypes.create_string_buffer(256)  # the same on every architecture
     host.call("statx", directory, name, int32(flags), mask & 0xFFFFFFFF, found)
     kernel.space.write(result, found.raw)
@@ -430,12 +431,12 @@ def readlinkat(kernel: Kernel, directory_fd: int, path: int, buffer: int, size: 
         raise failure(errno.EINVAL)
     name = kernel.path(path)
     if paths.own_name(kernel, name) == b"exe":
-        target = os.fsencode(kernel.executable)
+        target = kernel.sysroot.guest_path(os.fsencode(kernel.executable))
     else:
-        directory, name = kernel.at(directory_fd, name, empty=True)
+        directory, name = kernel.at(directory_fd, name, empty=True, follow=False)
         found = ctypes.create_string_buffer(4096)
         length = host.call("readlinkat", directory, name, found, 4096)
-        target = found.raw[:length]
+        target = paths.link(kernel, name, found.raw[:length])
     target = target[:size]
     kernel.space.write(buffer, target)
     return len(target)
@@ -446,15 +447,21 @@ def faccessat(kernel: Kernel, directory_fd: int, path: int, mode: int) -> None:
 
 
 def faccessat2(kernel: Kernel, directory_fd: int, path: int, mode: int, flags: int) -> None:
-    directory, name = kernel.at(directory_fd, kernel.path(path))
+    directory, name = kernel.at(directory_fd, kernel.path(path), follow=not flags & host.AT_SYMLINK_NOFOLLOW)
     host.call("faccessat", directory, name, int32(mode), int32(flags))
+
+
+def _named(kernel: Kernel, directory_fd: int, path: int, flags: int) -> tuple[int, bytes]:
+    """The file that the arguments and flags of an *at call mean: a link only where they say so."""
+    return kernel.at(directory_fd, kernel.path(path), empty=bool(flags & host.AT_EMPTY_PATH),
+                     follow=not flags & host.AT_SYMLINK_NOFOLLOW)
 
 
 # Changing the tree ------------------------------------------------------------------------------------------------
 
 
 def getcwd(kernel: Kernel, buffer: int, size: int) -> int:
-    current = os.getcwdb() + b"\0"
+    current = kernel.sysroot.guest_path(os.getcwdb()) + b"\0"
     if size < len(current):
         raise failure(errno.ERANGE)
     kernel.space.write(buffer, current)
@@ -471,31 +478,32 @@ def fchdir(kernel: Kernel, fd: int) -> None:
 
 
 def mkdirat(kernel: Kernel, directory_fd: int, path: int, mode: int) -> None:
-    directory, name = kernel.at(directory_fd, kernel.path(path))
+    directory, name = kernel.at(directory_fd, kernel.path(path), follow=False)
     host.call("mkdirat", directory, name, mode & 0o7777)
 
 
 def mknodat(kernel: Kernel, directory_fd: int, path: int, mode: int, device: int) -> None:
-    directory, name = kernel.at(directory_fd, kernel.path(path))
+    directory, name = kernel.at(directory_fd, kernel.path(path), follow=False)
     host.call("mknodat", directory, name, mode & 0xFFFFFFFF, device)
 
 
 def unlinkat(kernel: Kernel, directory_fd: int, path: int, flags: int) -> None:
-    directory, name = kernel.at(directory_fd, kernel.path(path))
+    directory, name = kernel.at(directory_fd, kernel.path(path), follow=False)
     host.call("unlinkat", directory, name, int32(flags))
 
 
 def renameat2(kernel: Kernel, old_directory_fd: int, old_path: int, new_directory_fd: int, new_path: int,
               flags: int) -> None:
-    old = kernel.at(old_directory_fd, kernel.path(old_path))
-    new = kernel.at(new_directory_fd, kernel.path(new_path))
+    old = kernel.at(old_directory_fd, kernel.path(old_path), follow=False)
+    new = kernel.at(new_directory_fd, kernel.path(new_path), follow=False)
     host.call("renameat2", *old, *new, flags & 0xFFFFFFFF)
 
 
 def linkat(kernel: Kernel, old_directory_fd: int, old_path: int, new_directory_fd: int, new_path: int,
            flags: int) -> None:
-    old = kernel.at(old_directory_fd, kernel.path(old_path), empty=bool(flags & host.AT_EMPTY_PATH))
-    new = kernel.at(new_directory_fd, kernel.path(new_path))
+    old = kernel.at(old_directory_fd, kernel.path(old_path), empty=bool(flags & host.AT_EMPTY_PATH),
+                    follow=bool(flags & host.AT_SYMLINK_FOLLOW))
+    new = kernel.at(new_directory_fd, kernel.path(new_path), follow=False)
     host.call("linkat", *old, *new, int32(flags))
 
 
@@ -503,7 +511,7 @@ def symlinkat(kernel: Kernel, target_path: int, directory_fd: int, path: int) ->
     target = kernel.path(target_path)
     if not target:
         raise failure(errno.ENOENT)
-    directory, name = kernel.at(directory_fd, kernel.path(path))
+    directory, name = kernel.at(directory_fd, kernel.path(path), follow=False)
     host.call("symlinkat", target, directory, name)
 
 
@@ -516,7 +524,7 @@ def fchmodat(kernel: Kernel, directory_fd: int, path: int, mode: int) -> None:
 
 
 def fchmodat2(kernel: Kernel, directory_fd: int, path: int, mode: int, flags: int) -> None:
-    directory, name = kernel.at(directory_fd, kernel.path(path), empty=bool(flags & host.AT_EMPTY_PATH))
+    directory, name = _named(kernel, directory_fd, path, flags)
     if not name:
         os.fchmod(directory, mode & 0o7777)
     else:
@@ -528,14 +536,14 @@ def fchown(kernel: Kernel, fd: int, user: int, group: int) -> None:
 
 
 def fchownat(kernel: Kernel, directory_fd: int, path: int, user: int, group: int, flags: int) -> None:
-    directory, name = kernel.at(directory_fd, kernel.path(path), empty=bool(flags & host.AT_EMPTY_PATH))
+    directory, name = _named(kernel, directory_fd, path, flags)
     host.call("fchownat", directory, name, user & 0xFFFFFFFF, group & 0xFFFFFFFF, int32(flags))
 
 
 def utimensat(kernel: Kernel, directory_fd: int, path: int, times: int, flags: int) -> None:
     both = kernel.space.read(times, 32) if times else None
     if path:
-        directory, name = kernel.at(directory_fd, kernel.path(path), empty=bool(flags & host.AT_EMPTY_PATH))
+        directory, name = _named(kernel, directory_fd, path, flags)
     else:  # the form behind futimens
         directory, name = host.AT_FDCWD, b"/proc/self/fd/%d" % kernel.fd(directory_fd)
     if not name:

@@ -36,6 +36,7 @@ from dbt.linux.descriptors import Descriptors
 from dbt.linux.exits import ExitGroup, Killed
 from dbt.linux.host import failure, int32
 from dbt.linux.limits import Limits
+from dbt.linux.sysroot import Sysroot
 from dbt.memory import READ, WRITE, AddressSpace, MemoryFault, page_up
 
 if TYPE_CHECKING:
@@ -84,15 +85,17 @@ class Kernel:
     """One guest process as its system calls see it."""
 
     def __init__(self, space: AddressSpace, abi: Abi, *, argv: list[bytes], env: list[bytes],
-                 executable: str | Path, sysroot: str | Path | None = None, stdin: int = 0, stdout: int = 1,
-                 stderr: int = 2, deterministic_seed: int | None = None, clock: Callable[[], int] = lambda: 0,
+                 executable: str | Path, sysroot: str | Path | None = None, isa: str = "", stdin: int = 0,
+                 stdout: int = 1, stderr: int = 2, deterministic_seed: int | None = None,
+                 clock: Callable[[], int] = lambda: 0,
                  strace: Callable[[str], None] | None = None, warn: Callable[[str], None] | None = None) -> None:
         self.space = space
         self.abi = abi
         self.argv = argv
         self.env = env
         self.executable = os.path.abspath(executable)
-        self.sysroot = None if sysroot is None else os.fsencode(os.path.abspath(sysroot))
+        self.sysroot = Sysroot(sysroot)
+        self.isa = isa
         self.strace = strace
         self.warn = warn or _warn
         self.seed = deterministic_seed
@@ -193,16 +196,21 @@ class Kernel:
 
     # Program start ----------------------------------------------------------------------------------------
 
-    def start(self, image: Image) -> tuple[int, int]:
-        """Load a program and build its stack: (entry, stack pointer)."""
+    def start(self, image: Image, loader: Image | None = None, name: bytes | None = None) -> tuple[int, int]:
+        """Load a program, with its loader if it has one, and build its stack: (first instruction, stack pointer)."""
         bias = self.abi.PIE_BASE if image.position_independent else 0
         loaded = load(self.space, image, bias)
+        first, base = loaded.entry, 0
+        if loader is not None:
+            helper = load(self.space, loader, self.space.free(loader.size) if loader.position_independent else 0)
+            first, base = helper.entry, helper.bias
         self.loaded = loaded
         self.break_start = self.break_end = page_up(loaded.brk_start)
         pointer, self.auxiliary = stack.build(
-            self.space, self.abi, loaded, argv=self.argv, env=self.env, executable=os.fsencode(self.executable),
-            random=self.random_bytes(16), size=self.limits.stack())
-        return loaded.entry, pointer
+            self.space, self.abi, loaded, base=base, argv=self.argv, env=self.env,
+            executable=os.fsencode(self.executable) if name is None else name, random=self.random_bytes(16),
+            size=self.limits.stack())
+        return first, pointer
 
     def close(self) -> None:
         """Close the guest's descriptors (not those handed in)."""
@@ -218,10 +226,13 @@ class Kernel:
         """A path argument; ENAMETOOLONG, EFAULT."""
         return self.space.read_cstring(address, 4096)
 
-    def at(self, directory: int, path: bytes, *, empty: bool = False) -> tuple[int, bytes]:
-        """(host directory descriptor, host path) for an *at call's pair; ENOENT for "" unless it is allowed."""
+    def at(self, directory: int, path: bytes, *, empty: bool = False, follow: bool = True) -> tuple[int, bytes]:
+        """(host directory descriptor, host path) for an *at call's pair; ENOENT for "" unless it is allowed.
+
+        `follow`: what a link at the end leads to is meant, not the link.
+        """
         if path.startswith(b"/"):
-            return -100, paths.host_path(self, path)
+            return -100, paths.host_path(self, path, follow)
         if not path and not empty:
             raise failure(errno.ENOENT)
         directory = int32(directory)

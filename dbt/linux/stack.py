@@ -5,8 +5,10 @@ Must not know: registers, system calls.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+from collections.abc import Sequence
 
 from dbt.elf import Loaded, NotRunnable
 from dbt.linux.abi import Abi
@@ -16,9 +18,9 @@ AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_CLKTCK, AT_SECURE, AT_RANDOM, AT_EXECFN = 11, 12, 13, 14, 17, 23, 25, 31
 
 
-def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, argv: list[bytes], env: list[bytes],
+def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, base: int, argv: Sequence[bytes], env: Sequence[bytes],
           executable: bytes, random: bytes, size: int) -> tuple[int, bytes]:
-    """Map and fill the stack: (stack pointer, the auxiliary vector as bytes)."""
+    """Map and fill the stack: (stack pointer, the auxiliary vector as bytes). `base`: where the loader is, or 0."""
     size = page_up(size)
     top = space.size - PAGE_SIZE  # the last page stays unmapped, as Linux leaves it
     protection = READ | WRITE | (EXEC if loaded.image.executable_stack else 0)
@@ -35,7 +37,7 @@ def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, argv: list[bytes], e
     auxiliary = {
         **abi.AUXILIARY,
         AT_PAGESZ: abi.PAGE_SIZE, AT_CLKTCK: 100, AT_PHDR: loaded.phdr_address, AT_PHENT: 56,
-        AT_PHNUM: loaded.phnum, AT_BASE: 0, AT_FLAGS: 0, AT_ENTRY: loaded.entry, AT_UID: os.getuid(),
+        AT_PHNUM: loaded.phnum, AT_BASE: base, AT_FLAGS: 0, AT_ENTRY: loaded.entry, AT_UID: os.getuid(),
         AT_EUID: os.geteuid(), AT_GID: os.getgid(), AT_EGID: os.getegid(), AT_SECURE: 0, AT_RANDOM: random_at,
         AT_EXECFN: addresses[-1], AT_NULL: 0,
     }
@@ -45,7 +47,7 @@ def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, argv: list[bytes], e
     block = struct.pack(f"<{len(words)}Q", *words) + vector
     pointer = (random_at - len(block)) & -abi.STACK_ALIGNMENT
     if top - pointer > size // 4 * 3:
-        raise NotRunnable(f"{loaded.image.name}: the argument list is too long")
+        raise NotRunnable(f"{loaded.image.name}: the argument list is too long", errno.E2BIG)
     space.write(strings_at, strings)
     space.write(random_at, random)
     space.write(pointer, block)

@@ -57,6 +57,9 @@ HWPROBE = {
     12: 64,  # ZICBOM_BLOCK_SIZE
 }
 
+# One processor of /proc/cpuinfo.
+CPUINFO = "processor\t: {number}\nhart\t\t: {number}\nisa\t\t: {isa}\nmmu\t\t: sv39\nuarch\t\t: dragoman\n\n"
+
 OPEN_FLAGS = {
     "O_WRONLY": 0o1,
     "O_RDWR": 0o2,

@@ -57,7 +57,7 @@ def make(tmp_path: Path) -> Callable[[Sequence[int]], Path]:
 _CODE = tiny.elf(bytes(8))
 _BAD = {
     "empty": (b"", "is empty"),
-    "script": (b"#!/bin/sh\n", "is not an ELF file"),
+    "text": (b"echo\n", "is not an ELF file"),
     "short header": (_CODE[:40], "truncated"),
     "short program headers": (_CODE[:100], "the program headers are truncated"),
     "short segment": (_CODE[:-1], "is truncated"),
@@ -77,7 +77,10 @@ _BAD = {
     "wraps": (header(1 << 63) + segment(1 << 63, 0, 128, 1 << 63 | 1) + bytes(8), "ends beyond the address space"),
     "odd entry": (header(START + 1) + _CODE[64:], "is not aligned"),
     "entry outside": (header(0x40) + _CODE[64:], "is in no segment"),
-    "dynamic": (header() + segment(BASE, 120, 6, 6, kind=3) + b"/ld.so", "dynamically linked"),
+    "loader": (
+        header(BASE + 176, count=2) + segment(BASE, 0, 184, 184) + segment(BASE, 120, 6, 6, kind=3) + bytes(8),
+        "names its loader in a damaged header",
+    ),
 }
 
 

@@ -449,6 +449,23 @@ def test_proc_describes_the_guest(guest: Guest) -> None:
         for who in ("self", str(guest.kernel.pid)):
             fd = guest.ok("openat", AT_FDCWD, f"/proc/{who}/{name}", 0, 0)
             assert guest.space.read(BUFFER, guest.ok("read", fd, BUFFER, 1000)) == contents
+    guest.kernel.isa = "rv64xyz"
+    fd = guest.ok("openat", AT_FDCWD, "/proc/cpuinfo", 0, 0)
+    text = guest.space.read(BUFFER, guest.ok("read", fd, BUFFER, 9000)).decode()
+    assert text.count("processor\t: ") == len(os.sched_getaffinity(0)) == text.count("isa\t\t: rv64xyz\n")
+    guest.ok("rt_sigaction", 10, SCRATCH + 8, 0, 8)
+    guest.put(SCRATCH, "<QQQ", 1, 0, 0)
+    guest.ok("rt_sigaction", 12, SCRATCH, 0, 8)
+    fd = guest.ok("openat", AT_FDCWD, "/proc/thread-self/status", 0, 0)
+    lines = guest.space.read(BUFFER, guest.ok("read", fd, BUFFER, 9000)).decode().splitlines()
+    status = dict(line.split(":\t") for line in lines)
+    assert (status["Name"], status["Pid"], status["Threads"]) == ("prog", str(guest.kernel.pid), "1")
+    assert (status["SigIgn"], status["SigCgt"]) == (f"{1 << 11:016x}", f"{0:016x}")
+    assert status["Uid"] == "\t".join([str(os.getuid())] * 4)
+    fd = guest.ok("openat", AT_FDCWD, "/proc/self/stat", 0, 0)
+    stat = guest.space.read(BUFFER, guest.ok("read", fd, BUFFER, 9000)).decode().split()
+    assert stat[:6] == [str(guest.kernel.pid), "(prog)", "R", str(os.getppid()), str(os.getpgrp()), str(os.getsid(0))]
+    assert len(stat) == 52 and stat[22] == str(0x40000)
     fd = guest.ok("openat", AT_FDCWD, "/proc/self/maps", 0, 0)
     assert b"00100000-00140000 rw-p 00000000 00:00 0" in guest.space.read(BUFFER, guest.ok("read", fd, BUFFER, 9000))
     guest.fails(errno.EACCES, "openat", AT_FDCWD, "/proc/self/mem", 2, 0)

@@ -43,6 +43,7 @@ FP = "tests/ir/test_fp.py::"
 FP_TRANSLATED = "tests/dbt/test_fp_translated.py::"
 ISA = "tests/guests/test_isa.py::"
 KERNEL = "tests/dbt/test_linux_kernel.py::"
+LINUX_PROGRAMS = "tests/dbt/test_linux_programs.py::"
 LOCKSTEP = "tests/dbt/test_lockstep.py::"
 MEMORY = "tests/dbt/test_memory.py::"
 PASSES = "tests/ir/test_passes.py::"
@@ -811,6 +812,21 @@ SYSTEM_CALLS = (
      "a store-conditional after a system call succeeds"),
 )  # fmt: skip
 
+FOUND = (
+    ("an absolute link of the sysroot leads out of it", "dbt/linux/sysroot.py",
+     "                done.clear()\n", "                return target\n",
+     LINUX_PROGRAMS + "test_links_lead_to_places_inside[/thing-True-/usr/lib/thing]",
+     "a program finds the host's library in place of its own"),
+    ("the loader's address is not told", "dbt/linux/kernel.py",
+     "first, base = helper.entry, helper.bias", "first = helper.entry",
+     LINUX_PROGRAMS + "test_a_dynamic_program_finds_what_linux_promises[translated]",
+     "a dynamic program's loader cannot find itself"),
+    ("a script's argument is cut at its first blank", "dbt/linux/programs.py",
+     "argument = line[at:].strip(_BLANKS)", "argument = line[at:].split()[0]",
+     LINUX_PROGRAMS + "test_a_script_is_run_by_its_interpreter[one]",
+     "#!/usr/bin/env -S python3 -u loses what follows -S"),
+)
+
 FILES = (
     ("segments that overlap are loaded", "dbt/elf.py",
      "if low.end > high.address:", "if low.end > high.end:",
@@ -1038,6 +1054,7 @@ KINDS = {
     "in the background": IN_BACKGROUND,
     "comparison": COMPARISON,
     "system calls": SYSTEM_CALLS,
+    "programs": FOUND,
     "files": FILES,
     "commands": COMMANDS,
 }
