@@ -103,6 +103,7 @@ def load(
     stdout: int = 1,
     stderr: int = 2,
     strace: Callable[[str], None] | None = None,
+    strace_items: str = "",
     trace: Callable[[str], None] | None = None,
     granularity: str = "block",
     options: Options | None = None,
@@ -119,7 +120,8 @@ def load(
     sysroot   folder in which absolute paths of the guest are looked for first
     seed      not None makes the run repeatable: clocks, randomness, pid and layout come from it
     stdin, stdout, stderr   host file descriptors
-    strace    called with a line for every system call
+    strace    called with a line for every system call, signal and end
+    strace_items   which of them and how, as behind --strace=: "json,file" shows calls with a path as JSON
     trace     called with a line for every instruction (engine "reference" only)
     granularity   "insn": events (`Process.at`) come after any instruction, not at block boundaries only (engine
               "reference" only)
@@ -132,7 +134,8 @@ def load(
 
     path, settings = _settings(
         program, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed,
-        strace=strace, stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity, options=options,
+        strace=strace, strace_items=strace_items, stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity,
+        options=options,
     )  # fmt: skip
     if trace is not None:
         from dbt.report import TracedProcess
@@ -156,6 +159,7 @@ def run(
     capture: bool = True,
     max_instructions: int | None = None,
     strace: Callable[[str], None] | None = None,
+    strace_items: str = "",
     trace: Callable[[str], None] | None = None,
     options: Options | None = None,
 ) -> Result:
@@ -193,8 +197,8 @@ def run(
         descriptors = [file.fileno() for file in outputs] or [1, 2]
         process = load(
             program, args, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot,
-            seed=seed, strace=strace, trace=trace, options=options, stdin=given, stdout=descriptors[0],
-            stderr=descriptors[1],
+            seed=seed, strace=strace, strace_items=strace_items, trace=trace, options=options, stdin=given,
+            stdout=descriptors[0], stderr=descriptors[1],
         )  # fmt: skip
         stack.callback(process.close)
 

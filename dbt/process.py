@@ -29,6 +29,7 @@ from ir.records import as_dict, record
 if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs without LLVM being imported
     from pathlib import Path
 
+    from dbt.linux.strace import Strace
     from dbt.options import Options
 
 ENGINES = ("translated", "reference")
@@ -61,6 +62,7 @@ class Settings:
     argv0: str | None = None
     seed: int | None = None  # not None: deterministic
     strace: Callable[[str], None] | None = None
+    strace_items: str = ""  # what is shown and how, see `dbt.linux.strace.selection`
     stdin: int = 0
     stdout: int = 1
     stderr: int = 2
@@ -99,9 +101,11 @@ class Process:
             env=[os.fsencode(f"{k}={v}") for k, v in env.items()],
             executable=os.fsdecode(program.path), sysroot=self.settings.sysroot, isa=self.guest.isa,
             stdin=self.settings.stdin, stdout=self.settings.stdout, stderr=self.settings.stderr,
-            deterministic_seed=self.settings.seed,
-            clock=lambda: self.state.count, strace=self.settings.strace,
+            deterministic_seed=self.settings.seed, clock=lambda: self.state.count,
         )  # fmt: skip
+        self._call, self._strace = self.kernel.call, self._tracer()
+        if self._strace is not None:
+            self._call = self._strace.call
         abi = self.guest.linux
         self._number = self.state.slot(abi.CALL_NUMBER)
         self._arguments = [self.state.slot(name) for name in abi.CALL_ARGUMENTS]
@@ -118,6 +122,13 @@ class Process:
         self.state.slots[self.guest.stack_slot] = pointer
         self.engine = self._engine()
         self.kernel.on_flush_icache = self.engine.fence
+
+    def _tracer(self) -> Strace | None:
+        if self.settings.strace is None:
+            return None
+        from dbt.linux.strace import Strace, selection
+
+        return Strace(self.kernel, self.settings.strace, selection(self.settings.strace_items))
 
     def _engine(self) -> Any:
         if self.settings.engine == "reference":
@@ -256,6 +267,11 @@ class Process:
         """Do what a trap asks for: a system call, or the signal that Linux would send."""
         if not stop.trap:
             return
+        self._handle(stop)
+        if self._strace is not None and self.ended:
+            self._strace.ended(self.status, self.signal)
+
+    def _handle(self, stop: Stop) -> None:
         guest, state = self.guest, self.state
         for slot in guest.reset_on_trap:
             state.slots[slot] = 0
@@ -268,7 +284,7 @@ class Process:
         slots = state.slots
         self._waiting = True
         try:
-            result = self.kernel.call(slots[self._number], tuple([slots[a] for a in self._arguments]))
+            result = self._call(slots[self._number], tuple([slots[a] for a in self._arguments]))
         except ExitGroup as leaving:
             self.status = leaving.status
             return

@@ -122,7 +122,7 @@ def test_what_is_told() -> None:
     calls: list[str] = []
     lines: list[str] = []
     dragoman.run("@hello", engine="reference", strace=calls.append, trace=lines.append)
-    assert calls[0].startswith("write(1, ") and calls[-1].endswith("exit 0") and "<main>" in "".join(lines)
+    assert calls[0].startswith("write(1, ") and calls[-1] == "+++ exited with 0 +++" and "<main>" in "".join(lines)
     with pytest.raises(ValueError, match="only the reference engine"):
         dragoman.run("@hello", trace=lines.append)
 

@@ -167,6 +167,16 @@ def stages(text: str) -> frozenset[str]:
     return found
 
 
+def strace_items(text: str) -> str:
+    from dbt.linux.strace import selection  # with --strace only
+
+    try:
+        selection(text)
+    except ValueError as error:
+        raise bad(str(error)) from None
+    return text
+
+
 def folder(text: str) -> str:
     if not os.path.isdir(text):
         raise bad(f"{text}: is not a folder")

@@ -23,6 +23,7 @@ from dbt.cli.options import (
     program_of,
     seed,
     stages,
+    strace_items,
     translation,
     translator_options,
 )
@@ -46,7 +47,7 @@ class Log:
         real = os.path.realpath(path)
         if real not in self.files:
             try:
-                self.files[real] = open(path, "w", errors="backslashreplace")  # noqa: SIM115 - closed with us
+                self.files[real] = open(path, "w", 1, errors="backslashreplace")  # noqa: SIM115 - closed with us
             except OSError as error:
                 raise Fail(USAGE, f"cannot write {path}: {why(error)}") from None
         file = self.files[real]
@@ -98,7 +99,12 @@ def _parser() -> Parser:
         help="write a page of HTML that shows the run over time: what executed, what was compiled, how fast; only the "
         "data, as JSON, if the name ends in .json",
     )
-    parser.option("--strace", action="store_true", help="show system calls")
+    parser.option(
+        "--strace", metavar="ITEMS", nargs="?", const="", type=strace_items,
+        help="show system calls, signals and the end, as strace does. ITEMS, with commas between them: json for lines "
+        "of JSON; time for seconds since the start; strings=N for how much of a string is shown (default: 32); file, "
+        "desc, process, network, signal, memory, clock, or names of calls, for these alone",
+    )
     parser.option(
         "--trace", metavar="FILE", nargs="?", const="",
         help="show every instruction with the registers and the memory that it changed; uses the reference engine",
@@ -147,8 +153,8 @@ def command(words: Sequence[str]) -> int:
     settings = guest_settings(options) | {
         "seed": options.deterministic, "granularity": options.granularity or "block",
     }  # fmt: skip
-    if options.strace:
-        settings["strace"] = line
+    if options.strace is not None:
+        settings |= {"strace": line, "strace_items": options.strace}
     if traced:
         settings["trace"] = log.to(options.trace or options.log)
     if engine == "translated":

@@ -13,6 +13,19 @@ from typing import Any, Protocol
 _SIZES = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q"}
 
 
+class Names(Protocol):
+    """A module such as `guests.riscv.linux_names`; the meaning of each name is said there."""
+
+    @property
+    def FLAGS(self) -> dict[str, dict[str, int]]: ...
+    @property
+    def FIELDS(self) -> dict[str, int]: ...
+    @property
+    def NUMBERS(self) -> dict[str, dict[str, int]]: ...
+    @property
+    def FILE_TYPES(self) -> dict[str, int]: ...
+
+
 class Abi(Protocol):
     """A module such as `guests.riscv.linux`; the meaning of each name is said there."""
 
@@ -44,6 +57,7 @@ class Abi(Protocol):
     def STRUCTS(self) -> dict[str, tuple[str, ...]]: ...
     @property
     def CALLS(self) -> dict[int, str]: ...
+    def names(self) -> Names: ...
 
 
 class Layout:

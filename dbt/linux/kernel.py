@@ -1,7 +1,7 @@
 """The kernel personality: one guest process, and the way from a call number to its handler.
 
 Owns: `Kernel` (what a process has: descriptors, break, signal dispositions, limits, clock, randomness), dispatch,
-error convention, strace lines, and the list of what is not done. Must not know: any architecture, or the CPU:
+error convention, and the list of what is not done. Must not know: any architecture, or the CPU:
 an engine calls `Kernel.call` with plain numbers and puts the result where its ABI wants it.
 
 Every effect on guest memory goes through the address space's write, map, unmap, protect, remap and discard, so
@@ -87,8 +87,7 @@ class Kernel:
     def __init__(self, space: AddressSpace, abi: Abi, *, argv: list[bytes], env: list[bytes],
                  executable: str | Path, sysroot: str | Path | None = None, isa: str = "", stdin: int = 0,
                  stdout: int = 1, stderr: int = 2, deterministic_seed: int | None = None,
-                 clock: Callable[[], int] = lambda: 0,
-                 strace: Callable[[str], None] | None = None, warn: Callable[[str], None] | None = None) -> None:
+                 clock: Callable[[], int] = lambda: 0, warn: Callable[[str], None] | None = None) -> None:
         self.space = space
         self.abi = abi
         self.argv = argv
@@ -96,7 +95,6 @@ class Kernel:
         self.executable = os.path.abspath(executable)
         self.sysroot = Sysroot(sysroot)
         self.isa = isa
-        self.strace = strace
         self.warn = warn or _warn
         self.seed = deterministic_seed
         self.random = None if deterministic_seed is None else _random(deterministic_seed)
@@ -116,11 +114,11 @@ class Kernel:
         self.loaded: Loaded | None = None
         self.on_flush_icache: Callable[[], None] | None = None
         self._told: set[str] = set()
-        self._bound: dict[int, tuple[str, Handler, int]] = {}
+        self._bound: dict[int, tuple[Handler, int]] = {}
         for number, name in abi.CALLS.items():
             handler = HANDLERS.get(name)
             if handler is not None:
-                self._bound[number] = name, handler, handler.__code__.co_argcount - 1
+                self._bound[number] = handler, handler.__code__.co_argcount - 1
 
     # Calls ------------------------------------------------------------------------------------------------
 
@@ -128,26 +126,14 @@ class Kernel:
         """Carry out a system call. The result is an unsigned 64-bit word, a negative errno when it failed."""
         bound = self._bound.get(number)
         if bound is None:
-            result = self._unknown(number)
-            if self.strace is not None:
-                self.strace(f"{self.name(number)}(...) = {_shown(result)}")
-            return result & _MASK
-        name, handler, count = bound
-        arguments = arguments[:count]
+            return self._unknown(number) & _MASK
+        handler, count = bound
         try:
-            result = handler(self, *arguments) or 0
+            result = handler(self, *arguments[:count]) or 0
         except MemoryFault:
             result = -errno.EFAULT
         except OSError as error:
             result = -(error.errno or errno.EIO)
-        except ExitGroup as leaving:
-            self._trace(name, handler, arguments, f"exit {leaving.status}")
-            raise
-        except Killed as leaving:
-            self._trace(name, handler, arguments, f"killed by signal {leaving.signal}")
-            raise
-        if self.strace is not None:
-            self._trace(name, handler, arguments, _shown(result))
         return result & _MASK
 
     def name(self, number: int) -> str:
@@ -177,22 +163,6 @@ class Kernel:
             what = f"{name} (number {number})" if name else f"number {number}"
             self.tell_once(f"system call {what} is not implemented; the guest gets ENOSYS")
         return -errno.ENOSYS
-
-    def _trace(self, name: str, handler: Handler, arguments: tuple[int, ...], result: str) -> None:
-        if self.strace is None:
-            return
-        shown = []
-        for parameter, value in zip(handler.__code__.co_varnames[1:], arguments, strict=False):
-            if parameter.endswith("path"):
-                try:
-                    shown.append(repr(self.space.read_cstring(value, 4096))[1:])
-                    continue
-                except (MemoryFault, OSError):
-                    pass  # shown as the bad pointer it is
-            if parameter.endswith(("fd", "descriptor")):
-                value = int32(value)
-            shown.append("AT_FDCWD" if value == -100 else str(value) if abs(value) < 4096 else f"{value:#x}")
-        self.strace(f"{name}({', '.join(shown)}) = {result}")
 
     # Program start ----------------------------------------------------------------------------------------
 
@@ -283,12 +253,6 @@ class Kernel:
     def virtual_time(self) -> int:
         """Nanoseconds since the start: one a retired instruction, and what was slept."""
         return self.clock() + self.slept
-
-
-def _shown(result: int) -> str:
-    if -4096 < result < 0:
-        return f"-{errno.errorcode.get(-result, -result)}"
-    return str(result) if result < 4096 else f"{result:#x}"
 
 
 def _random(seed: int) -> Random:

@@ -6,6 +6,8 @@ that `dbt.linux` is given. Must not know: how a call is carried out, or anything
 
 from __future__ import annotations
 
+from types import ModuleType
+
 MACHINE = "riscv64"  # what uname says
 PAGE_SIZE = 4096
 
@@ -192,6 +194,13 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "sigaltstack": ("ss_sp u64", "ss_flags i32", "ss_size u64"),
     "hwprobe": ("key i64", "value u64"),
 }
+
+
+def names() -> ModuleType:
+    """Names of flags and constants (`guests.riscv.linux_names`), imported when calls are to be printed."""
+    from guests.riscv import linux_names
+
+    return linux_names
 
 
 def _numbered(text: str) -> dict[int, str]:

@@ -760,15 +760,3 @@ def test_deterministic_runs_repeat() -> None:
     first = run(1)
     assert first == run(1) != run(2)
     assert first[1:4] == ((0, 1_000), (0, 2_500_000), (1_700_003_600, 2_500_005))
-
-
-def test_strace_lines() -> None:
-    lines: list[str] = []
-    guest = Guest(strace=lines.append)
-    guest.call("openat", AT_FDCWD, "/none", 0, 0)
-    guest.call("close", -1)
-    guest.call("brk", 0)
-    guest.call("clone")
-    assert lines == ["openat(AT_FDCWD, '/none', 0, 0) = -ENOENT", "close(-1) = -EBADF", "brk(0) = 0",
-                     "clone(...) = -ENOSYS"]
-    guest.space.close()

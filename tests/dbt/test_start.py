@@ -24,8 +24,9 @@ TRANSLATOR = (
 )  # fmt: skip
 OTHERS = (
     "dbt.bench", "dbt.compare", "dbt.digest", "dbt.lab", "dbt.lockstep", "dbt.profile", "dbt.report", "dbt.timeline",
-    "dbt.trace",
-    "guests.riscv.custom", "guests.toy", "dbt.cli.arguments", "dbt.cli.bench", "dbt.cli.cache", "dbt.cli.compare",
+    "dbt.trace", "dbt.linux.rendering", "dbt.linux.signatures", "dbt.linux.strace",
+    "guests.riscv.custom", "guests.riscv.linux_names", "guests.toy",
+    "dbt.cli.arguments", "dbt.cli.bench", "dbt.cli.cache", "dbt.cli.compare",
     "dbt.cli.info", "dbt.cli.lockstep",
 )  # fmt: skip
 SLOW = ("argparse", "ast", "dataclasses", "hashlib", "inspect", "json", "pathlib", "shutil", "subprocess", "tempfile",

@@ -53,6 +53,7 @@ REGION_RUN = "tests/dbt/test_regions.py::"
 SPIKE = "tests/guests/test_spike.py::"
 TIER0 = "tests/dbt/test_tier0.py::"
 STACK = "tests/dbt/test_linux_stack.py::"
+STRACE = "tests/dbt/test_strace.py::"
 UNICORN = "tests/guests/test_unicorn.py::"
 
 # --- the defects ----------------------------------------------------------------------------------------------------
@@ -858,6 +859,14 @@ COMMANDS = (
      "USAGE, DIFFER, LIMIT, FAILURE, NOT_RUNNABLE, NOT_FOUND, INTERRUPTED = 2, 0, 124",
      CLI + "test_a_difference_is_status_3",
      "continuous integration stays green"),
+    ("a failed call shows what it has not written", "dbt/linux/rendering.py",
+     "if each.writes and not failed else None", "if each.writes else None",
+     STRACE + "test_lines_are_those_of_strace",
+     "who reads --strace takes old bytes for an answer"),
+    ("the number of a character runs into the next digit", "dbt/linux/rendering.py",
+     'f"\\\\{byte:03o}" if digit else', 'f"\\\\{byte:o}" if digit else',
+     STRACE + "test_strings_are_cut_and_escaped",
+     "\\1 before a 7 reads as \\17"),
 )  # fmt: skip
 
 STENCILS = (
