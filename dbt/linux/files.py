@@ -64,7 +64,7 @@ def openat(kernel: Kernel, directory_fd: int, path: int, flags: int, mode: int) 
     flags = _host_flags(kernel, flags) | os.O_CLOEXEC
     exclusive = flags & os.O_EXCL and flags & os.O_CREAT
     directory, name = kernel.at(directory_fd, name, follow=not (flags & os.O_NOFOLLOW or exclusive))
-    opened = os.open(name, flags, mode & 0o7777, dir_fd=None if directory == host.AT_FDCWD else directory)
+    opened = kernel.blocking("openat", directory, name, flags, mode & 0o7777)  # a FIFO waits for its other end
     return kernel.descriptors.add(opened, close_on_exec)
 
 
@@ -155,9 +155,10 @@ def fcntl(kernel: Kernel, fd: int, command: int, argument: int) -> int:
         return host_fcntl.fcntl(entry.host, host_fcntl.F_SETFL, _host_flags(kernel, argument))
     if command in (_F_GETLK, _F_SETLK, _F_SETLKW, _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW):
         size = kernel.layout("flock").size
-        result = host_fcntl.fcntl(entry.host, command, kernel.space.read(argument, size))
+        lock = ctypes.create_string_buffer(kernel.space.read(argument, size), size)
+        kernel.blocking("fcntl", entry.host, command, lock)
         if command in (_F_GETLK, _F_OFD_GETLK):
-            kernel.space.write(argument, result)
+            kernel.space.write(argument, lock.raw)
         return 0
     if command in (_F_SETOWN, _F_GETOWN, _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_SEALS):
         return host_fcntl.fcntl(entry.host, command, int32(argument))
@@ -165,7 +166,7 @@ def fcntl(kernel: Kernel, fd: int, command: int, argument: int) -> int:
 
 
 def flock(kernel: Kernel, fd: int, operation: int) -> None:
-    host_fcntl.flock(kernel.fd(fd), int32(operation))
+    kernel.blocking("flock", kernel.fd(fd), int32(operation))
 
 
 # Reading and writing ----------------------------------------------------------------------------------------------
@@ -179,6 +180,20 @@ def _receive(kernel: Kernel, address: int, count: int, source: Callable[[int], b
     data = source(kernel.writable(address, count))
     kernel.space.write(address, data)
     return len(data)
+
+
+def _read(kernel: Kernel, source: int) -> Callable[[int], bytes]:
+    """A function that reads up to so many bytes from a host descriptor."""
+
+    def read_some(wanted: int) -> bytes:
+        buffer = ctypes.create_string_buffer(wanted)
+        return ctypes.string_at(buffer, kernel.blocking("read", source, buffer, wanted))
+
+    return read_some
+
+
+def _write(kernel: Kernel, sink: int) -> Callable[[bytes], int]:
+    return lambda data: kernel.blocking("write", sink, data, len(data))
 
 
 def _send(kernel: Kernel, sink: Callable[[bytes], int], data: bytes) -> int:
@@ -195,13 +210,12 @@ def _buffer(kernel: Kernel, address: int, count: int) -> bytes:
 
 
 def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
-    source = kernel.fd(fd)
-    return _receive(kernel, buffer, count, lambda wanted: os.read(source, wanted))
+    return _receive(kernel, buffer, count, _read(kernel, kernel.fd(fd)))
 
 
 def write(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
     sink = kernel.fd(fd)
-    return _send(kernel, lambda data: os.write(sink, data), _buffer(kernel, buffer, count))
+    return _send(kernel, _write(kernel, sink), _buffer(kernel, buffer, count))
 
 
 def pread64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
@@ -263,12 +277,12 @@ def _gather(kernel: Kernel, vectors: list[tuple[int, int]]) -> bytes:
 
 def readv(kernel: Kernel, fd: int, vectors: int, count: int) -> int:
     source = kernel.fd(fd)
-    return _scatter(kernel, _vectors(kernel, vectors, count), lambda wanted: os.read(source, wanted))
+    return _scatter(kernel, _vectors(kernel, vectors, count), _read(kernel, source))
 
 
 def writev(kernel: Kernel, fd: int, vectors: int, count: int) -> int:
     sink = kernel.fd(fd)
-    return _send(kernel, lambda data: os.write(sink, data), _gather(kernel, _vectors(kernel, vectors, count)))
+    return _send(kernel, _write(kernel, sink), _gather(kernel, _vectors(kernel, vectors, count)))
 
 
 def preadv(kernel: Kernel, fd: int, vectors: int, count: int, offset: int) -> int:
@@ -299,10 +313,11 @@ def sendfile(kernel: Kernel, out_fd: int, in_fd: int, offset: int, count: int) -
     sink, source = kernel.fd(out_fd), kernel.fd(in_fd)
     count = min(count, _MAX_COUNT)
     if not offset:
-        return _send(kernel, lambda _data: os.sendfile(sink, source, None, count), b"")
+        return _send(kernel, lambda _data: kernel.blocking("sendfile", sink, source, None, count), b"")
     kernel.space.check(offset, 8, 2)
     position = _position(kernel.space.load(offset, 8))
-    sent = _send(kernel, lambda _data: os.sendfile(sink, source, position, count), b"")
+    start = ctypes.c_int64(position)
+    sent = _send(kernel, lambda _data: kernel.blocking("sendfile", sink, source, ctypes.byref(start), count), b"")
     kernel.space.write(offset, struct.pack("<q", position + sent))
     return sent
 

@@ -26,7 +26,6 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "linkat": (_int, _path, _int, _path, _int),
     "mkdirat": (_int, _path, _uint),
     "mknodat": (_int, _path, _uint, ctypes.c_uint64),
-    "ppoll": (_pointer, ctypes.c_ulong, _pointer, _pointer),
     "readlinkat": (_int, _path, _pointer, _size),
     "renameat2": (_int, _path, _int, _path, _uint),
     "statfs": (_path, _pointer),
@@ -60,15 +59,6 @@ def call(name: str, *arguments: Any) -> int:
         code = ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
-
-
-def call_once(name: str, *arguments: Any) -> int:
-    """As `call`, but InterruptedError is the caller's to handle (it has a timeout to keep)."""
-    result = int(_FUNCTIONS[name](*arguments))
-    if result == -1:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 def int32(value: int) -> int:

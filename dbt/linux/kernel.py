@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.elf import Image, Loaded, load
+from dbt.linux import blocking as sleeping
 from dbt.linux import (
     extended,
     files,
@@ -32,6 +33,7 @@ from dbt.linux import (
     time,
 )
 from dbt.linux.abi import Abi, Layout, layout
+from dbt.linux.blocking import Interrupted
 from dbt.linux.descriptors import Descriptors
 from dbt.linux.exits import ExitGroup, Killed
 from dbt.linux.host import failure, int32
@@ -132,6 +134,8 @@ class Kernel:
             result = handler(self, *arguments[:count]) or 0
         except MemoryFault:
             result = -errno.EFAULT
+        except Interrupted as interrupted:
+            result = -interrupted.restart
         except OSError as error:
             result = -(error.errno or errno.EIO)
         return result & _MASK
@@ -207,6 +211,16 @@ class Kernel:
             raise failure(errno.ENOENT)
         directory = int32(directory)
         return (-100 if directory == -100 else self.descriptors.host(directory)), path
+
+    def blocking(self, name: str, *arguments: object) -> int:
+        """Make a host system call that may sleep; OSError if it fails.
+
+        Arguments are integers, bytes, None or ctypes arrays. A signal for the guest that is pending, or that comes,
+        ends it at once: Interrupted, which `call` turns into EINTR or a restart as Linux does for that call. It may
+        be made several times: a timeout that counts from its begin is shortened (`dbt.linux.blocking`), but a
+        sleep, or a wait for a futex, must be given its end.
+        """
+        return sleeping.blocking(name, arguments, self.signals.interrupting)
 
     def readable(self, address: int, length: int) -> int:
         """How much of a buffer the guest could read; EFAULT if nothing."""

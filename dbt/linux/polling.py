@@ -9,11 +9,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbt.linux import host
 from dbt.linux.host import failure, int32
 
 if TYPE_CHECKING:
@@ -31,20 +29,17 @@ def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None) ->
     array = ctypes.create_string_buffer(b"".join(struct.pack("<ihh", fd, events, 0) for fd, events in wanted),
                                         8 * len(wanted) + 1)
     virtual = kernel.deterministic and timeout is not None
-    deadline = None if timeout is None else time.monotonic_ns() + (0 if virtual else timeout)
-    while True:
-        left = None if deadline is None else max(0, deadline - time.monotonic_ns())
-        limit = None if left is None else struct.pack("<qq", *divmod(left, 1_000_000_000))
-        try:
-            ready = host.call_once("ppoll", array, len(wanted), limit, None)
-            break
-        except InterruptedError:
-            continue  # Python has run its handlers by now; the guest's own are not delivered yet
+    limit = None
+    if timeout is not None:
+        limit = ctypes.create_string_buffer(struct.pack("<qq", *divmod(0 if virtual else timeout, 1_000_000_000)), 16)
+    ready = kernel.blocking("ppoll", array, len(wanted), limit, None, 0)
+    left = None
     if virtual and timeout is not None:
         left = timeout if ready else 0
         kernel.slept += 0 if ready else timeout
-    elif deadline is not None:
-        left = max(0, deadline - time.monotonic_ns())
+    elif limit is not None:
+        seconds, nanoseconds = struct.unpack("<qq", limit.raw)
+        left = seconds * 1_000_000_000 + nanoseconds
     found = [struct.unpack_from("<H", array, 8 * index + 6)[0] for index in range(len(wanted))]
     return found, left
 

@@ -42,6 +42,10 @@ class Signals:
         action = self.actions.get(number)
         return action["handler"] if action else SIG_DFL
 
+    def interrupting(self) -> bool:
+        """Whether a call that sleeps must end, because a signal is to be delivered: none are yet."""
+        return False
+
     def raise_signal(self, kernel: Kernel, number: int) -> None:
         """A signal for the guest itself: nothing, pending, stopped, or Killed."""
         bit = 1 << (number - 1)

@@ -33,7 +33,8 @@ SLOW = ("argparse", "ast", "dataclasses", "hashlib", "inspect", "json", "pathlib
         "threading", "tokenize", "urllib")  # fmt: skip
 WARM = TRANSLATOR + OTHERS + SLOW
 HELLO = (*WARM, "cachetools", "datetime", "dbt.backend", "dbt.blake2", "dbt.cache.assumed", "dbt.cache.database",
-         "dbt.cache.policies", "dbt.cache.record", "dbt.hosts", "dbt.native", "random", "sqlite3")  # fmt: skip
+         "dbt.cache.policies", "dbt.cache.record", "dbt.hosts.generic_linux", "dbt.hosts.select", "dbt.hosts.x86_64",
+         "dbt.native", "random", "sqlite3")  # fmt: skip
 
 
 def modules_of(folder: Path, *words: str) -> set[str]:

@@ -1,0 +1,103 @@
+"""Linux on x86-64: call numbers, and the machine code by which a signal ends a system call without a race.
+
+`call(number, a1 .. a6)` makes a system call unless FLAG is set; then, or if a signal comes before the call has begun
+to wait, the result is -512 (-ERESTARTSYS). `handler(signal, info, context)` is a signal action: it sets FLAG, moves an
+interrupted pc that lies between the test and the end of the call to `interrupted`, and appends the siginfo to a ring
+of ENTRIES at RING. When the ring is nearly full it leaves all signals but those of faults blocked, so that the kernel
+keeps what comes: whoever empties the ring unblocks them. A fault of our own (ILL, TRAP, BUS, FPE, SEGV or SYS that the
+kernel sent) gets its default action back, and happens again. The data lie PAGE behind the code.
+
+Owns: facts of the host (arch/x86/entry/syscalls/syscall_64.tbl; the System V ABI's ucontext). Must not know: guests.
+"""
+
+from __future__ import annotations
+
+PAGE = 4096
+FLAG, HEAD, TAIL = 0, 8, 16  # byte offsets in the data; entries that were begun, and entries that were read
+RING, ENTRIES, ENTRY = 4096, 1024, 128  # byte offset, number and size of what the handler appends
+ROOM = 960  # entries from which on signals stay blocked; each thread can still be in one handler
+SIGACTION = (0, 8, 136, 152)  # byte offsets in libc's struct sigaction: handler, mask, flags; its size
+
+# What CODE is the assembly of (AT&T syntax; `data` is at PAGE). 168 and 296 are uc_mcontext.rip and uc_sigmask, 8 of
+# a siginfo is si_code, 13 is rt_sigaction, and the 32 bytes from data+24 on stay zero: the default action.
+TEXT = """
+call:
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    mov %rdx, %rsi
+    mov %rcx, %rdx
+    mov %r8, %r10
+    mov %r9, %r8
+    mov 8(%rsp), %r9
+begin:
+    cmpl $0, data+0(%rip)
+    jne interrupted
+    syscall
+end:
+    ret
+interrupted:
+    mov $-512, %rax
+    ret
+handler:
+    mov $0x800009b0, %eax
+    bt %rdi, %rax
+    jnc note
+    cmpl $0, 8(%rsi)
+    jg fatal
+note:
+    movl $1, data+0(%rip)
+    mov 168(%rdx), %rax
+    lea begin(%rip), %rcx
+    sub %rcx, %rax
+    cmp $end-begin, %rax
+    jae append
+    lea interrupted(%rip), %rcx
+    mov %rcx, 168(%rdx)
+append:
+    mov $1, %eax
+    lock xadd %rax, data+8(%rip)
+    mov %rax, %rcx
+    sub data+16(%rip), %rcx
+    cmp $960, %rcx
+    jb copy
+    movabs $0xfffffffffffffb27, %rcx
+    mov %rcx, 296(%rdx)
+copy:
+    and $1023, %eax
+    shl $7, %eax
+    lea data+4096(%rip), %rdi
+    add %rax, %rdi
+    mov $16, %ecx
+    rep movsq
+    ret
+fatal:
+    mov $13, %eax
+    lea data+24(%rip), %rsi
+    xor %edx, %edx
+    mov $8, %r10d
+    syscall
+    ret
+.balign 4096
+data:
+"""
+CODE = bytes.fromhex("""
+    4889f84889f74889d64889ca4d89c24d89c84c8b4c2408833de20f00000075030f05c348
+    c7c000feffffc3b8b0090080480fa3f87306837e08007f7cc705ba0f000001000000488b
+    82a8000000488d0dc3ffffff4829c84883f80b730e488d0dbfffffff48898aa8000000b8
+    01000000f0480fc1058f0f00004889c1482b0d8d0f00004881f9c0030000721148b927fb
+    ffffffffffff48898a2801000025ff030000c1e007488d3d541f00004801c7b910000000
+    f348a5c3b80d000000488d35540f000031d241ba080000000f05c3
+""")
+CALL, HANDLER = 0, 0x2B  # byte offsets in CODE
+
+CALLS = {
+    "read": 0, "write": 1, "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "preadv": 295, "pwritev": 296,
+    "preadv2": 327, "pwritev2": 328, "openat": 257, "ioctl": 16, "fcntl": 72, "flock": 73, "fsync": 74,
+    "fdatasync": 75, "sendfile": 40, "splice": 275, "tee": 276, "vmsplice": 278, "copy_file_range": 326,
+    "ppoll": 271, "pselect6": 270, "epoll_pwait": 281, "epoll_pwait2": 441, "io_getevents": 208,
+    "accept": 43, "accept4": 288, "connect": 42, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47,
+    "sendmmsg": 307, "recvmmsg": 299, "wait4": 61, "waitid": 247, "futex": 202, "futex_waitv": 449,
+    "clock_nanosleep": 230, "rt_sigtimedwait": 128, "rt_sigsuspend": 130, "getrandom": 318,
+    "msgrcv": 70, "msgsnd": 69, "semop": 65, "semtimedop": 220, "mq_timedsend": 242, "mq_timedreceive": 243,
+    "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
+}  # fmt: skip

@@ -1,0 +1,188 @@
+"""Host calls that a signal ends for certain: the machine code, its race, and what is made again."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import random
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dbt.hosts import generic_linux, x86_64_linux
+from dbt.linux.blocking import ERESTARTNOHAND, ERESTARTSYS, Guarded, Interrupted, Plain, blocking, calls
+
+SIGNAL = signal.SIGRTMIN + 20
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the machine code is x86-64's")
+_libc = ctypes.CDLL(None)
+
+
+@pytest.fixture
+def ours() -> Iterator[Guarded]:
+    """The process's calls, with their handler as the action of SIGNAL."""
+    made = calls()
+    assert isinstance(made, Guarded)
+    handler, mask, _flags, size = x86_64_linux.SIGACTION
+    old, action = ctypes.create_string_buffer(size), bytearray(size)
+    action[handler : handler + 8] = made.handler.to_bytes(8, "little")
+    action[mask : mask + 128] = b"\xff" * 128
+    action[136] = 4  # SA_SIGINFO
+    _libc.sigaction(SIGNAL, bytes(action), old)
+    yield made
+    _libc.sigaction(SIGNAL, old, None)
+    made.arrived()
+    made.clear()
+
+
+def me() -> int:
+    return threading.get_ident()
+
+
+def test_the_bytes_are_what_the_assembly_says() -> None:
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
+    text = x86_64_linux.TEXT.replace("\n", "\\0A")
+    module = binding.parse_assembly(f'module asm "{text}"\n')
+    made = binding.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine().emit_object(module)
+    assert x86_64_linux.CODE in made
+    assert made.count(x86_64_linux.CODE) == 1
+
+
+def test_numbers_are_those_of_the_headers() -> None:
+    """Both hosts name the same calls; those of the common table are those of the riscv64 guest."""
+    import guests.riscv.linux as abi
+
+    numbers = {name: number for number, name in abi.CALLS.items()}
+    assert set(generic_linux.CALLS) == set(x86_64_linux.CALLS)
+    assert {name: numbers[name] for name in generic_linux.CALLS} == generic_linux.CALLS
+
+
+@pytest.mark.parametrize("made", [Guarded(x86_64_linux), Plain(x86_64_linux.CALLS)], ids=["guarded", "plain"])
+def test_results_and_errors(made: Plain) -> None:
+    numbers = made.numbers
+    reading, writing = os.pipe()
+    assert made.call(numbers["write"], writing, b"abc", 3, 0, 0, 0) == 3
+    buffer = ctypes.create_string_buffer(8)
+    assert made.call(numbers["read"], reading, buffer, 8, 0, 0, 0) == 3 and buffer.raw[:3] == b"abc"
+    assert made.call(numbers["read"], -1, buffer, 8, 0, 0, 0) == -errno.EBADF
+    at = ctypes.c_int64(0)
+    fd = os.memfd_create("x")
+    os.write(fd, b"0123456789")
+    assert made.call(numbers["copy_file_range"], fd, ctypes.byref(at), fd, ctypes.byref(ctypes.c_int64(10)), 4, 0) == 4
+    assert at.value == 4 and os.pread(fd, 4, 10) == b"0123"
+    for each in (reading, writing, fd):
+        os.close(each)
+
+
+def test_a_signal_before_the_call_ends_it(ours: Guarded) -> None:
+    ours.clear()
+    signal.pthread_kill(me(), SIGNAL)
+    reading, writing = os.pipe()
+    number = x86_64_linux.CALLS["read"]
+    assert ours.call(number, reading, ctypes.create_string_buffer(8), 8, 0, 0, 0) == -ERESTARTSYS
+    (info,) = ours.arrived()
+    found, _error, code, _pad, pid, uid = struct.unpack_from("<iiiiii", info)
+    assert (found, code, pid, uid) == (SIGNAL, -6, os.getpid(), os.getuid())  # SI_TKILL
+    os.close(reading), os.close(writing)
+
+
+def test_a_signal_during_the_call_ends_it(ours: Guarded) -> None:
+    reading, writing = os.pipe()
+    begin, target = time.monotonic(), me()
+    later = threading.Timer(0.1, lambda: signal.pthread_kill(target, SIGNAL))
+    later.start()
+    with pytest.raises(Interrupted) as ended:
+        blocking("read", (reading, ctypes.create_string_buffer(8), 8), lambda: bool(ours.arrived()))
+    assert ended.value.restart == ERESTARTSYS and ended.value.errno == errno.EINTR
+    assert time.monotonic() - begin < 5
+    later.join()
+    os.close(reading), os.close(writing)
+
+
+def race(ours: Guarded, rounds: int) -> int:
+    """Signals at random moments around the begin of a call that would never end; how many came before it waited."""
+    reading, writing = os.pipe()
+    rng, early, target = random.Random(rounds), 0, me()
+    number, buffer = x86_64_linux.CALLS["read"], ctypes.create_string_buffer(8)
+    for _ in range(rounds):
+        ours.clear()
+        wait = rng.random() * 60e-6
+        go = threading.Event()
+
+        def strike(wait: float = wait, go: threading.Event = go) -> None:
+            go.wait()
+            end = time.perf_counter() + wait
+            while time.perf_counter() < end:
+                pass
+            signal.pthread_kill(target, SIGNAL)
+
+        thread = threading.Thread(target=strike)
+        thread.start()
+        go.set()
+        result = ours.call(number, reading, buffer, 8, 0, 0, 0)
+        assert result in (-errno.EINTR, -ERESTARTSYS)
+        early += result == -ERESTARTSYS
+        thread.join()
+        assert len(ours.arrived()) == 1
+    os.close(reading), os.close(writing)
+    return early
+
+
+def test_no_signal_is_lost_between_test_and_call(ours: Guarded) -> None:
+    assert race(ours, 300) > 0
+
+
+@pytest.mark.long
+def test_no_signal_is_lost_in_many_rounds(ours: Guarded) -> None:
+    assert race(ours, 30_000) > 0
+
+
+def test_a_full_ring_leaves_the_rest_to_the_kernel(ours: Guarded) -> None:
+    """No signal is lost, and the order is kept."""
+    count = 2 * x86_64_linux.ENTRIES
+    queue = _libc.sigqueue
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    for value in range(count):
+        assert queue(os.getpid(), SIGNAL, ctypes.c_void_p(value)) == 0
+    seen = []
+    while len(seen) < count:
+        infos = ours.arrived()
+        assert infos
+        seen += [struct.unpack_from("<q", info, 24)[0] for info in infos]
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert seen == list(range(count))
+
+
+def test_what_is_not_for_the_guest_does_not_end_a_call(ours: Guarded) -> None:
+    """And time that passed counts."""
+    target, begin = me(), time.monotonic()
+    timers = [threading.Timer(at, lambda: signal.pthread_kill(target, SIGNAL)) for at in (0.1, 0.2, 0.3)]
+    for timer in timers:
+        timer.start()
+    poller = os.open("/dev/null", os.O_RDONLY)
+    os.close(poller)
+    import select
+
+    epoll = select.epoll()
+    events = ctypes.create_string_buffer(12)
+    assert blocking("epoll_pwait", (epoll.fileno(), events, 1, 500, None, 8), lambda: False) == 0
+    assert 0.45 < time.monotonic() - begin < 0.75
+    limit = ctypes.create_string_buffer(struct.pack("<qq", 0, 100_000_000), 16)
+    assert blocking("ppoll", (None, 0, limit, None, 0), lambda: False) == 0
+    assert limit.raw == bytes(16)
+    for timer in timers:
+        timer.join()
+    with pytest.raises(Interrupted) as ended:
+        blocking("ppoll", (None, 0, None, None, 0), lambda: True)
+    assert ended.value.restart == ERESTARTNOHAND
+    with pytest.raises(OSError) as failed:
+        blocking("read", (-1, None, 0), lambda: False)
+    assert failed.value.errno == errno.EBADF
