@@ -39,6 +39,8 @@ MMAP_GAP = 256 << 20  # room for the stack between the top of the address space 
 LOWEST = 1 << 16  # mmap never chooses an address below this (vm.mmap_min_addr)
 PRIVATE_COPY_LIMIT = 4 << 20  # a private mapping of a file is copied up to this size: see `_host_map_file`
 
+_NEED_PAGES = 1 << 14  # that are looked at at once
+
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
@@ -292,6 +294,36 @@ class AddressSpace:
         if self._effects is not None:
             self._effects.append(("write", address, bytes(data)))
         self._note(address, len(data))
+
+    def source(self, address: int, length: int) -> int:
+        """The host address of a range that the guest may read, for the host's kernel to read from.
+
+        Nothing of ours may touch it: a mapped file may have been cut short, which only the kernel survives.
+        """
+        if self._short(address, length) & READ == 0:
+            self._need(address, length, READ)
+        return self.base + address
+
+    def target(self, address: int, length: int) -> int:
+        """The host address of a range that the guest may write, for the host's kernel to write to.
+
+        Translations made from it are dropped at once. `arrived` must be told what was written.
+        """
+        if self._short(address, length) & (WRITE | WATCHED) != WRITE:
+            self._need(address, length, WRITE)
+            if length > 0 and self._unwatch_range(address, length):
+                self._tell(address, address + length)
+        return self.base + address
+
+    def arrived(self, address: int, length: int) -> None:
+        """The host's kernel has written the first `length` bytes of a target."""
+        if self._effects is not None and length > 0:
+            self._effects.append(("write", address, self._copy_out(address, length, "load")))
+        self._note(address, length)
+
+    def window(self, address: int, length: int) -> memoryview:
+        """A source or target as a buffer, for calls that take one."""
+        return self._bytes[address:address + length]
 
     def peek(self, address: int, length: int) -> bytes:
         """Bytes whatever the protection: for debuggers and dumps. The range must be mapped."""
@@ -561,13 +593,15 @@ class AddressSpace:
             return
         first = address >> PAGE_SHIFT
         last = (address + length - 1) >> PAGE_SHIFT
-        entries = bytes(self._map[first:last + 1]).translate(_LACKS[bit])
-        page = entries.find(1)
-        if page < 0:
-            if len(entries) == last - first + 1:
-                return
-            page = len(entries)
-        bad = max(address, (first + page) << PAGE_SHIFT)
+        while first <= last:  # in parts: a range may be as large as the guest likes to say
+            entries = bytes(self._map[first:min(last + 1, first + _NEED_PAGES)]).translate(_LACKS[bit])
+            page = entries.find(1)
+            if page >= 0 or not entries:
+                break
+            first += len(entries)
+        else:
+            return
+        bad = max(address, (first + max(page, 0)) << PAGE_SHIFT)
         mapped = self.protection(bad) is not None
         raise MemoryFault(bad, access or _ACCESS[bit], mapped)
 

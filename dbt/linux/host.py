@@ -1,4 +1,4 @@
-"""The host's C library, for calls that `os` lacks or does not pass through exactly.
+"""The host's C library and system calls, for calls that `os` lacks or does not pass through exactly.
 
 Owns: prototypes and the errno convention. Must not know: the guest, its memory or its descriptors.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from functools import partial
 from typing import Any
 
 AT_FDCWD = -100
@@ -49,9 +50,29 @@ def _prototype(name: str, arguments: tuple[Any, ...]) -> Any:
 _FUNCTIONS = {name: _prototype(name, arguments) for name, arguments in _PROTOTYPES.items()}
 
 
+def _function(name: str) -> Any:
+    """The C function that has a prototype above, or else the system call of that name."""
+    found = _FUNCTIONS.get(name)
+    if found is None:
+        from dbt.linux.blocking import calls  # most programs make no such call
+
+        raw = _libc.syscall
+        raw.argtypes = (ctypes.c_long, *[_pointer] * 6)
+        raw.restype = ctypes.c_long
+        found = _FUNCTIONS[name] = partial(_raw, raw, calls().numbers[name])
+    return found
+
+
+def _raw(syscall: Any, number: int, *arguments: Any) -> int:
+    return int(syscall(number, *arguments, *[0] * (6 - len(arguments))))
+
+
 def call(name: str, *arguments: Any) -> int:
-    """Call a C function; OSError when it says -1. Interrupted calls are made again once signals are handled."""
-    function = _FUNCTIONS[name]
+    """Make a call; OSError when it says -1. Interrupted calls are made again once signals are handled.
+
+    Arguments of system calls by number are integers, buffers or None.
+    """
+    function = _function(name)
     while True:
         result = int(function(*arguments))
         if result != -1:

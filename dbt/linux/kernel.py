@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,9 +56,24 @@ _FAMILIES: tuple[dict[str, Handler], ...] = (
     time.CALLS, random.CALLS)
 
 
-def _merge() -> MappingProxyType[str, Handler]:
-    merged: dict[str, Handler] = {}
-    for family in _FAMILIES:
+# Families that are imported when one of their calls is first made: module below dbt.linux, and its calls.
+LATER = {
+    "passed": """
+        epoll_create1 inotify_init1 inotify_add_watch inotify_rm_watch pidfd_open pidfd_getfd process_mrelease splice
+        tee sync_file_range cachestat umount2 mount pivot_root open_tree move_mount fsopen fsmount fspick vhangup
+        unshare setns ioprio_get ioprio_set sched_getattr sched_setattr sched_getparam sched_setparam sched_getscheduler
+        sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog""",
+    "sockets": """
+        socket socketpair bind listen accept accept4 connect getsockname getpeername sendto recvfrom setsockopt
+        getsockopt shutdown sendmsg recvmsg sendmmsg recvmmsg""",
+}
+
+
+def _merge() -> MappingProxyType[str, Handler | str]:
+    merged: dict[str, Handler | str] = {}
+    later = [dict.fromkeys(names.split(), module) for module, names in LATER.items()]
+    families: list[Mapping[str, Handler | str]] = [*_FAMILIES, *later]
+    for family in families:
         for name, handler in family.items():
             if name in merged:
                 raise ValueError(f"two handlers for the system call {name}")
@@ -65,7 +81,23 @@ def _merge() -> MappingProxyType[str, Handler]:
     return MappingProxyType(merged)
 
 
-HANDLERS = _merge()
+HANDLERS = _merge()  # by name; the name of the module for those that are imported later
+
+
+def handler_of(name: str) -> Handler:
+    """A call's handler, imported if need be; KeyError."""
+    found = HANDLERS[name]
+    if isinstance(found, str):
+        calls: dict[str, Handler] = import_module(f"dbt.linux.{found}").CALLS
+        return calls[name]
+    return found
+
+
+def arity(handler: Handler) -> int:
+    """How many arguments a handler takes, but for the kernel."""
+    count: int | None = getattr(handler, "count", None)
+    return handler.__code__.co_argcount - 1 if count is None else count
+
 
 # Answered with ENOSYS on purpose and without a word: programs ask for them and do well without.
 REFUSED = {
@@ -116,17 +148,13 @@ class Kernel:
         self.loaded: Loaded | None = None
         self.on_flush_icache: Callable[[], None] | None = None
         self._told: set[str] = set()
-        self._bound: dict[int, tuple[Handler, int]] = {}
-        for number, name in abi.CALLS.items():
-            handler = HANDLERS.get(name)
-            if handler is not None:
-                self._bound[number] = handler, handler.__code__.co_argcount - 1
+        self._bound: dict[int, tuple[Handler, int]] = {}  # of the calls made so far
 
     # Calls ------------------------------------------------------------------------------------------------
 
     def call(self, number: int, arguments: tuple[int, ...]) -> int:
         """Carry out a system call. The result is an unsigned 64-bit word, a negative errno when it failed."""
-        bound = self._bound.get(number)
+        bound = self._bound.get(number) or self._bind(number)
         if bound is None:
             return self._unknown(number) & _MASK
         handler, count = bound
@@ -139,6 +167,14 @@ class Kernel:
         except OSError as error:
             result = -(error.errno or errno.EIO)
         return result & _MASK
+
+    def _bind(self, number: int) -> tuple[Handler, int] | None:
+        name = self.abi.CALLS.get(number)
+        if name is None or name not in HANDLERS:
+            return None
+        handler = handler_of(name)
+        bound = self._bound[number] = handler, arity(handler)
+        return bound
 
     def name(self, number: int) -> str:
         return self.abi.CALLS.get(number, f"#{number}")

@@ -237,14 +237,6 @@ def sched_setaffinity(kernel: Kernel, pid: int, size: int, mask: int) -> None:
         raise failure(errno.EINVAL)
 
 
-def sched_getscheduler(kernel: Kernel, pid: int) -> int:
-    return 0  # SCHED_OTHER
-
-
-def sched_getparam(kernel: Kernel, pid: int, result: int) -> None:
-    kernel.space.write(result, bytes(4))
-
-
 def sched_get_priority_max(kernel: Kernel, policy: int) -> int:
     return os.sched_get_priority_max(int32(policy))
 
@@ -396,7 +388,6 @@ CALLS: dict[str, Callable[..., int | None]] = {
     "uname": uname, "getrlimit": getrlimit, "setrlimit": setrlimit, "prlimit64": prlimit64,
     "getrusage": getrusage, "sysinfo": sysinfo, "sched_yield": sched_yield,
     "sched_getaffinity": sched_getaffinity, "sched_setaffinity": sched_setaffinity,
-    "sched_getscheduler": sched_getscheduler, "sched_getparam": sched_getparam,
     "sched_get_priority_max": sched_get_priority_max, "sched_get_priority_min": sched_get_priority_min,
     "getcpu": getcpu, "getpriority": getpriority, "setpriority": setpriority,
     "set_tid_address": set_tid_address, "set_robust_list": set_robust_list, "get_robust_list": get_robust_list,

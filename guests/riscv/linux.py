@@ -109,6 +109,16 @@ IOCTLS = {
 # underscore is padding; "64s" is 64 bytes; "u64*3" is an array.
 _TIMESPEC = ("tv_sec i64", "tv_nsec i64")
 _TIMEVAL = ("tv_sec i64", "tv_usec i64")
+_MSGHDR = (
+    "name u64",
+    "namelen u32",
+    "iov u64",
+    "iovlen u64",
+    "control u64",
+    "controllen u64",
+    "flags i32",
+    "_pad i32",
+)
 STRUCTS: dict[str, tuple[str, ...]] = {
     "timespec": _TIMESPEC,
     "timeval": _TIMEVAL,
@@ -193,6 +203,10 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "sigaction": ("handler u64", "flags u64", "mask u64"),  # riscv has no sa_restorer
     "sigaltstack": ("ss_sp u64", "ss_flags i32", "ss_size u64"),
     "hwprobe": ("key i64", "value u64"),
+    "msghdr": _MSGHDR,
+    "mmsghdr": (*_MSGHDR, "len u32"),
+    "cmsghdr": ("len u64", "level i32", "type i32"),
+    "sock_fprog": ("len u16", "filter u64"),
 }
 
 

@@ -11,61 +11,19 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.kernel import AT_FDCWD, BUFFER, NUMBERS, SCRATCH, Guest
 
 import guests.riscv.linux as abi
+from dbt.hosts import generic_linux, x86_64_linux
 from dbt.linux.abi import Layout
-from dbt.linux.kernel import HANDLERS, ExitGroup, Kernel, Killed
+from dbt.linux.kernel import HANDLERS, LATER, ExitGroup, Killed
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace
 
 P = PAGE_SIZE
-AT_FDCWD = (1 << 64) - 100
-NUMBERS = {name: number for number, name in abi.CALLS.items()}
-BUFFER, SCRATCH, TEXT = 0x100000, 0x120000, 0x130000
-
-
-class Guest:
-    """A kernel with some memory, and calls by name. Results are signed; strings become pointers."""
-
-    def __init__(self, **keywords: object) -> None:
-        self.space = AddressSpace()
-        self.space.map(BUFFER, 0x40000, READ | WRITE, fixed=True)
-        self.said: list[str] = []
-        defaults: dict[str, object] = {"argv": [b"prog", b"x"], "env": [b"A=1"], "executable": "/bin/prog",
-                                       "warn": self.said.append}
-        self.kernel = Kernel(self.space, abi, **(defaults | keywords))  # type: ignore[arg-type]
-
-    def call(self, name: str, *arguments: int | bytes | str | Path) -> int:
-        words = []
-        cursor = TEXT
-        for argument in arguments:
-            if isinstance(argument, int):
-                words.append(argument & (1 << 64) - 1)
-            else:
-                text = os.fsencode(argument) + b"\0"
-                self.space.write(cursor, text)
-                words.append(cursor)
-                cursor += len(text)
-        result = self.kernel.call(NUMBERS[name], tuple(words + [0] * (6 - len(words))))
-        assert 0 <= result < 1 << 64
-        return result - (1 << 64) if result >> 63 else result
-
-    def ok(self, name: str, *arguments: int | bytes | str | Path) -> int:
-        result = self.call(name, *arguments)
-        assert result >= 0, (name, errno.errorcode.get(-result))
-        return result
-
-    def fails(self, code: int, name: str, *arguments: int | bytes | str | Path) -> None:
-        result = self.call(name, *arguments)
-        assert result == -code, (name, errno.errorcode.get(-result, result))
-
-    def put(self, address: int, form: str, *values: int) -> None:
-        self.space.write(address, struct.pack(form, *values))
-
-    def get(self, address: int, form: str) -> tuple[int, ...]:
-        return struct.unpack(form, self.space.read(address, struct.calcsize(form)))
 
 
 @pytest.fixture
@@ -99,6 +57,9 @@ LAYOUTS = {
     "rlimit": (16, {"maximum": 8}), "pollfd": (8, {"events": 4, "revents": 6}), "tms": (32, {"tms_cstime": 24}),
     "termios": (36, {"c_line": 16, "c_cc": 17}), "winsize": (8, {"ws_col": 2}),
     "sigaction": (24, {"flags": 8, "mask": 16}), "sigaltstack": (24, {"ss_size": 16}),
+    "msghdr": (56, {"namelen": 8, "iov": 16, "control": 32, "controllen": 40, "flags": 48}),
+    "mmsghdr": (64, {"len": 56}),
+    "cmsghdr": (16, {"level": 8, "type": 12}), "sock_fprog": (16, {"filter": 8}),
     "flock": (32, {"l_start": 8, "l_len": 16, "l_pid": 24}), "hwprobe": (16, {"value": 8}),
 }
 
@@ -123,6 +84,26 @@ def test_every_handler_is_a_call_of_the_architecture() -> None:
     assert len(set(abi.CALLS.values())) == len(abi.CALLS)
 
 
+@pytest.mark.parametrize("module", LATER)
+def test_families_that_are_imported_later_have_the_calls_that_are_listed(module: str) -> None:
+    calls = import_module(f"dbt.linux.{module}").CALLS
+    assert sorted(calls) == sorted(LATER[module].split())
+
+
+def test_numbers_of_the_host_are_those_of_its_headers() -> None:
+    for host, header in ((x86_64_linux, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+                         (generic_linux, "/usr/include/asm-generic/unistd.h")):
+        if not os.path.exists(header):
+            pytest.skip(f"{header} is not here")
+        known = {words[1]: words[2] for line in Path(header).read_text().splitlines()
+                 if line.startswith("#define __NR") and len(words := line.split()) == 3}
+        for name, number in host.CALLS.items():
+            listed = known.get(f"__NR3264_{name}") or known.get(f"__NR_{name}")
+            assert name in NUMBERS and listed in (str(number), None), (header, name)  # None: newer than the headers
+            assert listed or number == NUMBERS[name] >= 424
+    assert set(generic_linux.CALLS) == set(x86_64_linux.CALLS)
+
+
 def test_coverage_lists_all_and_shows_the_gaps(guest: Guest) -> None:
     rows = guest.kernel.coverage()
     assert [row.number for row in rows] == sorted(abi.CALLS)
@@ -133,11 +114,11 @@ def test_coverage_lists_all_and_shows_the_gaps(guest: Guest) -> None:
 
 def test_unknown_calls_are_named_once(guest: Guest) -> None:
     for _ in range(3):
-        guest.fails(errno.ENOSYS, "mount")
+        guest.fails(errno.ENOSYS, "bpf")
         guest.fails(errno.ENOSYS, "rseq")
         assert guest.kernel.call(9999, (0,) * 6) == (1 << 64) - errno.ENOSYS
     assert guest.said == [
-        "system call mount (number 40) is not implemented; the guest gets ENOSYS",
+        "system call bpf (number 280) is not implemented; the guest gets ENOSYS",
         "system call number 9999 is not implemented; the guest gets ENOSYS"]
 
 
@@ -146,7 +127,10 @@ def test_no_call_lets_an_exception_escape() -> None:
     harmless = {"kill", "setsid", "setpgid", "fchdir", "chdir", "setuid", "setgid", "setresuid", "setresgid",
                 "setreuid", "setregid", "setgroups", "setpriority", "nanosleep", "clock_nanosleep", "futex",
                 "sync", "umask", "mremap", "munmap", "mmap", "mprotect", "brk", "ppoll", "pselect6", "close",
-                "close_range", "tkill", "tgkill", "exit", "exit_group", "sendfile", "unlinkat", "renameat2"}
+                "close_range", "tkill", "tgkill", "exit", "exit_group", "sendfile", "unlinkat", "renameat2",
+                "mount", "umount2", "pivot_root", "move_mount", "unshare", "setns", "vhangup", "sethostname",
+                "setdomainname", "syslog", "ioprio_set", "sched_setscheduler", "sched_setparam", "sched_setattr",
+                "msgrcv", "msgsnd"}
     words = [0, 1, 7, P - 1, BUFFER, BUFFER + 1, 0x13FFF8, 1 << 31, (1 << 32) - 1, 1 << 38, (1 << 63) - 1, 1 << 63,
              (1 << 64) - 1, AT_FDCWD]
     rng = random.Random(7)

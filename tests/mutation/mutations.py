@@ -46,9 +46,11 @@ KERNEL = "tests/dbt/test_linux_kernel.py::"
 LINUX_PROGRAMS = "tests/dbt/test_linux_programs.py::"
 LOCKSTEP = "tests/dbt/test_lockstep.py::"
 MEMORY = "tests/dbt/test_memory.py::"
+PASSED = "tests/dbt/test_linux_passed.py::"
 PASSES = "tests/ir/test_passes.py::"
 PROGRAMS = "tests/dbt/test_programs_run.py::"
 REGION = "tests/ir/test_region.py::"
+SOCKETS = "tests/dbt/test_linux_sockets.py::"
 REGION_RUN = "tests/dbt/test_regions.py::"
 SPIKE = "tests/guests/test_spike.py::"
 TIER0 = "tests/dbt/test_tier0.py::"
@@ -807,6 +809,19 @@ SYSTEM_CALLS = (
      "        data = data[length:]\n", "        data = data[len(data):]\n",
      KERNEL + "test_vectors",
      "what should be in the other buffers is lost"),
+    ("descriptors in a message keep the guest's numbers", "dbt/linux/sockets.py",
+     "*map(kernel.descriptors.host, numbers))", "*numbers)",
+     SOCKETS + "test_descriptors_travel_in_both_directions",
+     "a server hands out a descriptor of the translator's"),
+    ("what the host's kernel wrote is not recorded", "dbt/memory.py",
+     "if self._effects is not None and length > 0:", "if self._effects is not None and length > PAGE_SIZE:",
+     PASSED + "test_what_the_host_wrote_is_recorded_and_drops_translations",
+     "lockstep's follower goes on without what a call delivered"),
+    ("code that the host's kernel writes over keeps its translations", "dbt/memory.py",
+     "            if length > 0 and self._unwatch_range(address, length):\n",
+     "            if self._unwatch_range(address, length) and length > PAGE_SIZE:\n",
+     PASSED + "test_what_the_host_wrote_is_recorded_and_drops_translations",
+     "a program that reads code into place runs what was there before"),
     ("a trap keeps the reservation", "dbt/process.py",
      "            state.slots[slot] = 0\n", "            pass\n",
      FACE + "test_a_system_call_ends_a_reservation[translated]",
