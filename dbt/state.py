@@ -90,6 +90,7 @@ class State:
         assert guest.slots <= FIELDS
         self.guest = guest
         self._memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        self._memory.madvise(mmap.MADV_HUGEPAGE, TABLES, SIZE - TABLES)  # tables are taken one after the other
         self.words = memoryview(self._memory).cast("Q")
         self.slots = self.words[: guest.slots]
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "translations.sqlite3"
-FORM = 1  # of the tables; a file of another one is made anew
+FORM = 2  # of the tables; a file of another one is made anew
 BOUND = 256 << 20  # bytes in use
 WAIT = 0.25  # seconds for another process that writes
 STALE = 3600  # seconds: times of use are noted no finer, so that most runs write nothing
@@ -112,6 +112,12 @@ class Database:
         return self._db.execute(
             "SELECT number, record FROM code WHERE place = ? AND number = ?", (place, number)
         ).fetchall()
+
+    def places(self, first: int, last: int, most: int) -> set[object] | None:
+        """The places of the guest pages from `first` to `last`; None if there are more than `most`."""
+        query = "SELECT id FROM place WHERE page BETWEEN ? AND ? LIMIT ?"
+        found = self._db.execute(query, (first, last, most + 1)).fetchall()
+        return None if len(found) > most else {place for (place,) in found}
 
     def used(self, place: bytes) -> int | None:
         """When it was last used, as far as it was noted."""
@@ -212,6 +218,7 @@ class Database:
                 return
             self._db.execute("CREATE TABLE place (id BLOB PRIMARY KEY, page INTEGER, used INTEGER) WITHOUT ROWID")
             self._db.execute("CREATE INDEX by_use ON place (used, id)")
+            self._db.execute("CREATE INDEX by_page ON place (page, id)")
             self._db.execute(
                 "CREATE TABLE code (place BLOB, number INTEGER, record BLOB, PRIMARY KEY (place, number)) WITHOUT ROWID"
             )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 OFTEN = 1 << 20  # bytes waiting, or
 LONG = 10.0  # seconds since the last time, until what is new is written in the middle of a run
 RUNTIME = 1 << 64  # no page has this number: code that is no translation
+NEAR = 8  # guest pages are asked for together, two to this power, since most have nothing there
+MOST_NEAR = 4096  # places that may be there for these; with more, each page is asked for by itself
 
 
 @record
@@ -66,11 +68,15 @@ class Disk:
         self._written = time.monotonic()
         self._seen: set[bytes] = set()  # places whose use is to be noted
         self._damaged: list[tuple[bytes, object]] = []
+        self._near: dict[int, set[object] | None] = {}  # places that were there, by the number of their pages >> NEAR
 
     # --- looking up -----------------------------------------------------------------------------------
 
     def find(self, page: int, content: bytes, key: Key | None = None) -> list[Made]:
-        """The translations that begin in the guest page of this number, or that of one key, if these are its bytes."""
+        """The translations that begin in the guest page of this number, or that of one key, if these are its bytes.
+
+        That of a key may be there since a moment ago: another process writes as well.
+        """
         from dbt.cache.record import unpack_made
 
         found = []
@@ -78,7 +84,8 @@ class Disk:
             if database is not None:
                 self.stats.pages += 1
                 place = self._place(page, content)
-                found = self._records(database, place, unpack_made, None if key is None else _number(key))
+                if key is not None or place in self._new or self._may_be_there(database, page, place):
+                    found = self._records(database, place, unpack_made, None if key is None else _number(key))
         return found
 
     def code(self, name: str, make: Callable[[], Code]) -> Code:
@@ -162,6 +169,13 @@ class Disk:
         from dbt.cache.assumed import HASH
 
         return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
+
+    def _may_be_there(self, database: Database, page: int, place: bytes) -> bool:
+        number = page >> NEAR
+        if number not in self._near:
+            self._near[number] = database.places(number << NEAR, (number + 1 << NEAR) - 1, MOST_NEAR)
+        known = self._near[number]
+        return known is None or place in known
 
     def _records(
         self, database: Database, place: bytes, unpack: Callable[[bytes], Any], wanted: int | None

@@ -71,6 +71,7 @@ class Memory:
         finally:
             os.close(fd)
         self._table = mmap.mmap(-1, size * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._table.madvise(mmap.MADV_HUGEPAGE)  # it is filled from its beginning on
         self.writes = ctypes.addressof(ctypes.c_char.from_buffer(self._written))
         self.table = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
         self.base = _address(self._executed)

@@ -812,6 +812,33 @@ def test_what_was_not_used_for_longest_goes(folder: Path, monkeypatch: pytest.Mo
         assert len(kept.write(huge, [], [])) == 1  # a quarter of the bound
 
 
+def test_pages_with_nothing_on_disk_are_asked_for_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program has many pages, and most have nothing there; where too many places may be meant, each is asked for."""
+    first = run()
+    with closing(Database(folder)) as kept:
+        pages = {page for page, _, _, _ in kept.lines() if page >= 0}
+        low, high = min(pages), max(pages)
+        near = kept.places(low, high, len(pages))
+        assert near is not None and len(near) == len(pages) and kept.places(low, high, len(pages) - 1) is None
+        assert kept.places(high + 1, high + 9, 1) == set()
+    assert found(run()) == (found(first)[1], 0)
+    asked: list[bytes] = []
+    records = Database.records
+
+    def noted(self: Database, place: bytes, number: int | None = None) -> list[tuple[object, object]]:
+        asked.append(place)
+        return records(self, place, number)
+
+    monkeypatch.setattr(Database, "records", noted)
+    for most, times in ((disk.MOST_NEAR, 1), (-1, 501)):  # one is for what the sources hash to
+        monkeypatch.setattr(disk, "MOST_NEAR", most)
+        one = disk.disk_of(guests.load("riscv64"), Options(disk=True))
+        assert one is not None
+        with closing(one):
+            asked.clear()
+            assert not any(one.find(low + i, bytes(4096)) for i in range(500)) and len(asked) == times
+
+
 def test_the_time_of_use_is_noted_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     with closing(Database(folder)) as kept:
