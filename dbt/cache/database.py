@@ -199,11 +199,12 @@ class Database:
         if self._in_use() + size <= bound:
             return
         oldest = self._db.execute("SELECT id FROM place ORDER BY used, id").fetchall()
-        for at in range(0, len(oldest), 16):
+        few = len(oldest) // 64 + 1
+        for at in range(0, len(oldest), few):
             if self._in_use() + size <= bound * 3 // 4:
                 break
-            self._db.executemany("DELETE FROM code WHERE place = ?", oldest[at : at + 16])
-            self._db.executemany("DELETE FROM place WHERE id = ?", oldest[at : at + 16])
+            self._db.executemany("DELETE FROM code WHERE place = ?", oldest[at : at + few])
+            self._db.executemany("DELETE FROM place WHERE id = ?", oldest[at : at + few])
 
     def _in_use(self) -> int:
         return (self._number("page_count") - self._number("freelist_count")) * self._number("page_size")
