@@ -525,7 +525,9 @@ def test_not_a_database(folder: Path) -> None:
     assert found(run())[1] == 0
 
 
-@pytest.mark.parametrize("statement", ["PRAGMA user_version = 7", "DROP TABLE code", "ALTER TABLE place RENAME page TO leaf"])
+@pytest.mark.parametrize(
+    "statement", ["PRAGMA user_version = 7", "DROP TABLE code", "ALTER TABLE place RENAME page TO leaf"]
+)
 def test_tables_of_another_form(folder: Path, statement: str) -> None:
     wanted = run()
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as db:
