@@ -25,6 +25,13 @@ class _Help(argparse.HelpFormatter):
         return "".join(indent + line for line in text.splitlines(keepends=True))
 
 
+class _Unasked(_Help):
+    """While options are added, each makes a formatter to check itself: the terminal is not asked how wide it is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80)
+
+
 class _Edit(argparse.Action):
     """-E and -U, in the order given."""
 
@@ -49,9 +56,10 @@ def arguments(
     failed: Callable[[str], NoReturn],
 ) -> argparse.ArgumentParser:
     """The parser of a command with these options."""
-    parser = _Arguments(prog=prog, allow_abbrev=False, formatter_class=_Help, **texts)
+    parser = _Arguments(prog=prog, allow_abbrev=False, formatter_class=_Unasked, **texts)
     parser.failed = failed
     parser.register("action", "edit", _Edit)
     for names, how in options:
         parser.add_argument(*names, **how)
+    parser.formatter_class = _Help
     return parser

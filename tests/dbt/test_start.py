@@ -58,6 +58,11 @@ def test_a_cold_run_imports_what_it_executes(tmp_path: Path) -> None:
     assert not [*among(modules, HELLO)]
 
 
+def test_a_run_with_options_does_not_ask_how_wide_the_terminal_is(tmp_path: Path) -> None:
+    modules = modules_of(tmp_path, "run", "--no-disk-cache", "@hello")
+    assert "argparse" in modules and not [*among(modules, tuple({*HELLO} - {"argparse", "dbt.cli.arguments"}))]
+
+
 def test_a_run_from_the_disk_cache_imports_nothing_that_translates(tmp_path: Path) -> None:
     first = modules_of(tmp_path, "run", "@json", "small")
     assert {"llvmlite", "ir.passes", "ir.builder", "ir.llvm.lowering", "dbt.codegen"} <= first
