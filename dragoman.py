@@ -99,6 +99,9 @@ def load(
     argv0: str | None = None,
     sysroot: str | os.PathLike[str] | None = None,
     seed: int | None = None,
+    random_seed: int | None = None,
+    stack_size: int | None = None,
+    release: str | None = None,
     stdin: int = 0,
     stdout: int = 1,
     stderr: int = 2,
@@ -119,6 +122,9 @@ def load(
     argv0     argv[0], if it is not the program's path (of a bundled program: its name)
     sysroot   folder in which absolute paths of the guest are looked for first
     seed      not None makes the run repeatable: clocks, randomness, pid and layout come from it
+    random_seed   random numbers alone come from it
+    stack_size    bytes of the stack; None is the limit that we have ourselves
+    release   the kernel's release, as uname tells it; None is the host's
     stdin, stdout, stderr   host file descriptors
     strace    called with a line for every system call, signal and end
     strace_items   which of them and how, as behind --strace=: "json,file" shows calls with a path as JSON
@@ -134,8 +140,8 @@ def load(
 
     path, settings = _settings(
         program, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed,
-        strace=strace, strace_items=strace_items, stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity,
-        options=options,
+        random_seed=random_seed, stack_size=stack_size, release=release, strace=strace, strace_items=strace_items,
+        stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity, options=options,
     )  # fmt: skip
     if trace is not None:
         from dbt.report import TracedProcess
@@ -352,7 +358,7 @@ def __dir__() -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The `dragoman` command; returns its exit status."""
+    """The `dragoman` command, or `dragoman run` if we were called as dragoman-riscv64 or the like; the exit status."""
     try:
         _check_packages()
     except ForeignPackage as error:
@@ -360,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 125
     from dbt import cli
 
-    return cli.main(sys.argv[1:] if arguments is None else arguments)
+    return cli.main(cli.words_of(sys.argv) if arguments is None else arguments)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ class Settings:
     env: Mapping[str, str] | None = None  # None: the caller's own environment
     argv0: str | None = None
     seed: int | None = None  # not None: deterministic
+    random_seed: int | None = None  # where random numbers come from; nothing else is changed by it
+    stack_size: int | None = None  # bytes; None: the limit that we have ourselves
+    release: str | None = None  # of the kernel, as uname tells it; None: the host's
     strace: Callable[[str], None] | None = None
     strace_items: str = ""  # what is shown and how, see `dbt.linux.strace.selection`
     stdin: int = 0
@@ -101,7 +104,8 @@ class Process:
             env=[os.fsencode(f"{k}={v}") for k, v in env.items()],
             executable=os.fsdecode(program.path), sysroot=self.settings.sysroot, isa=self.guest.isa,
             stdin=self.settings.stdin, stdout=self.settings.stdout, stderr=self.settings.stderr,
-            deterministic_seed=self.settings.seed, clock=lambda: self.state.count,
+            deterministic_seed=self.settings.seed, random_seed=self.settings.random_seed,
+            stack_size=self.settings.stack_size, release=self.settings.release, clock=lambda: self.state.count,
         )  # fmt: skip
         self._call, self._strace = self.kernel.call, self._tracer()
         if self._strace is not None:

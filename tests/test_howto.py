@@ -4,7 +4,8 @@ A fenced block of a page is one of three things, by the words behind its fence:
 
     python xsat.py        a file with this content, whatever its language
     diff ir/ops.py        a change of a file: lines with -, + and a blank in front; what is there must be there once
-    console               commands behind `$ `, and under each what its output must contain, line by line, in order
+    console make          commands behind `$ `, and under each what its output must contain, line by line, in order;
+                          where the programs that are named behind `console` are not installed, it is left out
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Desk:
     """A folder in which a page is followed; a copy of the tree stands in it, if the page changes that."""
 
     def __init__(self, folder: Path, page: str) -> None:
+        self.missing: list[str] = []  # programs that were not here for what the page does
         self.folder = folder / "desk"
         self.folder.mkdir()
         tree = ROOT
@@ -49,13 +51,26 @@ class Desk:
 
     def follow(self, language: str, name: str, text: str) -> None:
         if language == "console":
-            self.execute(text)
+            missing = [tool for tool in filter(None, name.split(",")) if not self.has(tool)]
+            if not missing:
+                self.execute(text)
+            self.missing += missing
         elif language == "diff":
             self.change(self.folder / name, text)
         else:
             assert name, f"a block of {language or 'text'} that nobody reads"
             (self.folder / name).parent.mkdir(exist_ok=True)
             (self.folder / name).write_text(text)
+
+    def has(self, tool: str) -> bool:
+        """Whether a program is installed, or, as in `rustc>=1.89`, is one of at least that version."""
+        name, _, version = tool.partition(">=")
+        path = shutil.which(name, path=self.environment["PATH"])
+        if path is None or not version:
+            return path is not None
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60).stdout
+        found = re.search(r"\d+(?:\.\d+)*", said)
+        return found is not None and _numbers(found[0]) >= _numbers(version)
 
     def change(self, file: Path, text: str) -> None:
         lines = text.splitlines()
@@ -80,6 +95,10 @@ class Desk:
                 at += len(line)
 
 
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
@@ -88,6 +107,8 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     desk = Desk(tmp_path, text)
     for block in blocks:
         desk.follow(*block)
+    if desk.missing:
+        pytest.skip(f"followed but for what needs {', '.join(dict.fromkeys(desk.missing))}, not installed here")
 
 
 def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
@@ -101,5 +122,7 @@ def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
     ):
         with pytest.raises(AssertionError):
             desk.follow(*block)
+    desk.follow("console", "sh,no-such-tool,python>=3.3,python>=99", "$ false\n")
+    assert desk.missing == ["no-such-tool", "python>=99"]
     desk.follow("diff", "notes", " one\n-two\n+three\n")
     desk.follow("console", "", "$ cat notes\none\nthree\n$ python -c 'print(1)'; dragoman --version\n1\ndragoman")

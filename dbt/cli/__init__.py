@@ -1,4 +1,4 @@
-"""The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache`, a file for each.
+"""The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache`, `binfmt`, a file for each.
 
 Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
 (`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when it is asked for.
@@ -13,10 +13,11 @@ import gc
 import os
 import signal
 import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say
+from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say, show_version
 
 DESCRIPTION = """\
 Dragoman runs RISC-V (RV64GC) Linux programs on x86-64 by translating them while they run.
@@ -28,6 +29,7 @@ commands:
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code
   info PROGRAM                what a program file is and which instructions it holds
   cache info|clear|...        what runs leave on disk, so that later ones need not translate it again
+  binfmt                      how to let the kernel run RISC-V programs with Dragoman
   lab NAME                    small experiments that show one mechanism each
 
 PROGRAM is a RISC-V ELF file or a script, or @NAME for one that comes with Dragoman (`dragoman info --programs`
@@ -57,8 +59,37 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "bench": _command("bench"),
     "info": _command("info"),
     "cache": _command("cache"),
+    "binfmt": _command("binfmt"),
     "lab": _command("info", "lab_command"),
 }
+
+
+RUNNERS = ("-riscv64", "-riscv64-static")  # how the names end under which we are `dragoman run`, as qemu-riscv64 is
+_AUXILIARY, _AT_FLAGS, _PRESERVE_ARGV0 = "/proc/self/auxv", 8, 1
+
+
+def words_of(argv: Sequence[str]) -> list[str]:
+    """Our words from those that we were called with, whose first is our name.
+
+    The kernel calls us by a runner's name with a program's path, and behind it, if it was told to, the name that the
+    program was called by (binfmt_misc, flag P); a flag says so (Linux 5.12).
+    """
+    words = list(argv[1:])
+    if not os.path.basename(argv[0]).endswith(RUNNERS):
+        return words
+    if len(words) > 1 and _argv0_is_preserved():
+        return ["run", f"--argv0={words[1]}", "--", words[0], *words[2:]]
+    return ["run", *words]
+
+
+def _argv0_is_preserved() -> bool:
+    try:
+        with open(_AUXILIARY, "rb") as file:
+            words = array("Q", file.read())
+    except OSError:
+        return False
+    flags = dict(zip(words[::2], words[1::2], strict=True))
+    return bool(flags.get(_AT_FLAGS, 0) & _PRESERVE_ARGV0)
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -70,10 +101,7 @@ def _dispatch(words: Sequence[str]) -> int:
         sys.stdout.write("usage: dragoman COMMAND [OPTIONS] ...\n\n" + DESCRIPTION + "\n" + STATUSES)
         return 0
     if name in ("-V", "--version"):
-        import dragoman
-
-        print(f"dragoman {dragoman.__version__}")
-        return 0
+        return show_version()
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         hint = f"; to run it: dragoman run {name}" if name.startswith("@") or os.path.exists(name) else ""

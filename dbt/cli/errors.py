@@ -1,6 +1,6 @@
 """How a command ends: exit statuses, the line on stderr that goes with each of ours, dying by the guest's signal.
 
-Owns: the statuses and their words. Must not know: any command.
+Owns: the statuses and their words, and that of our version. Must not know: any command.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ def say(message: str) -> None:
     if sys.stderr is not None:
         sys.stderr.write(f"dragoman: {message}\n")
         sys.stderr.flush()
+
+
+def show_version() -> int:
+    """Print our name and version; the status is success."""
+    import dragoman
+
+    print(f"dragoman {dragoman.__version__}")
+    return 0
 
 
 def why(error: OSError) -> str:

@@ -29,6 +29,7 @@ TRANSLATOR = (
     "sensitive", "chaos", "no_disk_cache",
 )  # fmt: skip
 MIN_CACHE, MAX_CACHE = 1 << 10, 1 << 30  # bytes of host code; code is reached by 32-bit offsets
+MIN_STACK, MAX_STACK = 1 << 16, 1 << 26  # bytes
 MAX_BLOCK = 2048  # a translation never crosses a page, and a page holds no more instructions
 MAX_REGION = 2000
 
@@ -39,9 +40,12 @@ class Parser:
     argparse is imported where there is something for it to do: an option, a mistake, or `--help`.
     """
 
-    def __init__(self, name: str, description: str, operands: str = "", epilog: str = "") -> None:
+    def __init__(
+        self, name: str, description: str, operands: str = "", epilog: str | Callable[[], str] = "", qemu: bool = False,
+    ) -> None:  # fmt: skip
         self.prog = f"dragoman {name}"
-        self._texts = {
+        self._qemu = qemu  # whether the words of qemu-riscv64 are understood, too
+        self._texts: dict[str, Any] = {
             "usage": f"dragoman {name} [OPTIONS] {operands}".rstrip(), "description": description, "epilog": epilog,
         }  # fmt: skip
         self._options: list[tuple[tuple[str, ...], dict[str, Any]]] = []
@@ -65,7 +69,8 @@ class Parser:
         if options:
             from dbt.cli.arguments import arguments
 
-            return arguments(self.prog, self._texts, self._options, self.error).parse_args(options)
+            texts = {name: text() if callable(text) else text for name, text in self._texts.items()}
+            return arguments(self.prog, texts, self._options, self.error).parse_args(options)
         return SimpleNamespace(**{
             how.get("dest") or names[-1].removeprefix("--").replace("-", "_"):
             how.get("default", False if how.get("action") == "store_true" else None)
@@ -77,12 +82,16 @@ class Parser:
 
         The words are made unambiguous before argparse sees them, since it would look for options further on.
         """
-        options: list[str] = []
+        options = self._from_environment() if self._qemu else []
         rest = list(words)
         while rest and rest[0].startswith("-") and rest[0] != "-":
             word = rest.pop(0)
             if word == "--":
                 break
+            foreign = self._foreign(word, rest)
+            if foreign is not None:
+                options += foreign
+                continue
             name, equals, value = word.partition("=")
             if not word.startswith("--"):
                 name, value = word[:2], word[2:]
@@ -96,6 +105,35 @@ class Parser:
                 value, equals = rest.pop(0), "="
             options.append(f"{long}={value}" if equals else long)
         return self._parsed(options), rest
+
+
+    def _foreign(self, word: str, rest: list[str]) -> list[str] | None:
+        """What a word of qemu-riscv64's is in ours, with its value taken from `rest`; None if it is none."""
+        if not self._qemu or word.startswith("--"):
+            return None
+        from dbt.cli.qemu import OPTIONS
+
+        row = OPTIONS.get(word)
+        if row is None:
+            return None
+        if row.value and not rest:
+            self.error(f"{word} needs a value")
+        return row.words(rest.pop(0) if row.value else "")
+
+    def _from_environment(self) -> list[str]:
+        """The options that variables of qemu-riscv64 stand for; those on the command line come later, and win."""
+        if not any(name.startswith("QEMU_") for name in os.environ):
+            return []
+        from dbt.cli.qemu import from_environment
+
+        options: list[str] = []
+        for variable, words in from_environment(os.environ):
+            try:
+                self._parsed(words)
+            except Fail as failure:
+                raise Fail(failure.status, f"{variable}: {failure}") from None
+            options += words
+        return options
 
 
 def bad(message: str) -> Exception:
@@ -126,11 +164,14 @@ def amount(text: str) -> int:
     return int(digits[:12]) << {"": 0, "K": 10, "M": 20}[unit]
 
 
-def size(text: str) -> int:
-    value = amount(text)
-    if not MIN_CACHE <= value <= MAX_CACHE:
-        raise bad(f"{text} is not from {MIN_CACHE >> 10}K to {MAX_CACHE >> 20}M")
-    return value
+def size(low: int, high: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        value = amount(text)
+        if not low <= value <= high:
+            raise bad(f"{text} is not from {low >> 10}K to {high >> 20}M")
+        return value
+
+    return convert
 
 
 def policy(text: str) -> str:
@@ -280,7 +321,7 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
         "and is slow beyond use for all but the smallest programs (default: on)",
     )
     parser.option(
-        "--cache-size", metavar="N[K|M]", type=size,
+        "--cache-size", metavar="N[K|M]", type=size(MIN_CACHE, MAX_CACHE),
         help="most bytes of host code that are kept, such as 64K (default: 32M); what does not fit is dropped, and "
         "translated again if it is still needed",
     )

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, why
+from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, show_version, why
 from dbt.cli.options import (
+    MAX_STACK,
+    MIN_STACK,
     TRANSLATOR,
     Parser,
     events_option,
@@ -22,6 +24,7 @@ from dbt.cli.options import (
     number,
     program_of,
     seed,
+    size,
     stages,
     strace_items,
     translation,
@@ -58,17 +61,29 @@ class Log:
             file.flush()
 
 
+def _epilog() -> str:
+    from dbt.cli import qemu
+
+    return f"{qemu.table()}\n{STATUSES}"
+
+
 def _parser() -> Parser:
     parser = Parser(
         "run", "Run a RISC-V Linux program. Options end at the program's name: what follows is the program's.",
-        "PROGRAM [ARGS...]", STATUSES,
+        "PROGRAM [ARGS...]", _epilog, qemu=True,
     )  # fmt: skip
+    parser.option("--version", action="store_true", help="show the version")
     parser.option(
         "--engine", choices=("translated", "reference"),
         help="translated: compile blocks to host code (default); reference: interpret one instruction after the "
         "other, slowly and by the book",
     )
     guest_options(parser)
+    parser.option(
+        "--stack-size", metavar="N[K|M]", type=size(MIN_STACK, MAX_STACK),
+        help="bytes of the program's stack (default: the limit of yours, if it has one, or 8M)",
+    )
+    parser.option("--uname", metavar="RELEASE", help="the kernel's release, as the program is told (default: yours)")
     translator_options(parser, kept=True)
     parser.option(
         "--max-instructions", metavar="N", type=number(0),
@@ -78,6 +93,9 @@ def _parser() -> Parser:
         "--deterministic", metavar="SEED", nargs="?", const=0, type=seed,
         help="make the run repeatable: time is the number of instructions, and random numbers come from SEED "
         "(default: 0)",
+    )
+    parser.option(
+        "--seed", metavar="N", type=seed, help="random numbers come from N, and all else is as it is without"
     )
     events_option(parser, "write a line: how many have been executed, pc, and a digest of registers and memory")
     parser.option(
@@ -125,6 +143,8 @@ def _parser() -> Parser:
 def command(words: Sequence[str]) -> int:
     parser = _parser()
     options, rest = parser.split(words)
+    if options.version:
+        return show_version()
     program, args = program_of(parser, rest)
     traced = options.trace is not None
     engine = options.engine or ("reference" if traced else "translated")
@@ -151,7 +171,8 @@ def command(words: Sequence[str]) -> int:
     if options.profile is not None or options.timeline is not None:
         views = _Views(options, log, line)
     settings = guest_settings(options) | {
-        "seed": options.deterministic, "granularity": options.granularity or "block",
+        "seed": options.deterministic, "random_seed": options.seed, "stack_size": options.stack_size,
+        "release": options.uname, "granularity": options.granularity or "block",
     }  # fmt: skip
     if options.strace is not None:
         settings |= {"strace": line, "strace_items": options.strace}

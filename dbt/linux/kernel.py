@@ -121,6 +121,7 @@ class Kernel:
     def __init__(self, space: AddressSpace, abi: Abi, *, argv: list[bytes], env: list[bytes],
                  executable: str | Path, sysroot: str | Path | None = None, isa: str = "", stdin: int = 0,
                  stdout: int = 1, stderr: int = 2, deterministic_seed: int | None = None,
+                 random_seed: int | None = None, stack_size: int | None = None, release: str | None = None,
                  clock: Callable[[], int] = lambda: 0, warn: Callable[[str], None] | None = None) -> None:
         self.space = space
         self.abi = abi
@@ -131,11 +132,13 @@ class Kernel:
         self.isa = isa
         self.warn = warn or _warn
         self.seed = deterministic_seed
-        self.random = None if deterministic_seed is None else _random(deterministic_seed)
-        self.pid = os.getpid() if self.random is None else self.random.randrange(1000, 30000)
+        chosen = deterministic_seed if random_seed is None else random_seed
+        self.random = None if chosen is None else _random(chosen)
+        self.pid = os.getpid() if self.seed is None or self.random is None else self.random.randrange(1000, 30000)
+        self.release = release
         self.clock = clock
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
-        self.limits = Limits()
+        self.limits = Limits(stack_size)
         self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())
         self.signals = signals.Signals()
         self.break_start = 0
@@ -306,7 +309,7 @@ class Kernel:
 
 
 def _random(seed: int) -> Random:
-    from random import Random  # deterministic runs only
+    from random import Random  # runs with a seed only
 
     return Random(seed)
 

@@ -18,12 +18,15 @@ _LARGEST_STACK = 64 << 20
 
 
 class Limits:
-    def __init__(self) -> None:
+    def __init__(self, stack: int | None = None) -> None:
         self._values: dict[int, tuple[int, int]] = {}
         for number in range(COUNT):
             soft, hard = resource.getrlimit(number)
             self._values[number] = (INFINITY if soft == resource.RLIM_INFINITY else soft,
                                     INFINITY if hard == resource.RLIM_INFINITY else hard)
+
+        if stack is not None:
+            self._values[STACK] = stack, max(stack, self._values[STACK][1])
 
     def get(self, number: int) -> tuple[int, int]:
         if number not in self._values:

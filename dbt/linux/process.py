@@ -154,8 +154,8 @@ def uname(kernel: Kernel, result: int) -> None:
     names = os.uname()
     fixed = kernel.deterministic
     texts = {"sysname": "Linux", "nodename": "dragoman" if fixed else names.nodename,
-             "release": _RELEASE if fixed else names.release, "version": _VERSION if fixed else names.version,
-             "machine": kernel.abi.MACHINE, "domainname": "(none)"}
+             "release": kernel.release or (_RELEASE if fixed else names.release),
+             "version": _VERSION if fixed else names.version, "machine": kernel.abi.MACHINE, "domainname": "(none)"}
     kernel.put(result, "utsname", **{name: os.fsencode(text)[:64] for name, text in texts.items()})
 
 

@@ -27,7 +27,7 @@ OTHERS = (
     "dbt.trace", "dbt.linux.rendering", "dbt.linux.signatures", "dbt.linux.strace",
     "guests.riscv.custom", "guests.riscv.linux_names", "guests.toy",
     "dbt.cli.arguments", "dbt.cli.bench", "dbt.cli.cache", "dbt.cli.compare",
-    "dbt.cli.info", "dbt.cli.lockstep",
+    "dbt.cli.binfmt", "dbt.cli.info", "dbt.cli.lockstep", "dbt.cli.qemu",
 )  # fmt: skip
 SLOW = ("argparse", "ast", "dataclasses", "hashlib", "inspect", "json", "pathlib", "shutil", "subprocess", "tempfile",
         "threading", "tokenize", "urllib")  # fmt: skip

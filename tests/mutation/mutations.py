@@ -29,6 +29,7 @@ class Mutation(NamedTuple):
 AGREE = "tests/dbt/test_engines_agree.py::"
 BACKGROUND = "tests/dbt/test_background.py::"
 ASSEMBLER = "tests/guests/test_assembler.py::"
+BINFMT = "tests/dbt/test_binfmt.py::"
 CACHE = "tests/dbt/test_cache.py::"
 COHERENCE = "tests/dbt/test_coherence.py::"
 CLI = "tests/dbt/test_cli.py::"
@@ -52,6 +53,7 @@ PROGRAMS = "tests/dbt/test_programs_run.py::"
 REGION = "tests/ir/test_region.py::"
 SOCKETS = "tests/dbt/test_linux_sockets.py::"
 REGION_RUN = "tests/dbt/test_regions.py::"
+QEMU = "tests/dbt/test_qemu.py::"
 SPIKE = "tests/guests/test_spike.py::"
 TIER0 = "tests/dbt/test_tier0.py::"
 STACK = "tests/dbt/test_linux_stack.py::"
@@ -882,6 +884,19 @@ COMMANDS = (
      'f"\\\\{byte:03o}" if digit else', 'f"\\\\{byte:o}" if digit else',
      STRACE + "test_strings_are_cut_and_escaped",
      "\\1 before a 7 reads as \\17"),
+    ("the kernel is told to take object files", "dbt/cli/binfmt.py",
+     'b"\\xfe\\xff\\xff\\xff"', 'b"\\xfc\\xff\\xff\\xff"',
+     BINFMT + "test_the_magic_takes_programs_of_riscv64_and_no_others",
+     "what is no program is given to us"),
+    ("the name of a program is taken for its first word", "dbt/cli/__init__.py",
+     "words[0], *words[2:]]", "words[0], *words[1:]]",
+     BINFMT + "test_the_kernel_s_words_are_told_from_a_user_s",
+     "busybox, called by the kernel as ls, lists a file named ls"),
+    ("variables win over words", "dbt/cli/options.py",
+     "        return self._parsed(options), rest",
+     "        return self._parsed(options + (self._from_environment() if self._qemu else [])), rest",
+     QEMU + "test_words_win_over_variables",
+     "a script's own choice is overruled by what somebody exported"),
 )  # fmt: skip
 
 STENCILS = (
