@@ -72,7 +72,10 @@ def _log_file(text: str) -> list[str]:
 
 
 class Row(NamedTuple):
-    """One option, or a variable that has none. `ours`: what it becomes, with {} for its value; "" if it is ignored, None if it is refused."""
+    """One option, or a variable that has none.
+
+    `ours`: what it becomes, with {} for its value; "" if it is ignored, None if it is refused.
+    """
 
     option: str
     variable: str
