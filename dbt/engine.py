@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
-PATIENCE = 256  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
+PATIENCE = 128  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
 SHARE = 64  # a region takes blocks that ran for one time in so many of what makes a block hot
 LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
