@@ -393,8 +393,12 @@ class AddressSpace:
     # Mapping ------------------------------------------------------------------------------------------------
 
     def map(self, address: int, length: int, protection: int, *, fixed: bool = False, noreplace: bool = False,
-            fd: int = -1, offset: int = 0, shared: bool = False, reserve: bool = True, name: str = "") -> int:
-        """mmap: returns where. `fd` is a host descriptor, and -1 means anonymous memory."""
+            fd: int = -1, offset: int = 0, shared: bool = False, reserve: bool = True, name: str = "",
+            attached: int = 0) -> int:
+        """mmap: returns where. `fd` is a host descriptor, and -1 means anonymous memory.
+
+        `attached` is the address of memory of the host's, as large and protected as what is asked for, that moves here.
+        """
         if length <= 0 or offset % PAGE_SIZE or offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         length = page_up(length)
@@ -403,12 +407,16 @@ class AddressSpace:
         effect: Effect | None = None
         if self._effects is not None:
             contents = None if fd < 0 else _file_bytes(fd, offset, length)
+            if attached:
+                contents = ctypes.string_at(attached, length)
             effect = ("map", {"address": start, "length": length, "protection": protection, "shared": shared,
                               "reserve": reserve, "name": name, "data": contents})
         replaced_code = self._has_code(start, start + length)
-        if fd < 0:
+        copied = length
+        if attached:
+            self._install(start, length, attached)
+        elif fd < 0:
             self._host_map_anonymous(start, length, protection, shared, reserve)
-            copied = length
         else:
             copied = self._host_map_file(start, length, protection, shared, fd, offset)
         self._fill(start, start + copied, MAPPED | protection)

@@ -5,6 +5,9 @@ Owns: the numbers (include/uapi/asm-generic/unistd.h). Must not know: guests.
 
 from __future__ import annotations
 
+EPOLL_EVENT = (16, 8)  # size of struct epoll_event, byte offset of its data
+SEMID_DS = (88, 48, 56, 64)  # size of struct semid64_ds, byte offsets of sem_otime, sem_ctime and sem_nsems
+
 CALLS = {
     "read": 63, "write": 64, "pread64": 67, "pwrite64": 68, "readv": 65, "writev": 66, "preadv": 69, "pwritev": 70,
     "preadv2": 286, "pwritev2": 287, "openat": 56, "ioctl": 29, "fcntl": 25, "flock": 32, "fsync": 82,

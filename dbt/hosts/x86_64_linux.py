@@ -90,6 +90,9 @@ CODE = bytes.fromhex("""
 """)
 CALL, HANDLER = 0, 0x2B  # byte offsets in CODE
 
+EPOLL_EVENT = (12, 4)  # size of struct epoll_event, byte offset of its data
+SEMID_DS = (104, 48, 64, 80)  # size of struct semid64_ds, byte offsets of sem_otime, sem_ctime and sem_nsems
+
 CALLS = {
     "read": 0, "write": 1, "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "preadv": 295, "pwritev": 296,
     "preadv2": 327, "pwritev2": 328, "openat": 257, "ioctl": 16, "fcntl": 72, "flock": 73, "fsync": 74,

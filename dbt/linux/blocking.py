@@ -70,8 +70,9 @@ class Plain:
 
     handler = 0  # the address of a signal action, or 0
 
-    def __init__(self, numbers: Mapping[str, int]) -> None:
-        self.numbers = numbers  # of the host's calls
+    def __init__(self, host: Any) -> None:
+        self.host = host  # the module of its facts
+        self.numbers: Mapping[str, int] = host.CALLS
 
     def call(self, number: int, *arguments: Any) -> int:
         """Make a call: its result, or a negative error number; -ERESTARTSYS if a signal was before it."""
@@ -90,8 +91,7 @@ class Guarded(Plain):
     """The host's machine code, placed."""
 
     def __init__(self, host: Any) -> None:
-        super().__init__(host.CALLS)
-        self._host = host
+        super().__init__(host)
         size = host.PAGE + host.RING + host.ENTRIES * host.ENTRY
         self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory[: len(host.CODE)] = host.CODE
@@ -108,10 +108,10 @@ class Guarded(Plain):
         return int(self._call(number, *arguments))
 
     def clear(self) -> None:
-        self._words[self._host.FLAG >> 3] = 0
+        self._words[self.host.FLAG >> 3] = 0
 
     def arrived(self) -> list[bytes]:
-        host, words = self._host, self._words
+        host, words = self.host, self._words
         found = []
         while (tail := words[host.TAIL >> 3]) < words[host.HEAD >> 3]:
             at = host.PAGE + host.RING + tail % host.ENTRIES * host.ENTRY
@@ -134,7 +134,7 @@ def calls() -> Plain:
         else:
             from dbt.hosts import generic_linux
 
-            _one = Plain(generic_linux.CALLS)
+            _one = Plain(generic_linux)
     return _one
 
 

@@ -11,17 +11,16 @@ import fcntl as host_fcntl
 import os
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbt.linux import host, paths
 from dbt.linux.host import failure, identity, int32, int64
-from dbt.memory import MemoryFault
+from dbt.linux.vectors import Vectors
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
 
 _MAX_COUNT = 0x7FFFF000  # what Linux moves at most in one call
-_MAX_VECTORS = 1024
 _SIGPIPE = 13
 _CHUNK = 1 << 20
 
@@ -40,7 +39,8 @@ _F_DUPFD_CLOEXEC, _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_SEALS = 103
 _CLOSE_RANGE_CLOEXEC = 4
 
 
-def _host_flags(kernel: Kernel, guest: int) -> int:
+def host_flags(kernel: Kernel, guest: int) -> int:
+    """The guest's open flags as the host's."""
     return sum(host_bit for name, host_bit in _HOST_OPEN_FLAGS.items() if guest & kernel.abi.OPEN_FLAGS[name])
 
 
@@ -61,7 +61,7 @@ def openat(kernel: Kernel, directory_fd: int, path: int, flags: int, mode: int) 
     contents = paths.proc_file(kernel, name)
     if contents is not None:
         return kernel.descriptors.add(_memory_file(name, contents), close_on_exec)
-    flags = _host_flags(kernel, flags) | os.O_CLOEXEC
+    flags = host_flags(kernel, flags) | os.O_CLOEXEC
     exclusive = flags & os.O_EXCL and flags & os.O_CREAT
     directory, name = kernel.at(directory_fd, name, follow=not (flags & os.O_NOFOLLOW or exclusive))
     opened = kernel.blocking("openat", directory, name, flags, mode & 0o7777)  # a FIFO waits for its other end
@@ -111,7 +111,7 @@ def pipe2(kernel: Kernel, pair: int, flags: int) -> None:
     if flags & ~known:
         raise failure(errno.EINVAL)
     kernel.space.check(pair, 8, 2)
-    reading, writing = os.pipe2(_host_flags(kernel, flags) | os.O_CLOEXEC)
+    reading, writing = os.pipe2(host_flags(kernel, flags) | os.O_CLOEXEC)
     try:
         first = kernel.descriptors.add(reading, _closes_on_exec(kernel, flags))
     except OSError:
@@ -132,7 +132,7 @@ def memfd_create(kernel: Kernel, path: int, flags: int) -> int:
 
 
 def eventfd2(kernel: Kernel, initial: int, flags: int) -> int:
-    made = os.eventfd(initial & 0xFFFFFFFF, _host_flags(kernel, flags) | flags & 1 | os.EFD_CLOEXEC)
+    made = os.eventfd(initial & 0xFFFFFFFF, host_flags(kernel, flags) | flags & 1 | os.EFD_CLOEXEC)
     return kernel.descriptors.add(made, _closes_on_exec(kernel, flags))
 
 
@@ -152,7 +152,7 @@ def fcntl(kernel: Kernel, fd: int, command: int, argument: int) -> int:
         flags = host_fcntl.fcntl(entry.host, host_fcntl.F_GETFL)
         return _guest_flags(kernel, flags) | flags & 0o100000  # O_LARGEFILE, which Linux sets on its own
     if command == _F_SETFL:
-        return host_fcntl.fcntl(entry.host, host_fcntl.F_SETFL, _host_flags(kernel, argument))
+        return host_fcntl.fcntl(entry.host, host_fcntl.F_SETFL, host_flags(kernel, argument))
     if command in (_F_GETLK, _F_SETLK, _F_SETLKW, _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW):
         size = kernel.layout("flock").size
         lock = ctypes.create_string_buffer(kernel.space.read(argument, size), size)
@@ -172,60 +172,49 @@ def flock(kernel: Kernel, fd: int, operation: int) -> None:
 # Reading and writing ----------------------------------------------------------------------------------------------
 
 
-def _receive(kernel: Kernel, address: int, count: int, source: Callable[[int], bytes]) -> int:
-    """Read into a buffer, asking for no more than the guest could take."""
-    count = min(count, _MAX_COUNT)
-    if count == 0:
-        return len(source(0))
-    data = source(kernel.writable(address, count))
-    kernel.space.write(address, data)
-    return len(data)
-
-
-def _read(kernel: Kernel, source: int) -> Callable[[int], bytes]:
-    """A function that reads up to so many bytes from a host descriptor."""
-
-    def read_some(wanted: int) -> bytes:
-        buffer = ctypes.create_string_buffer(wanted)
-        return ctypes.string_at(buffer, kernel.blocking("read", source, buffer, wanted))
-
-    return read_some
-
-
-def _write(kernel: Kernel, sink: int) -> Callable[[bytes], int]:
-    return lambda data: kernel.blocking("write", sink, data, len(data))
-
-
-def _send(kernel: Kernel, sink: Callable[[bytes], int], data: bytes) -> int:
+def _sent(kernel: Kernel, call: str, *arguments: Any) -> int:
+    """A call that writes: a pipe that nobody reads sends SIGPIPE."""
     try:
-        return sink(data)
+        return kernel.blocking(call, *arguments)
     except BrokenPipeError:
         kernel.signals.raise_signal(kernel, _SIGPIPE)
         raise
 
 
-def _buffer(kernel: Kernel, address: int, count: int) -> bytes:
-    count = min(count, _MAX_COUNT)
-    return kernel.space.read(address, kernel.readable(address, count)) if count else b""
-
-
 def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
-    return _receive(kernel, buffer, count, _read(kernel, kernel.fd(fd)))
+    source, space = kernel.fd(fd), kernel.space
+    if kernel.timers:
+        from dbt.linux.timerfds import before_read
+
+        before_read(kernel, source)
+    if count:
+        count = kernel.writable(buffer, min(count, _MAX_COUNT))
+    got = kernel.blocking("read", source, space.target(buffer, count), count)
+    space.arrived(buffer, got)
+    return got
 
 
 def write(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
     sink = kernel.fd(fd)
-    return _send(kernel, _write(kernel, sink), _buffer(kernel, buffer, count))
+    if count:
+        count = kernel.readable(buffer, min(count, _MAX_COUNT))
+    return _sent(kernel, "write", sink, kernel.space.source(buffer, count), count)
 
 
 def pread64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
-    source = kernel.fd(fd)
-    return _receive(kernel, buffer, count, lambda wanted: os.pread(source, wanted, _position(offset)))
+    source, space = kernel.fd(fd), kernel.space
+    if count:
+        count = kernel.writable(buffer, min(count, _MAX_COUNT))
+    got = kernel.blocking("pread64", source, space.target(buffer, count), count, int64(offset))
+    space.arrived(buffer, got)
+    return got
 
 
 def pwrite64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
-    sink, position = kernel.fd(fd), _position(offset)
-    return _send(kernel, lambda data: os.pwrite(sink, data, position), _buffer(kernel, buffer, count))
+    sink = kernel.fd(fd)
+    if count:
+        count = kernel.readable(buffer, min(count, _MAX_COUNT))
+    return _sent(kernel, "pwrite64", sink, kernel.space.source(buffer, count), count, int64(offset))
 
 
 def _position(offset: int) -> int:
@@ -235,89 +224,52 @@ def _position(offset: int) -> int:
     return position
 
 
-def _vectors(kernel: Kernel, vectors: int, count: int) -> list[tuple[int, int]]:
-    count = int32(count)
-    if not 0 <= count <= _MAX_VECTORS:
-        raise failure(errno.EINVAL)
-    data = kernel.space.read(vectors, 16 * count)
-    found = list(struct.iter_unpack("<QQ", data))
-    if sum(length for _address, length in found) >= 1 << 63:
-        raise failure(errno.EINVAL)
-    return found
-
-
-def _scatter(kernel: Kernel, vectors: list[tuple[int, int]], source: Callable[[int], bytes]) -> int:
-    room = 0
-    for address, length in vectors:
-        if length == 0:
-            continue
-        try:
-            reach = kernel.writable(address, min(length, _MAX_COUNT))
-        except MemoryFault:
-            if room == 0:
-                raise
-            break
-        room += reach
-        if reach < length:
-            break
-    data = memoryview(source(min(room, _MAX_COUNT)))
-    total = len(data)
-    for address, length in vectors:
-        if not data:
-            break
-        part = data[:length]
-        kernel.space.write(address, part)
-        data = data[length:]
-    return total
-
-
-def _gather(kernel: Kernel, vectors: list[tuple[int, int]]) -> bytes:
-    return b"".join(kernel.space.read(address, length) for address, length in vectors if length)
-
-
 def readv(kernel: Kernel, fd: int, vectors: int, count: int) -> int:
-    source = kernel.fd(fd)
-    return _scatter(kernel, _vectors(kernel, vectors, count), _read(kernel, source))
+    source, into = kernel.fd(fd), Vectors(kernel, vectors, count, True)
+    got = kernel.blocking("readv", source, into.rows, into.count)
+    into.arrived(got)
+    return got
 
 
 def writev(kernel: Kernel, fd: int, vectors: int, count: int) -> int:
-    sink = kernel.fd(fd)
-    return _send(kernel, _write(kernel, sink), _gather(kernel, _vectors(kernel, vectors, count)))
+    sink, data = kernel.fd(fd), Vectors(kernel, vectors, count, False)
+    return _sent(kernel, "writev", sink, data.rows, data.count)
 
 
 def preadv(kernel: Kernel, fd: int, vectors: int, count: int, offset: int) -> int:
-    source, position = kernel.fd(fd), _position(offset)
-    return _scatter(kernel, _vectors(kernel, vectors, count), lambda wanted: os.pread(source, wanted, position))
+    source, into = kernel.fd(fd), Vectors(kernel, vectors, count, True)
+    got = kernel.blocking("preadv", source, into.rows, into.count, int64(offset), 0)
+    into.arrived(got)
+    return got
 
 
 def pwritev(kernel: Kernel, fd: int, vectors: int, count: int, offset: int) -> int:
-    sink, position = kernel.fd(fd), _position(offset)
-    data = _gather(kernel, _vectors(kernel, vectors, count))
-    return _send(kernel, lambda part: os.pwrite(sink, part, position), data)
+    sink, data = kernel.fd(fd), Vectors(kernel, vectors, count, False)
+    return _sent(kernel, "pwritev", sink, data.rows, data.count, int64(offset), 0)
 
 
 def preadv2(kernel: Kernel, fd: int, vectors: int, count: int, offset: int, high: int, flags: int) -> int:
-    if flags:
-        raise failure(errno.EOPNOTSUPP)
-    return readv(kernel, fd, vectors, count) if int64(offset) == -1 else preadv(kernel, fd, vectors, count, offset)
+    """The flags (RWF_*) are the same on every host; at offset -1 the file's own position counts."""
+    source, into = kernel.fd(fd), Vectors(kernel, vectors, count, True)
+    got = kernel.blocking("preadv2", source, into.rows, into.count, int64(offset), 0, int32(flags))
+    into.arrived(got)
+    return got
 
 
 def pwritev2(kernel: Kernel, fd: int, vectors: int, count: int, offset: int, high: int, flags: int) -> int:
-    if flags:
-        raise failure(errno.EOPNOTSUPP)
-    return (writev(kernel, fd, vectors, count) if int64(offset) == -1
-            else pwritev(kernel, fd, vectors, count, offset))
+    sink, data = kernel.fd(fd), Vectors(kernel, vectors, count, False)
+    return _sent(kernel, "pwritev2", sink, data.rows, data.count, int64(offset), 0, int32(flags))
 
 
 def sendfile(kernel: Kernel, out_fd: int, in_fd: int, offset: int, count: int) -> int:
     sink, source = kernel.fd(out_fd), kernel.fd(in_fd)
     count = min(count, _MAX_COUNT)
     if not offset:
-        return _send(kernel, lambda _data: kernel.blocking("sendfile", sink, source, None, count), b"")
+        return _sent(kernel, "sendfile", sink, source, None, count)
     kernel.space.check(offset, 8, 2)
     position = _position(kernel.space.load(offset, 8))
     start = ctypes.c_int64(position)
-    sent = _send(kernel, lambda _data: kernel.blocking("sendfile", sink, source, ctypes.byref(start), count), b"")
+    sent = _sent(kernel, "sendfile", sink, source, ctypes.byref(start), count)
     kernel.space.write(offset, struct.pack("<q", position + sent))
     return sent
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
+    from dbt.linux import timerfds
+
 __all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
 
 _MASK = (1 << 64) - 1
@@ -62,7 +64,11 @@ LATER = {
         epoll_create1 inotify_init1 inotify_add_watch inotify_rm_watch pidfd_open pidfd_getfd process_mrelease splice
         tee sync_file_range cachestat umount2 mount pivot_root open_tree move_mount fsopen fsmount fspick vhangup
         unshare setns ioprio_get ioprio_set sched_getattr sched_setattr sched_getparam sched_setparam sched_getscheduler
-        sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog""",
+        sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog
+        mq_unlink mq_timedsend mq_timedreceive mq_getsetattr msgget msgsnd msgrcv semget semop semtimedop shmget""",
+    "ipc": "shmctl msgctl shmat shmdt semctl mq_open mq_notify",
+    "epoll": "epoll_ctl epoll_pwait epoll_pwait2",
+    "timerfds": "timerfd_create timerfd_settime timerfd_gettime",
     "sockets": """
         socket socketpair bind listen accept accept4 connect getsockname getpeername sendto recvfrom setsockopt
         getsockopt shutdown sendmsg recvmsg sendmmsg recvmmsg""",
@@ -137,6 +143,8 @@ class Kernel:
         self.pid = os.getpid() if self.seed is None or self.random is None else self.random.randrange(1000, 30000)
         self.release = release
         self.clock = clock
+        self.attached: dict[int, int] = {}  # length by address, of System V shared memory
+        self.timers: dict[int, timerfds.VirtualTimer] = {}  # of a deterministic run, by what identifies the file
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
         self.limits = Limits(stack_size)
         self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())

@@ -11,15 +11,19 @@ A row is a C prototype with kinds in the place of types, and what a result is:
     int, long     a number of 32 bits, or of 64
     text          the address of a string that is not a path
     in, out, io   the address of something that the call reads, writes, or both. Its size follows: a number of
-                  bytes, the name of a structure, or @ and the parameter that holds the size; `8+@size` adds.
+                  bytes, the name of a structure, or @ and the parameter that holds the size; `8+@size` adds, and
+                  `6*@count` multiplies.
+    time          the address of a struct timespec that is read
     -> fd         the result is a new descriptor. `-> fd flags 0x80000`: it closes on exec if that bit is in `flags`.
     !             the call may wait, so that a signal interrupts it
 """
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbt.linux import host
@@ -69,9 +73,21 @@ ROWS = {
     "sethostname": "in:@size name, long size",
     "setdomainname": "in:@size name, long size",
     "syslog": "int action, out:@size buffer, int size !",
+    # message queues and semaphores
+    "mq_unlink": "text name",
+    "mq_timedsend": "fd fd, in:@size message, long size, int priority, time timeout !",
+    "mq_timedreceive": "fd fd, out:@size message, long size, out:4 priority, time timeout !",
+    "mq_getsetattr": "fd fd, in:64 new, out:64 old",
+    "msgget": "int key, int flags",
+    "msgsnd": "int queue, in:8+@size message, long size, int flags !",
+    "msgrcv": "int queue, out:8+@size message, long size, long type, int flags !",
+    "semop": "int set, in:6*@count operations, int count !",
+    "semtimedop": "int set, in:6*@count operations, int count, time timeout !",
+    "semget": "int key, int count, int flags",
+    "shmget": "int key, long size, int flags",
 }  # fmt: skip
 
-_Convert = Callable[["Kernel", tuple[int, ...], list[tuple[int, int]]], int | bytes]
+_Convert = Callable[["Kernel", tuple[int, ...], list[tuple[int, int]]], int | bytes | None]
 _Size = Callable[["Kernel", tuple[int, ...]], int]
 
 
@@ -117,10 +133,12 @@ class Passed:
         return _pointer(index, kind, self._size(size))
 
     def _size(self, text: str) -> _Size:
-        first, _, second = text.partition("+")
-        if second:
-            plain, varying = int(first), self._size(second)
-            return lambda kernel, arguments: plain + varying(kernel, arguments)
+        for sign, operation in (("+", operator.add), ("*", operator.mul)):
+            first, _, second = text.partition(sign)
+            if second:
+                plain, varying = int(first), self._size(second)
+                return partial(_combined, operation, plain, varying)
+        first = text
         if first.startswith("@"):
             index = self.parameters.index(first[1:])
             bits = 0xFFFFFFFF if self.kinds[index] == "int" else (1 << 64) - 1
@@ -129,6 +147,11 @@ class Passed:
             size = int(first)
             return lambda kernel, arguments: size
         return lambda kernel, arguments: kernel.layout(first).size
+
+
+def _combined(operation: Callable[[int, int], int], plain: int, varying: _Size, kernel: Kernel,
+              arguments: tuple[int, ...]) -> int:
+    return operation(plain, varying(kernel, arguments))
 
 
 def process(kernel: Kernel, pid: int) -> int:
@@ -144,12 +167,17 @@ def text(kernel: Kernel, address: int) -> int:
     return kernel.space.base + address if address else 0
 
 
-_PLAIN: dict[str, Callable[[Kernel, int], int]] = {
+def _time(kernel: Kernel, address: int) -> bytes | None:
+    return kernel.space.read(address, 16) if address else None
+
+
+_PLAIN: dict[str, Callable[[Kernel, int], int | bytes | None]] = {
     "int": lambda kernel, value: int32(value),
     "long": lambda kernel, value: int64(value),
     "fd": lambda kernel, value: kernel.fd(value),
     "pid": process,
     "text": text,
+    "time": _time,
 }
 
 

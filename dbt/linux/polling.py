@@ -28,18 +28,24 @@ def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None) ->
     """Poll (host descriptor, events) pairs: the events found, and what is left of the timeout."""
     array = ctypes.create_string_buffer(b"".join(struct.pack("<ihh", fd, events, 0) for fd, events in wanted),
                                         8 * len(wanted) + 1)
-    virtual = kernel.deterministic and timeout is not None
-    limit = None
-    if timeout is not None:
-        limit = ctypes.create_string_buffer(struct.pack("<qq", *divmod(0 if virtual else timeout, 1_000_000_000)), 16)
-    ready = kernel.blocking("ppoll", array, len(wanted), limit, None, 0)
-    left = None
-    if virtual and timeout is not None:
-        left = timeout if ready else 0
-        kernel.slept += 0 if ready else timeout
-    elif limit is not None:
-        seconds, nanoseconds = struct.unpack("<qq", limit.raw)
+    left: int | None = None
+
+    def poll(limit: int | None) -> int:
+        nonlocal left
+        if limit is None:
+            return kernel.blocking("ppoll", array, len(wanted), None, None, 0)
+        time = ctypes.create_string_buffer(struct.pack("<qq", *divmod(limit, 1_000_000_000)), 16)
+        ready = kernel.blocking("ppoll", array, len(wanted), time, None, 0)
+        seconds, nanoseconds = struct.unpack("<qq", time.raw)
         left = seconds * 1_000_000_000 + nanoseconds
+        return ready
+
+    if kernel.deterministic:
+        from dbt.linux.timerfds import virtual_wait  # not for other runs
+
+        left = virtual_wait(kernel, timeout, poll)[1]
+    else:
+        poll(timeout)
     found = [struct.unpack_from("<H", array, 8 * index + 6)[0] for index in range(len(wanted))]
     return found, left
 

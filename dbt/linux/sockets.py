@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dbt.linux import host
+from dbt.linux import host, vectors
 from dbt.linux.host import failure, int32
+from dbt.linux.vectors import Vectors
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
@@ -27,7 +28,7 @@ _ADDRESS_SIZE = 128  # of struct sockaddr_storage
 _SOCK_CLOEXEC, _SOCK_NONBLOCK = 0o2000000, 0o4000
 _MSG_DONTWAIT, _MSG_CTRUNC, _MSG_NOSIGNAL = 0x40, 0x8, 0x4000
 _MSG_WAITFORONE, _MSG_CMSG_CLOEXEC = 0x10000, 0x40000000
-_MAX_VECTORS, _MAX_CONTROL, _MAX_OPTION, _MAX_LENGTH = 1024, 1 << 17, 1 << 16, 0x7FFFF000
+_MAX_CONTROL, _MAX_OPTION, _MAX_LENGTH = 1 << 17, 1 << 16, 0x7FFFF000
 _SOL_SOCKET = 1
 _SCM_RIGHTS, _SCM_CREDENTIALS, _SCM_PIDFD = 1, 2, 4
 _SO_PEERCRED, _SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF, _SO_PEERPIDFD = 17, 26, 51, 77
@@ -241,26 +242,16 @@ class _Message:
         self.kernel = kernel
         self.address = address
         self.given = given = kernel.take(address, "msghdr")
-        if given["iovlen"] > _MAX_VECTORS:
-            raise failure(errno.EMSGSIZE)
+        self.data = Vectors(kernel, given["iov"], given["iovlen"], receiving, too_many=errno.EMSGSIZE)
         if given["controllen"] > _MAX_CONTROL:
             raise failure(errno.ENOBUFS)
-        self.vectors = list(struct.iter_unpack("<QQ", kernel.space.read(given["iov"], 16 * given["iovlen"])))
-        space, rows, left = kernel.space, b"", _MAX_LENGTH
-        for base, length in self.vectors:
-            length = min(length, left)
-            left -= length
-            if length:
-                base = space.target(base, length) if receiving else space.source(base, length)
-            rows += struct.pack("=QQ", base if length else 0, length)
-        self.rows = ctypes.create_string_buffer(rows, max(len(rows), 1))
         self.form = kernel.layout("msghdr")
 
     def header(self, name: Any, name_length: int, control: Any, control_length: int) -> Any:
         """The host's structure; what it points to must be kept by the caller."""
         return ctypes.create_string_buffer(self.form.pack({
             "name": ctypes.addressof(name) if name is not None else 0, "namelen": name_length,
-            "iov": ctypes.addressof(self.rows), "iovlen": len(self.vectors),
+            "iov": ctypes.addressof(self.data.rows), "iovlen": self.data.count,
             "control": ctypes.addressof(control) if control_length else 0, "controllen": control_length}))
 
     def send(self, sock: int, flags: int) -> int:
@@ -276,11 +267,7 @@ class _Message:
         control = ctypes.create_string_buffer(given["controllen"] + 1)
         header = self.header(room.address, _ADDRESS_SIZE, control, given["controllen"])
         got = self.kernel.blocking("recvmsg", sock, header, flags | _MSG_CMSG_CLOEXEC)
-        left = got
-        for base, length in self.vectors:
-            if (part := min(left, length)) > 0:
-                space.arrived(base, part)
-                left -= part
+        self.data.arrived(got)
         answer = self.form.unpack(header.raw)
         found = control.raw[:answer["controllen"]]
         data, cut = _guest_control(self.kernel, found, bool(flags & _MSG_CMSG_CLOEXEC))
@@ -305,7 +292,7 @@ def recvmsg(kernel: Kernel, fd: int, message: int, flags: int) -> int:
 def _several(kernel: Kernel, messages: int, count: int, one: Callable[[int, int], int]) -> int:
     """Do `one(index, address)` for up to `count` messages: how many there were before the first error."""
     size, length_at = kernel.layout("mmsghdr").size, kernel.layout("mmsghdr").offsets["len"]
-    for index in range(min(count & 0xFFFFFFFF, _MAX_VECTORS)):
+    for index in range(min(count & 0xFFFFFFFF, vectors.MOST)):
         address = messages + index * size
         try:
             moved = one(index, address)
@@ -316,7 +303,7 @@ def _several(kernel: Kernel, messages: int, count: int, one: Callable[[int, int]
         if moved < 0:
             return index
         kernel.space.write(address + length_at, moved.to_bytes(4, "little"))
-    return min(count & 0xFFFFFFFF, _MAX_VECTORS)
+    return min(count & 0xFFFFFFFF, vectors.MOST)
 
 
 def sendmmsg(kernel: Kernel, fd: int, messages: int, count: int, flags: int) -> int:

@@ -203,6 +203,9 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "sigaction": ("handler u64", "flags u64", "mask u64"),  # riscv has no sa_restorer
     "sigaltstack": ("ss_sp u64", "ss_flags i32", "ss_size u64"),
     "hwprobe": ("key i64", "value u64"),
+    "epoll_event": ("events u32", "data u64"),  # packed on x86-64 only
+    "itimerspec": ("interval_sec i64", "interval_nsec i64", "value_sec i64", "value_nsec i64"),
+    "semid_ds": ("sem_perm 48s", "sem_otime i64", "sem_ctime i64", "sem_nsems u64", "_unused u64*2"),
     "msghdr": _MSGHDR,
     "mmsghdr": (*_MSGHDR, "len u32"),
     "cmsghdr": ("len u64", "level i32", "type i32"),

