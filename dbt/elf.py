@@ -291,7 +291,7 @@ def _page_runs(segments: tuple[Segment, ...]) -> list[tuple[int, int, int]]:
 def _read_symbols(data: bytes) -> list[Symbol]:
     try:
         return _symbols_of(data, SHT_SYMTAB) or _symbols_of(data, SHT_DYNSYM)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return []  # a damaged table costs names, never the run
 
 

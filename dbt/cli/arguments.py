@@ -41,9 +41,14 @@ class _Edit(argparse.Action):
 
 
 class _Arguments(argparse.ArgumentParser):
-    """Says what is wrong in the caller's way."""
+    """Says what is wrong in the caller's way. What stands behind the options is made when it is asked for."""
 
     failed: Callable[[str], NoReturn]
+
+    def format_help(self) -> str:
+        if callable(self.epilog):
+            self.epilog = self.epilog()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         self.failed(message)

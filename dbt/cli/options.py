@@ -69,8 +69,7 @@ class Parser:
         if options:
             from dbt.cli.arguments import arguments
 
-            texts = {name: text() if callable(text) else text for name, text in self._texts.items()}
-            return arguments(self.prog, texts, self._options, self.error).parse_args(options)
+            return arguments(self.prog, self._texts, self._options, self.error).parse_args(options)
         return SimpleNamespace(**{
             how.get("dest") or names[-1].removeprefix("--").replace("-", "_"):
             how.get("default", False if how.get("action") == "store_true" else None)
