@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dbt.reference import LIMIT, Stop
-from dbt.state import State
 
 NEVER = 1 << 62
 
@@ -32,6 +31,13 @@ class Engine(Protocol):
         """Run to the first place that is interruptible with a count of at least `until`, or to a trap."""
 
 
+class Clock(Protocol):
+    """Virtual time: a CPU state has it, or what counts waiting too."""
+
+    @property
+    def count(self) -> int: ...
+
+
 class Event:
     """One callback and when it is due. `period` 0: once."""
 
@@ -47,10 +53,10 @@ class Event:
 
 
 class Events:
-    """The events of one CPU."""
+    """The events of one clock."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._queue: list[Event] = []
         self._serial = 0
 
@@ -84,17 +90,17 @@ class Events:
             if engine.interruptible:
                 if self.deliver():
                     return LIMIT
-                if self._state.count >= until:
+                if self._clock.count >= until:
                     return LIMIT
             target = min(until, self.due)
             stop = engine.run(target)
-            if stop.trap or self._state.count < target:
+            if stop.trap or self._clock.count < target:
                 return stop
 
     def deliver(self) -> bool:
         """Deliver what is due now; for `run`, and for who steps an engine. Says whether a callback returned true."""
         stopping = False
-        while self.due <= self._state.count:
+        while self.due <= self._clock.count:
             event = heapq.heappop(self._queue)
             if event.period:
                 event.deadline = self._next_multiple(event.period)
@@ -109,4 +115,4 @@ class Events:
         return event
 
     def _next_multiple(self, period: int) -> int:
-        return (self._state.count // period + 1) * period
+        return (self._clock.count // period + 1) * period

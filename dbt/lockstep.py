@@ -279,7 +279,7 @@ def _pages_of_one_step(process: Process, step: int) -> dict[str, dict[str, Any]]
                 touched[page] = space.peek(page, PAGE_SIZE)
 
     watching = _Watching(space, note)
-    engine = Reference(state, watching, lambda: 0)  # type: ignore[arg-type]
+    engine = Reference(state, watching, lambda: 0)
     engine.run(state.count + step)
     return {
         hex(page): {"protection": space.protection(page), "bytes": content.rstrip(b"\0").hex()}

@@ -8,9 +8,9 @@ code leaves to the monitor. Owns: the integer domain and the step. Must not know
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from dbt.memory import AddressSpace, MemoryFault
+from dbt.memory import MemoryFault
 from dbt.state import State
 from guests.spec import Decoded, IllegalInstruction, Trap, Treat
 from ir import fp
@@ -31,10 +31,22 @@ LIMIT = Stop(False)
 GRANULARITIES = ("block", "insn")
 
 
+class Space(Protocol):
+    """What bodies reach: the memory of a process, or of a hart. All raise MemoryFault or Trap."""
+
+    def load(self, address: int, size: int) -> int: ...
+
+    def store(self, address: int, size: int, value: int) -> None: ...
+
+    def fetch(self, address: int) -> int: ...
+
+    def check(self, address: int, length: int, protection: int) -> None: ...
+
+
 class Integers:
     """The domain in which values are Python ints: the vocabulary of bodies, executed."""
 
-    def __init__(self, state: State, space: AddressSpace, wall_clock: Callable[[], int]) -> None:
+    def __init__(self, state: State, space: Space, wall_clock: Callable[[], int]) -> None:
         guest = state.guest
         self._state = state
         self._slots = state.slots
@@ -51,6 +63,7 @@ class Integers:
         self.next = 0  # address of the next one, as the body decides
         self.next_sequential = 0  # address after it
         self.count = 0  # instructions retired before it
+        self.until = 0  # the count from which on the engine returns at a boundary
         guest.link(self)
 
     def files(self) -> Callable[..., memoryview]:
@@ -87,6 +100,14 @@ class Integers:
     def illegal(self) -> None:
         raise IllegalInstruction
 
+    def illegal_if(self, condition: bool) -> None:
+        if condition:
+            raise IllegalInstruction
+
+    def attend(self) -> None:
+        """Something may be due at the next boundary: the engine returns there."""
+        self.until = 0
+
     def fence_code(self) -> None:
         for fence in self.code_fences:
             fence()
@@ -115,7 +136,7 @@ class Integers:
         """Fault as a store does where the byte may neither be loaded nor stored."""
         try:
             self._space.check(address, 1, 1)
-        except MemoryFault:
+        except (MemoryFault, Trap):
             self._space.check(address, 1, 2)
 
     # --- floating point: exact integers, flags accrued at once -----------------------------------------
@@ -197,7 +218,7 @@ class Reference:
     name = "reference"
 
     def __init__(
-        self, state: State, space: AddressSpace, wall_clock: Callable[[], int], granularity: str = "block"
+        self, state: State, space: Space, wall_clock: Callable[[], int], granularity: str = "block"
     ) -> None:
         if granularity not in GRANULARITIES:
             raise ValueError(f"no granularity {granularity!r} (there are: {', '.join(GRANULARITIES)})")
@@ -247,8 +268,10 @@ class Reference:
         inline = callout = 0
         start = count
         boundary = not state.mid_block
+        m.until = until
         try:
             while True:
+                treat = _IDENT  # until it is known: a fetch may trap
                 word = fetch(pc)
                 decoded = decode(word)
                 if decoded is None:
@@ -271,7 +294,7 @@ class Reference:
                 pc = following
                 if boundary:
                     blocks += 1
-                    if count >= until:
+                    if count >= m.until:
                         return LIMIT
                 if once or (anywhere and count >= until):
                     return LIMIT

@@ -40,6 +40,10 @@ class Trap(Exception):
         self.value = value
 
 
+class Absent(Exception):
+    """There is no memory at a physical address, or a device that does not take such an access."""
+
+
 class IllegalInstruction(Exception):
     """The word is not an instruction here and now; the engine turns it into the guest's trap."""
 
@@ -123,6 +127,27 @@ class Register:
 
 
 @record(frozen=True)
+class Privileged:
+    """What a machine asks of an architecture beyond its instructions. The functions are written against a domain `m`.
+
+    A guest that has only user mode has none.
+    """
+
+    enter: Callable[[Any, int, int, int], int]  # (m, pc, cause, value): into a trap; the handler's address
+    due: Callable[[Any], int]  # (m): the cause of the interrupt to take now, or 0
+    awake: Callable[[Any], bool]  # (m): whether a hart that waits goes on
+    mmu: Callable[..., Any]  # (slots, read, write): what translates addresses, as `guests.riscv.mmu.Mmu` does
+    access_faults: dict[str, int]  # "load" / "store" / "fetch" -> the cause where there is no memory
+    reset: dict[int, int]  # slot -> its value at reset, where that is not 0
+    mode_slot: int
+    waiting_slot: int  # not 0: the hart waits for an interrupt
+    lines_slot: int  # the interrupt lines of devices
+    hart_slot: int  # the number of the hart
+    lines: dict[str, int]  # name -> the bit of its line
+    timer: Callable[[Any, int], int]  # (m, time): sets the line of the hart's timer; when it will be due, or all ones
+
+
+@record(frozen=True)
 class Guest:
     """A guest architecture: everything `dbt` needs to know, as one value."""
 
@@ -155,4 +180,5 @@ class Guest:
     elf_machine: int = 0
     features: frozenset[str] = frozenset()
     own: tuple[str, ...] = ()  # those of them that the user brought
+    privileged: Privileged | None = None  # for machines
     planned: Sequence[Row] = ()  # rows that are known and not done: illegal instructions, by name

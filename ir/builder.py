@@ -123,6 +123,12 @@ class Builder:
     def illegal(self) -> None:
         raise NeedsCallout
 
+    def illegal_if(self, condition: Value) -> None:
+        self.emit("leave_if", (condition,), ("trap",))
+
+    def attend(self) -> None:
+        raise NeedsCallout
+
     def trap_if(self, condition: Value, cause: int, value: Value = 0) -> None:
         self.emit("leave_if", (condition,), ("trap",))
 

@@ -1,7 +1,8 @@
-"""Control and status registers as one table: number, name, class, and how bodies read and write them.
+"""Control and status registers of a process as one table: number, name, class, how bodies read and write them.
 
 The counters of Zihpm count no event and read as 0, which the manual lets a platform choose.
-Owns: the user-level CSRs (Unprivileged ISA, counters and F; Privileged ISA, CSR listing). Must not know: engines.
+Owns: the user-level CSRs (Unprivileged ISA, counters and F; Privileged ISA, CSR listing), and what a CSR is.
+Must not know: engines, the CSRs of a machine (`privileged_csrs`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from guests.riscv.registers import FFLAGS, FRM
-from guests.spec import Operands, Treat
+from guests.spec import Treat
 
 TICKS = 100  # retired instructions a tick of `time` in virtual time: 10 MHz at one instruction a ns
 
 
+def allowed(m):
+    """A process may reach all the CSRs that it has."""
+
+
 class Csr(NamedTuple):
-    """One CSR. `write` is None where it is read-only (its number says so as well: bits 11:10 are 11)."""
+    """One CSR. `write` is None where it is read-only (its number says so as well: bits 11:10 are 11).
+
+    `check` comes before either and refuses what the mode may not do. `stored` is what instructions that set or clear
+    bits start from, where that is not what `read` gives.
+    """
 
     number: int
     name: str
@@ -24,6 +33,8 @@ class Csr(NamedTuple):
     read: Callable[[Any], Any]
     write: Callable[[Any, Any], None] | None
     ends_block: bool  # whether an instruction that writes it ends the architectural block
+    check: Callable[[Any], None] = allowed
+    stored: Callable[[Any], Any] | None = None
 
 
 def read_fflags(m):
@@ -84,19 +95,3 @@ EXTENSION = {
     0x001: "f", 0x002: "f", 0x003: "f", 0xC00: "zicntr", 0xC01: "zicntr", 0xC02: "zicntr",
     **dict.fromkeys(HPM_COUNTERS, "zihpm"),
 }  # fmt: skip
-
-
-def readable(o: Operands) -> bool:
-    return o.csr in CSRS
-
-
-def writable(o: Operands) -> bool:
-    return o.csr in CSRS and CSRS[o.csr].write is not None
-
-
-def treat_of(o: Operands) -> Treat:
-    return CSRS[o.csr].treat
-
-
-def write_ends_block(o: Operands) -> bool:
-    return CSRS[o.csr].ends_block

@@ -6,8 +6,9 @@ Owns: the text. Must not know: meanings. Addresses in targets are absolute.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from guests.riscv.csrs import CSRS
+from guests.riscv.csrs import CSRS, Csr
 from guests.riscv.registers import ABI_F, ABI_X, SINK
 from guests.riscv.zfa import CONSTANTS
 from guests.spec import Decoded
@@ -19,8 +20,8 @@ EXACT = ("fcvt.d.w", "fcvt.d.wu", "fcvt.d.s", "fcvt.s.h", "fcvt.d.h")
 _WORD = re.compile(r"[a-z][a-z0-9]*")
 
 
-def text(decoded: Decoded, pc: int) -> str:
-    """One instruction as an assembler would take it."""
+def text(decoded: Decoded, pc: int, csrs: Mapping[int, Csr] = CSRS) -> str:
+    """One instruction as an assembler would take it. `csrs` are those that have names."""
     row, o = decoded.row, decoded.operands
 
     def operand(m: re.Match[str]) -> str:
@@ -39,7 +40,7 @@ def text(decoded: Decoded, pc: int) -> str:
             case "constant":
                 return CONSTANTS[o.imm]
             case "csr":
-                return CSRS[o.csr].name if o.csr in CSRS else hex(o.csr)
+                return csrs[o.csr].name if o.csr in csrs else hex(o.csr)
             case "rm":
                 return ROUNDING[o.rm]
             case "pred" | "succ":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from guests.decode import Decoder
-from guests.riscv import csrs, disasm, planned, registers, traps
+from guests.riscv import csrs, disasm, planned, registers, traps, zicsr
 from guests.riscv.rv64a import A
 from guests.riscv.rv64d import D
 from guests.riscv.rv64f import F
@@ -29,19 +29,17 @@ from guests.riscv.zfa import ZFA
 from guests.riscv.zfhmin import ZFHMIN
 from guests.riscv.zicbo import ZICBOM, ZICBOP, ZICBOZ
 from guests.riscv.zicond import ZICOND
-from guests.riscv.zicsr import ZICSR
 from guests.riscv.zifencei import ZIFENCEI
 from guests.riscv.zihintpause import ZIHINTPAUSE
 from guests.riscv.zimop import ZCMOP, ZIMOP
-from guests.spec import Guest, Operands, Row
-from ir.records import replace
+from guests.spec import Guest, Row
 
 # In the manual's order of names.
 DEFAULT = (
     "rv64gc_zicbom_zicbop_zicboz_zicntr_zicond_zihintpause_zihpm_zimop_zawrs_zfa_zfhmin_zcb_zcmop_zba_zbb_zbc_zbs"
 )
 EXTENSIONS = (
-    I, M, A, F, D, C, ZICSR, ZIFENCEI,
+    I, M, A, F, D, C, zicsr.ZICSR, ZIFENCEI,
     ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFA, ZFHMIN,
     ZCB, ZIMOP, ZCMOP,
 )  # fmt: skip
@@ -92,24 +90,10 @@ def known() -> str:
 
 
 def rows(features: frozenset[str], own: Sequence[Extension] = ()) -> list[Row]:
-    """Every row whose extensions are all present."""
-    present = []
-    for extension in (*EXTENSIONS, *own):
-        for row in extension.rows:
-            if row.requires <= features:
-                present.append(_limited(row, features) if row.extension == "zicsr" else row)
-    return present
-
-
-def _limited(row: Row, features: frozenset[str]) -> Row:
-    """A CSR row that knows only the CSRs of the extensions present."""
-    legal = row.legal
-    assert legal is not None
-
-    def both(o: Operands) -> bool:
-        return csrs.EXTENSION.get(o.csr) in features and legal(o)
-
-    return replace(row, legal=both)
+    """Every row whose extensions are all present; those on CSRs know only the CSRs of the extensions present."""
+    present = {number: csr for number, csr in csrs.CSRS.items() if csrs.EXTENSION[number] in features}
+    extensions = (zicsr.extension(present) if extension is zicsr.ZICSR else extension for extension in EXTENSIONS)
+    return [row for extension in (*extensions, *own) for row in extension.rows if row.requires <= features]
 
 
 def guest(isa: str | None = None, own: Sequence[Extension] = ()) -> Guest:

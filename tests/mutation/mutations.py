@@ -40,6 +40,8 @@ ENGINE = "tests/dbt/test_engine.py::"
 EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
+MACHINE = "tests/dbt/test_machine.py::"
+PRIVILEGED_SPIKE = "tests/guests/test_privileged_spike.py::"
 FACE = "tests/test_dragoman.py::"
 FP = "tests/ir/test_fp.py::"
 FP_TRANSLATED = "tests/dbt/test_fp_translated.py::"
@@ -1084,6 +1086,34 @@ IN_BACKGROUND = (
      "other code is compared and looked after than the translation was made from"),
 )  # fmt: skip
 
+PRIVILEGED = (
+    ("an interrupt goes to the mode that has masked it", "guests/riscv/privileged_traps.py",
+     "supervisor = m.both(m.eq(mode, p.SUPERVISOR), p.has(m, status, p.SIE))",
+     "supervisor = m.eq(mode, p.SUPERVISOR)",
+     PRIVILEGED_SPIKE + "test_traps_and_returns", "a kernel is interrupted where it has turned interrupts off"),
+    ("mret keeps MPRV", "guests/riscv/privileged_insns.py",
+     "kept = m.select(m.eq(mode, p.MACHINE), status, m.and_(status, p.ALL & ~p.MPRV))",
+     "kept = status", PRIVILEGED_SPIKE + "test_returns_from_every_state_of_mstatus", "user mode reads as another mode"),
+    ("a page of user mode may be executed by supervisor mode", "guests/riscv/mmu.py",
+     "(access == FETCH or not status & p.SUM)", "not status & p.SUM",
+     PRIVILEGED_SPIKE + "test_page_tables", "a kernel runs what a user wrote"),
+    ("a big page keeps the low bits of its number", "guests/riscv/mmu.py",
+     "or number & (1 << 9 * level) - 1:", "or level == 1 and number & 511:",
+     PRIVILEGED_SPIKE + "test_page_tables", "a table that is wrong maps other memory than on a processor"),
+    ("an access that is partly protected is allowed", "guests/riscv/mmu.py",
+     "if not low <= physical <= high - size:", "if not low <= physical:",
+     PRIVILEGED_SPIKE + "test_physical_memory_protection", "an access reaches over the end of what is allowed", 3),
+    ("a locked range keeps only its own address", "guests/riscv/privileged_csrs.py",
+     "locked = m.either(locked, m.eq(follower, 0x88))", "locked = m.either(locked, m.eq(follower, 0))",
+     PRIVILEGED_SPIKE + "test_values_that_csrs_take", "firmware's lock is opened from below"),
+    ("what attends waits for the deadline", "dbt/reference.py",
+     "        self.until = 0\n\n", "        self.until = self.until\n\n",
+     MACHINE + "test_unmasking_takes_what_is_pending_before_the_next_instruction",
+     "an interrupt that was unmasked comes late"),
+    ("waiting takes longer than it is asked to", "dbt/machine/clock.py",
+     "self.waited += max(0, count - self.count)", "self.waited += max(0, count + 1 - self.count)",
+     MACHINE + "test_events_come_in_virtual_time_that_includes_waiting", "clocks of an idle guest run late"),
+)  # fmt: skip
 KINDS = {
     "decode": DECODE,
     "bodies": BODIES,
@@ -1110,6 +1140,7 @@ KINDS = {
     "programs": FOUND,
     "files": FILES,
     "commands": COMMANDS,
+    "privileged": PRIVILEGED,
 }
 MUTATIONS = tuple(Mutation(kind, *row) for kind, rows in KINDS.items() for row in rows)
 

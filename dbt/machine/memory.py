@@ -1,0 +1,156 @@
+"""Physical memory of a virtual machine: RAM in slots, and devices on a bus.
+
+A device may lie over RAM, which is then hidden there; nothing else may overlap. Owns: the map. Must not know: what a
+device does, address translation.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import NamedTuple, Protocol
+
+from guests.spec import Absent
+
+PAGE_SHIFT = 12
+
+
+class Device(Protocol):
+    """What a bus asks of a device. Offsets are from its first byte; `Absent` refuses an access."""
+
+    name: str
+    size: int  # bytes of addresses
+
+    def read(self, offset: int, size: int) -> int:
+        """The value of `size` bytes (1, 2, 4 or 8), at a multiple of that size."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Take a value of `size` bytes."""
+
+
+class Slot(NamedTuple):
+    """A run of RAM."""
+
+    base: int
+    size: int
+    memory: mmap.mmap
+
+
+class Mapping(NamedTuple):
+    """A device at its place."""
+
+    base: int
+    device: Device
+
+    @property
+    def end(self) -> int:
+        return self.base + self.device.size
+
+
+class Memory:
+    """All that answers at physical addresses."""
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+        self.devices: list[Mapping] = []
+        self._hidden: set[int] = set()  # pages of RAM over which a device lies
+
+    def add_ram(self, base: int, size: int) -> None:
+        """A slot of RAM, all zeros. ValueError where something is already, or for what is not whole pages."""
+        if size <= 0 or (base | size) & (1 << PAGE_SHIFT) - 1:
+            raise ValueError(f"RAM of {size:#x} bytes at {base:#x} is not whole pages")
+        self._check_free(base, base + size, "RAM", [(s.base, s.base + s.size, "RAM") for s in self.slots])
+        self._check_free(base, base + size, "RAM", [(m.base, m.end, m.device.name) for m in self.devices])
+        self.slots.append(Slot(base, size, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)))
+
+    def add_device(self, base: int, device: Device) -> None:
+        """Put a device on the bus. ValueError where another one is, or where it is partly over RAM."""
+        end = base + device.size
+        self._check_free(base, end, device.name, [(m.base, m.end, m.device.name) for m in self.devices])
+        for slot in self.slots:
+            if base < slot.base + slot.size and slot.base < end:
+                if not (slot.base <= base and end <= slot.base + slot.size):
+                    raise ValueError(f"{device.name} at {base:#x} is partly over RAM at {slot.base:#x}")
+                self._hidden.update(range(base >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1))
+        self.devices.append(Mapping(base, device))
+        self.devices.sort()
+
+    @staticmethod
+    def _check_free(base: int, end: int, name: str, taken: list[tuple[int, int, str]]) -> None:
+        for low, high, other in taken:
+            if base < high and low < end:
+                raise ValueError(f"{name} at {base:#x} overlaps {other} at {low:#x}")
+
+    # --- accesses of harts: at most 8 bytes, and within a page -------------------------------------------
+
+    def read(self, address: int, size: int) -> int:
+        """The value at an address; Absent where there is none."""
+        for base, length, memory in self.slots:
+            offset = address - base
+            if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
+                return int.from_bytes(memory[offset : offset + size], "little")
+        mapping = self._device(address, size)
+        if mapping is not None:
+            return mapping.device.read(address - mapping.base, size)
+        slot = self._ram(address, size)
+        return int.from_bytes(slot.memory[address - slot.base : address - slot.base + size], "little")
+
+    def write(self, address: int, size: int, value: int) -> None:
+        """Store a value at an address; Absent where nothing takes it."""
+        for base, length, memory in self.slots:
+            offset = address - base
+            if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
+                memory[offset : offset + size] = value.to_bytes(size, "little")
+                return
+        mapping = self._device(address, size)
+        if mapping is not None:
+            mapping.device.write(address - mapping.base, size, value)
+            return
+        self.poke(address, value.to_bytes(size, "little"))
+
+    def fetch(self, address: int, size: int) -> int:
+        """The value of two or four bytes of code, which lies in RAM only; Absent where there is none."""
+        for base, length, memory in self.slots:
+            offset = address - base
+            if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
+                return int.from_bytes(memory[offset : offset + size], "little")
+        if self._device(address, size) is not None:
+            raise Absent(address)
+        return int.from_bytes(self.peek(address, size), "little")
+
+    def check(self, address: int, size: int) -> None:
+        """Absent unless something is there."""
+        if self._device(address, size) is None:
+            self._ram(address, size)
+
+    def is_ram(self, address: int, size: int) -> bool:
+        """Whether all these bytes are RAM that no device hides."""
+        if any(mapping.base < address + size and address < mapping.end for mapping in self.devices):
+            return False
+        return any(slot.base <= address and address + size <= slot.base + slot.size for slot in self.slots)
+
+    def _device(self, address: int, size: int) -> Mapping | None:
+        """The device of these bytes; Absent if it has only some of them, or is accessed out of line."""
+        for mapping in self.devices:
+            if mapping.base < address + size and address < mapping.end:
+                if address < mapping.base or address + size > mapping.end or address % size:
+                    raise Absent(address)
+                return mapping
+        return None
+
+    # --- accesses of the machine itself: loaders, devices, people ------------------------------------------
+
+    def peek(self, address: int, length: int) -> bytes:
+        """Bytes of RAM; Absent where there are none. Devices are not looked at."""
+        slot = self._ram(address, length)
+        return slot.memory[address - slot.base : address - slot.base + length]
+
+    def poke(self, address: int, data: bytes | memoryview) -> None:
+        """Write bytes of RAM; Absent where there are none."""
+        slot = self._ram(address, len(data))
+        slot.memory[address - slot.base : address - slot.base + len(data)] = bytes(data)
+
+    def _ram(self, address: int, length: int) -> Slot:
+        for slot in self.slots:
+            if slot.base <= address and address + length <= slot.base + slot.size:
+                return slot
+        raise Absent(address)

@@ -1,0 +1,233 @@
+"""Machine, Vm, Vcpu: the API of a virtual machine, in KVM's shape.
+
+    Machine(guest).create_vm()  ->  Vm: memory slots, devices, a clock
+    vm.create_vcpu()            ->  Vcpu; vcpu.run() -> an Exit (`dbt.machine.exits`)
+
+Owns: the loop around an engine, and in it the one place where a hart takes an interrupt: a block boundary.
+Must not know: which devices there are, any architecture (what a trap does is `Guest.privileged`'s).
+"""
+
+from __future__ import annotations
+
+from dbt.events import NEVER, Events
+from dbt.machine.clock import Clock
+from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
+from dbt.machine.memory import Device, Memory
+from dbt.machine.space import HartSpace
+from dbt.reference import Reference
+from dbt.state import State
+from guests.spec import Guest
+
+
+class Machine:
+    """What virtual machines of one guest architecture have in common."""
+
+    def __init__(self, guest: Guest) -> None:
+        if guest.privileged is None:
+            raise ValueError(f"{guest.name} has user mode only: it is no guest for a machine")
+        self.guest = guest
+
+    def create_vm(self) -> Vm:
+        return Vm(self)
+
+
+class Vm:
+    """Memory, devices and harts that share a clock. `ending` is the exit that a device asked for."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.guest = machine.guest
+        self.memory = Memory()
+        self.vcpus: list[Vcpu] = []
+        self.clock = Clock(self._retired, self.guest.ticks)
+        self.events = Events(self.clock)
+        self.ending: Exit | None = None
+
+    def set_user_memory_region(self, base: int, size: int) -> None:
+        """A slot of RAM at a physical address. ValueError if it overlaps anything."""
+        self.memory.add_ram(base, size)
+
+    def add_device(self, base: int, device: Device) -> None:
+        """A device that answers by itself. ValueError if it overlaps another."""
+        self.memory.add_device(base, device)
+
+    def add_mmio(self, base: int, size: int) -> None:
+        """Addresses whose accesses leave `Vcpu.run` as Mmio, for the caller to make."""
+        self.memory.add_device(base, _Outside(self, base, size))
+
+    def create_vcpu(self) -> Vcpu:
+        """The machine's hart."""
+        if self.vcpus:
+            raise ValueError("a machine has one hart")
+        self.vcpus.append(Vcpu(self, len(self.vcpus)))
+        return self.vcpus[-1]
+
+    def end(self, exit: Exit) -> None:
+        """Leave with this exit at the next boundary."""
+        self.ending = exit
+        self.attend()
+
+    def attend(self) -> None:
+        """Something happened that a hart may have to look at: at its next boundary it does."""
+        for vcpu in self.vcpus:
+            vcpu.engine.domain.attend()
+
+    def _retired(self) -> int:
+        return sum(vcpu.retired for vcpu in self.vcpus)
+
+
+class _NeedsUser(Exception):
+    """An access is to be made outside."""
+
+    def __init__(self, exit: Mmio) -> None:
+        super().__init__(exit)
+        self.exit = exit
+
+
+class _Outside:
+    """Addresses that belong to the caller of `run`.
+
+    An access leaves in the middle of its instruction, which is executed again when the caller has made it; what was
+    answered before is answered again until the instruction has retired.
+    """
+
+    name = "mmio"
+
+    def __init__(self, vm: Vm, base: int, size: int) -> None:
+        self.size = size
+        self._vm = vm
+        self._base = base
+        self._instruction = (-1, 0)  # that the answers belong to: instructions before it, its address
+        self._answers: list[int] = []
+        self._next = 0  # the answer for its next access
+
+    def read(self, offset: int, size: int) -> int:
+        return self._access(Mmio(self._base + offset, size, False, 0))
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._access(Mmio(self._base + offset, size, True, value))
+
+    def _access(self, exit: Mmio) -> int:
+        vcpu = self._vm.vcpus[0]
+        instruction = vcpu.retired, vcpu.engine.domain.at
+        if self._instruction != instruction:
+            self._instruction, self._answers, self._next = instruction, [], 0
+        if self._next == len(self._answers):
+            if exit.is_write:
+                self._answers.append(0)  # made when it is come back to
+            if exit.is_write or vcpu.data is None:
+                self._next = 0
+                raise _NeedsUser(exit)
+            self._answers.append(vcpu.data)
+            vcpu.data = None
+        self._next += 1
+        return self._answers[self._next - 1] & (1 << 8 * exit.size) - 1
+
+
+class Vcpu:
+    """One hart. After the exit Mmio of a load, the caller puts its value into `data`."""
+
+    def __init__(self, vm: Vm, number: int) -> None:
+        privileged = vm.guest.privileged
+        assert privileged is not None
+        self.vm = vm
+        self.privileged = privileged
+        self.state = State(vm.guest)
+        self.data: int | None = None
+        self.space = HartSpace(vm.guest, self.state.slots, vm.memory)
+        self.engine = Reference(self.state, self.space, lambda: vm.clock.time)
+        self._number = number
+        self.reset()
+
+    def reset(self, pc: int = 0) -> None:
+        """As after a reset: machine mode, at this address. The clock goes on."""
+        slots = self.state.slots
+        for slot in range(len(slots)):
+            slots[slot] = self.privileged.reset.get(slot, 0)
+        slots[self.privileged.hart_slot] = self._number
+        self.state.pc = pc
+        self.state.mid_block = False
+
+    @property
+    def retired(self) -> int:
+        """Instructions retired, also while one is executed."""
+        return max(self.state.count, self.engine.domain.count)
+
+    def set_line(self, name: str, level: bool) -> None:
+        """Raise or lower an interrupt line of the hart, by its name in `Guest.privileged`."""
+        bit = self.privileged.lines[name]
+        slot = self.privileged.lines_slot
+        old = self.state.slots[slot]
+        self.state.slots[slot] = old | bit if level else old & ~bit
+        self.engine.domain.attend()
+
+    def run(self, until: int = NEVER) -> Exit:
+        """Run until something is for the caller to do, or the clock's count is at least `until` at a boundary."""
+        clock, engine, trapped = self.vm.clock, self.engine, None
+        while True:
+            deadline = until
+            if engine.interruptible:
+                exit = self._at_boundary(until)
+                if exit is not None:
+                    return exit
+                deadline = min(until, self._deadline())
+            try:
+                stop = engine.run(max(0, deadline - clock.waited))
+            except _NeedsUser as needs:
+                return needs.exit
+            if stop.trap:
+                mode = self.state.slots[self.privileged.mode_slot]
+                here = self.state.count, self.state.pc, mode, stop.cause
+                if here == trapped:
+                    return Shutdown(self.state.pc, stop.cause)
+                trapped = here
+                self._enter(stop.cause, stop.value)
+
+    def step(self) -> None:
+        """Take the interrupt that is due here, or execute one instruction, or take its trap."""
+        if self.engine.interruptible:
+            self._set_timer()
+            cause = self.privileged.due(self.engine.domain)
+            if cause:
+                self._enter(cause, 0)
+                return
+        stop = self.engine.step()
+        if stop.trap:
+            self._enter(stop.cause, stop.value)
+
+    def _at_boundary(self, until: int) -> Exit | None:
+        """Let happen what is due, in a fixed order: events, the timer, waiting, an interrupt."""
+        vm, slots = self.vm, self.state.slots
+        while True:
+            vm.events.deliver()
+            self._set_timer()
+            if vm.ending is not None:
+                ending, vm.ending = vm.ending, None
+                return ending
+            if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
+                next_event = self._deadline()
+                if next_event == NEVER and until == NEVER:
+                    return Hlt()
+                vm.clock.wait_until(min(next_event, until))
+                if next_event <= until:
+                    continue
+            else:
+                slots[self.privileged.waiting_slot] = 0
+            if vm.clock.count >= until:
+                return Intr()
+            cause = self.privileged.due(self.engine.domain)
+            if cause:
+                self._enter(cause, 0)
+            return None
+
+    def _set_timer(self) -> int:
+        return self.privileged.timer(self.engine.domain, self.vm.clock.time)
+
+    def _deadline(self) -> int:
+        """The count at which something will be due by itself."""
+        return min(self.vm.events.due, self.vm.clock.when(self._set_timer()), NEVER)
+
+    def _enter(self, cause: int, value: int) -> None:
+        """Enter a trap, from the instruction at pc."""
+        state = self.state
+        state.pc = self.privileged.enter(self.engine.domain, state.pc, cause, value)
+        state.mid_block = False

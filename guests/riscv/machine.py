@@ -1,0 +1,100 @@
+"""The guest of a machine: the instructions of a process, guarded, and the privileged architecture around them.
+
+One meaning stays one: what depends on the mode (floating point by mstatus.FS, cache blocks by the environment
+configuration) is put around the bodies of the extensions, not into them. Owns: these guards, and the `Guest` of a
+machine. Must not know: boards, devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from guests.decode import Decoder
+from guests.riscv import disasm, isa, mmu, privileged_csrs, privileged_traps, registers, zicsr
+from guests.riscv import privileged as p
+from guests.riscv.privileged_insns import SVINVAL, SYSTEM
+from guests.spec import Body, Guest, Privileged, Row
+from ir.records import replace
+
+EXTENSIONS = ("sstc", "svade", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "sv57")
+"""What every machine has beyond its ISA string, by the names that a device tree gives them."""
+FLOAT = frozenset({"f", "d", "zfa", "zfhmin"})
+CACHE_BLOCKS = {"cbo.inval": p.CBIE, "cbo.clean": p.CBCFE, "cbo.flush": p.CBCFE, "cbo.zero": p.CBZE}
+
+
+def float_guarded(row: Row) -> Body:
+    """Illegal while FS is off; dirty afterwards, but for stores and what only looks at bits."""
+    body = row.body
+    assert body is not None
+    looks = not row.writes or (row.writes == "x" and row.name.startswith(("fmv", "fclass")))
+
+    def clean(m, o):
+        privileged_csrs.float_on(m)
+        body(m, o)
+
+    def dirtying(m, o):
+        clean(m, o)
+        privileged_csrs.float_dirty(m)
+
+    return clean if looks else dirtying
+
+
+def cache_block_guarded(row: Row) -> Body:
+    """Illegal where menvcfg forbids it to modes below machine mode, or senvcfg to user mode."""
+    body, field = row.body, CACHE_BLOCKS[row.name]
+    assert body is not None
+
+    def guarded(m, o):
+        mode = m.s[p.PRIVILEGE]
+        m.illegal_if(m.both(m.ltu(mode, p.MACHINE), m.not_(p.has(m, m.s[p.MENVCFG], field))))
+        m.illegal_if(m.both(m.ltu(mode, p.SUPERVISOR), m.not_(p.has(m, m.s[p.SENVCFG], field))))
+        body(m, o)
+
+    return guarded
+
+
+def _guard(row: Row) -> Callable[[Row], Body] | None:
+    if row.requires & FLOAT:
+        return float_guarded
+    return cache_block_guarded if row.name in CACHE_BLOCKS else None
+
+
+def guarded(row: Row) -> Row:
+    """The row as a machine executes it."""
+    guard = _guard(row)
+    return row if guard is None else replace(row, body=guard(row))
+
+
+@cache
+def guest(text: str | None = None) -> Guest:
+    """The guest of a machine whose harts have the extensions of an ISA string. Raises UnknownIsa."""
+    process = isa.guest(text)
+    features = process.features | set(EXTENSIONS) | {"system"}
+    table = privileged_csrs.table(process.features)
+    rows = [guarded(row) for row in process.rows if row.extension != "zicsr"]
+    rows += [row for part in (zicsr.extension(table), SYSTEM, SVINVAL) for row in part.rows if row.requires <= features]
+    return replace(
+        process,
+        registers=p.REGISTERS,
+        slots=p.SLOTS,
+        decode=Decoder(rows, registers.SINK),
+        rows=rows,
+        disassemble=partial(disasm.text, csrs=table),
+        link=p.link,
+        features=features,
+        privileged=Privileged(
+            enter=privileged_traps.enter,
+            due=privileged_traps.due,
+            awake=privileged_traps.awake,
+            mmu=mmu.Mmu,
+            access_faults=mmu.ACCESS_FAULTS,
+            reset={p.SLOT[name]: value for name, value in p.RESET.items()},
+            mode_slot=p.PRIVILEGE,
+            waiting_slot=p.WAITING,
+            lines_slot=p.LINES,
+            hart_slot=p.SLOT["mhartid"],
+            lines={"software": p.MSI, "timer": p.MTI, "external": p.MEI, "supervisor external": p.SEI},
+            timer=privileged_traps.timer,
+        ),
+    )

@@ -1,0 +1,171 @@
+"""From a guest's addresses to physical ones: page tables, and physical memory protection (Privileged ISA).
+
+Sv39, Sv48 and Sv57 with Svade or Svadu (menvcfg.ADUE), Svpbmt, Svnapot. Nothing is remembered: each access is as if
+it walked. Owns: the walk, permissions, and the order of faults. Must not know: what memory is; it is given as two
+functions on physical addresses that raise `Absent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableSequence
+from functools import lru_cache
+
+from guests.riscv import privileged as p
+from guests.riscv import traps
+from guests.spec import Absent, Trap
+
+LOAD, STORE, FETCH = "load", "store", "fetch"
+PAGE_FAULTS = traps.FAULTS
+ACCESS_FAULTS = {LOAD: traps.LOAD_FAULT, STORE: traps.STORE_FAULT, FETCH: traps.FETCH_FAULT}
+PHYSICAL_BITS = 56
+PAGE = 1 << 12
+
+# Bits of a page-table entry.
+V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
+PPN_SHIFT, PPN_MASK = 10, (1 << 44) - 1
+RESERVED = 0x7F << 54  # bits 60:54
+PBMT, PBMT_RESERVED = 3 << 61, 3 << 61
+N = 1 << 63
+NAPOT_PAGES = 16  # the only size of Svnapot: 64 KiB
+
+LEVELS = {8: 3, 9: 4, 10: 5}  # by satp.MODE
+PMP_RIGHTS = {LOAD: 1, STORE: 2, FETCH: 4}
+PMP_LOCKED = 0x80
+PMP_ON = 0x1818_1818_1818_1818  # in any of eight entries
+
+
+class Mmu:
+    """The translation of one hart, whose CPU state `slots` are. `read` and `write` reach doublewords of tables."""
+
+    def __init__(
+        self,
+        slots: MutableSequence[int] | memoryview,
+        read: Callable[[int], int],
+        write: Callable[[int, int], None],
+    ) -> None:
+        self._slots = slots
+        self._read = read
+        self._write = write
+
+    def translate(self, address: int, size: int, access: str) -> int:
+        """The physical address of `size` bytes that lie within one page, for a "load", a "store" or a "fetch".
+
+        Raises Trap, with the address as its value, where the current mode may not make this access.
+        """
+        slots = self._slots
+        mode = slots[p.PRIVILEGE]
+        if access != FETCH and slots[p.MSTATUS] & p.MPRV:
+            mode = slots[p.MSTATUS] >> p.MPP_SHIFT & 3
+        satp = slots[p.SATP]
+        if mode == p.MACHINE or satp >> 60 == 0:
+            physical = address
+            if physical >> PHYSICAL_BITS:
+                raise Trap(ACCESS_FAULTS[access], address)
+        else:
+            physical = self._walk(address, access, mode, satp)
+        if not self._permitted(physical, size, access, mode):
+            raise Trap(ACCESS_FAULTS[access], address)
+        return physical
+
+    def _walk(self, address: int, access: str, mode: int, satp: int) -> int:
+        levels = LEVELS[satp >> 60]
+        top = address >> 11 + 9 * levels
+        if top and top != (1 << 53 - 9 * levels) - 1:  # not sign-extended
+            raise Trap(PAGE_FAULTS[access], address)
+        envcfg = self._slots[p.MENVCFG]
+        table = (satp & PPN_MASK) << 12
+        for level in range(levels - 1, -1, -1):
+            at = table + (address >> 12 + 9 * level & 0x1FF) * 8
+            entry = self._entry(at, address, access)
+            if not entry & V or entry & (R | W) == W or entry & RESERVED:
+                break
+            if entry & PBMT and (not envcfg & p.PBMTE or entry & PBMT == PBMT_RESERVED):
+                break
+            number = entry >> PPN_SHIFT & PPN_MASK
+            if not entry & (R | X):
+                if entry & (D | A | U | N | PBMT):
+                    break
+                table = number << 12
+                continue
+            if not self._leaf_permits(entry, access, mode) or number & (1 << 9 * level) - 1:
+                break
+            pages = 1 << 9 * level
+            if entry & N:
+                pages = NAPOT_PAGES
+                if level or number & NAPOT_PAGES - 1 != NAPOT_PAGES >> 1:
+                    break
+            wanted = A | D if access == STORE else A
+            if entry & wanted != wanted:
+                if not envcfg & p.ADUE:
+                    break
+                self._set_entry(at, entry | wanted, address, access)
+            page = number & -pages | address >> 12 & pages - 1
+            return page << 12 | address & PAGE - 1
+        raise Trap(PAGE_FAULTS[access], address)
+
+    def _leaf_permits(self, entry: int, access: str, mode: int) -> bool:
+        status = self._slots[p.MSTATUS]
+        if entry & U:
+            if mode == p.SUPERVISOR and (access == FETCH or not status & p.SUM):
+                return False
+        elif mode == p.USER:
+            return False
+        if access == FETCH:
+            return bool(entry & X)
+        if access == STORE:
+            return bool(entry & W)
+        return bool(entry & (R | X if status & p.MXR else R))
+
+    def _entry(self, at: int, address: int, access: str) -> int:
+        """Tables are read as supervisor mode reads; a fault is one of the access that asked."""
+        if self._permitted(at, 8, LOAD, p.SUPERVISOR):
+            try:
+                return self._read(at)
+            except Absent:
+                pass
+        raise Trap(ACCESS_FAULTS[access], address)
+
+    def _set_entry(self, at: int, entry: int, address: int, access: str) -> None:
+        if self._permitted(at, 8, STORE, p.SUPERVISOR):
+            try:
+                return self._write(at, entry)
+            except Absent:
+                pass
+        raise Trap(ACCESS_FAULTS[access], address)
+
+    def _permitted(self, physical: int, size: int, access: str, mode: int) -> bool:
+        """Physical memory protection: the first entry that has any of the bytes must have all, and decides."""
+        slots = self._slots
+        config = slots[p.PMPCFG0], slots[p.PMPCFG0 + 1]
+        if mode == p.MACHINE and not (config[0] | config[1]) & PMP_ON:
+            return True
+        for low, high, rights in _ranges(config, tuple(slots[p.PMPADDR0 : p.PMPADDR0 + p.PMP_ENTRIES])):
+            if physical < high and low < physical + size:
+                if not low <= physical <= high - size:
+                    return False
+                if mode == p.MACHINE and not rights & PMP_LOCKED:
+                    return True
+                return bool(rights & PMP_RIGHTS[access])
+        return mode == p.MACHINE
+
+
+@lru_cache(maxsize=64)
+def _ranges(config: tuple[int, int], addresses: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """The entries that are on, as (first byte, behind the last, configuration), in order of priority."""
+    found = []
+    for i, address in enumerate(addresses):
+        rights = config[i // 8] >> i % 8 * 8 & 0xFF
+        match rights >> 3 & 3:  # TOR, NA4, NAPOT
+            case 1:
+                low, high = (addresses[i - 1] << 2 if i else 0), address << 2
+            case 2:
+                low, high = address << 2, (address << 2) + 4
+            case 3:
+                size = (address ^ address + 1) + 1 << 2  # a power of two: the lowest 0 bit says which
+                low = (address << 2) & -size
+                high = low + size
+            case _:
+                continue
+        if low < high:
+            found.append((low, high, rights))
+    return found

@@ -1,0 +1,79 @@
+"""The privileged instructions (Privileged ISA, machine-level and supervisor-level instructions; Svinval).
+
+Fences of address translation check only that they are allowed: every engine translates as if it walked the tables at
+each access, so there is nothing to fence. Owns: these rows. Must not know: how an engine waits, page tables.
+"""
+
+from __future__ import annotations
+
+from guests.riscv import privileged as p
+from guests.riscv.registers import RESERVED_SIZE
+from guests.riscv.table import Extension
+from guests.spec import Treat
+
+SYSTEM = Extension("system", "Privileged ISA, machine-level and supervisor-level instructions")
+SVINVAL = Extension("svinval", "Privileged ISA, Svinval")
+
+
+def returning(name: str, pattern: str):
+    return SYSTEM.insn(name, pattern, treat=Treat.CALLOUT, ends_block=True, may_trap=True)
+
+
+def enter_mode(m, mode):
+    """Go on in this mode. A reservation ends; the new mode may take what was pending."""
+    m.s[p.PRIVILEGE] = mode
+    m.s[RESERVED_SIZE] = 0
+    m.attend()
+
+
+@returning("mret", "001100000010 00000 000 00000 1110011")
+def mret(m, o):
+    """To mode MPP, with interrupts as they were. Leaving machine mode ends MPRV."""
+    p.need(m, p.MACHINE)
+    status = m.s[p.MSTATUS]
+    mode = m.and_(m.shr(status, p.MPP_SHIFT), 3)
+    status = p.replaced(m, status, p.MIE_BIT, m.and_(m.shr(status, 4), p.MIE_BIT))
+    status = m.and_(m.or_(status, p.MPIE), p.ALL & ~p.MPP)
+    kept = m.select(m.eq(mode, p.MACHINE), status, m.and_(status, p.ALL & ~p.MPRV))
+    m.jump(m.s[p.MEPC])
+    m.s[p.MSTATUS] = kept
+    enter_mode(m, mode)
+
+
+@returning("sret", "000100000010 00000 000 00000 1110011")
+def sret(m, o):
+    """To mode SPP, which is never machine mode, so MPRV ends. mstatus.TSR traps it in supervisor mode."""
+    p.need(m, p.SUPERVISOR)
+    p.need_clear(m, p.TSR)
+    status = m.s[p.MSTATUS]
+    mode = m.bit(p.has(m, status, p.SPP))
+    status = p.replaced(m, status, p.SIE, m.and_(m.shr(status, 4), p.SIE))
+    status = m.and_(m.or_(status, p.SPIE), p.ALL & ~(p.SPP | p.MPRV))
+    m.jump(m.s[p.SEPC])
+    m.s[p.MSTATUS] = status
+    enter_mode(m, mode)
+
+
+@returning("wfi", "000100000101 00000 000 00000 1110011")
+def wfi(m, o):
+    """Wait until an interrupt is pending that mie enables. User mode may not: its wait has no bound."""
+    p.need(m, p.SUPERVISOR)
+    p.need_clear(m, p.TW)
+    m.s[p.WAITING] = 1
+    m.attend()
+
+
+def fence(extension: Extension, name: str, pattern: str, syntax: str, virtual_memory: bool):
+    """A fence of supervisor mode; mstatus.TVM traps those that name addresses."""
+
+    @extension.insn(name, pattern, syntax, treat=Treat.CALLOUT, ends_block=True, may_trap=True)
+    def body(m, o):
+        p.need(m, p.SUPERVISOR)
+        if virtual_memory:
+            p.need_clear(m, p.TVM)
+
+
+fence(SYSTEM, "sfence.vma", "0001001 rs2 rs1 000 00000 1110011", "rs1, rs2", True)
+fence(SVINVAL, "sinval.vma", "0001011 rs2 rs1 000 00000 1110011", "rs1, rs2", True)
+fence(SVINVAL, "sfence.w.inval", "000110000000 00000 000 00000 1110011", "", False)
+fence(SVINVAL, "sfence.inval.ir", "000110000001 00000 000 00000 1110011", "", False)

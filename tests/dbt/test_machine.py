@@ -1,0 +1,326 @@
+"""Machines: memory and its map, exits, interrupts at boundaries, waiting, and what no hart comes back from."""
+
+from __future__ import annotations
+
+import pytest
+from support.riscv import Tally, asm
+
+import guests
+from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown, SystemEvent
+from dbt.machine.memory import Memory
+from dbt.machine.vm import Machine, Vcpu, Vm
+from guests.decode import encode
+from guests.riscv import machine, traps
+from guests.riscv import privileged as p
+from guests.spec import Absent
+
+RAM, SIZE = 0x8000_0000, 0x10_0000
+HANDLER = RAM + 0x400
+GUEST = machine.guest()
+ROWS = {row.name: row for row in GUEST.rows if row.extension == "system"}
+NOP = asm("addi", rd=0, rs1=0, imm=0)
+SPIN = asm("jal", rd=0, imm=0)
+WFI = encode(ROWS["wfi"])
+
+
+def made(*words: int, handler: tuple[int, ...] = (SPIN,)) -> Vcpu:
+    """A hart at the first of these instructions, whose traps go to the handler's."""
+    vm = Machine(GUEST).create_vm()
+    vm.set_user_memory_region(RAM, SIZE)
+    vcpu = vm.create_vcpu()
+    for at, code in ((RAM, words), (HANDLER, handler)):
+        vm.memory.poke(at, b"".join(word.to_bytes(4, "little") for word in code))
+    vcpu.reset(RAM)
+    vcpu.state.slots[p.MTVEC] = HANDLER
+    return vcpu
+
+
+class Box:
+    """A device that remembers what it is told, and gives it back."""
+
+    name = "box"
+    size = 16
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+        self.value = 0
+
+    def read(self, offset: int, size: int) -> int:
+        if offset == 8:
+            raise Absent
+        return self.value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.seen.append((offset, size, value))
+        self.value = value
+
+
+# --- the map ----------------------------------------------------------------------------------------------------
+
+
+def test_ram_reads_what_was_written() -> None:
+    memory, tally = Memory(), Tally("accesses")
+    memory.add_ram(RAM, SIZE)
+    memory.add_ram(0x1000, 0x1000)
+    for base in (RAM, RAM + SIZE - 8, 0x1000, 0x1FF8):
+        for size in (1, 2, 4, 8):
+            value = 0x8877_6655_4433_2211 & (1 << 8 * size) - 1
+            memory.write(base, size, value)
+            tally.check(memory.read(base, size) == value)
+            tally.check(memory.peek(base, size) == value.to_bytes(8, "little")[:size])
+    tally.done()
+
+
+@pytest.mark.parametrize("address", [0, 0xFFF, 0x1FF9, 0x2000, RAM - 1, RAM + SIZE - 7, RAM + SIZE, (1 << 56) - 8])
+def test_absent_memory_is_absent_to_all(address: int) -> None:
+    memory = Memory()
+    memory.add_ram(RAM, SIZE)
+    memory.add_ram(0x1000, 0x1000)
+    for access in (
+        lambda: memory.read(address, 8), lambda: memory.write(address, 8, 0), lambda: memory.peek(address, 8),
+        lambda: memory.poke(address, bytes(8)), lambda: memory.check(address, 8), lambda: memory.fetch(address, 8),
+    ):  # fmt: skip
+        with pytest.raises(Absent):
+            access()
+    assert not memory.is_ram(address, 8)
+
+
+@pytest.mark.parametrize(
+    ("base", "size", "sentence"),
+    [
+        (RAM, 0x1000, "overlaps RAM"),
+        (RAM - 0x1000, 0x2000, "overlaps RAM"),
+        (0x3000, 0x1000, "overlaps box"),
+        (0x10, 0x1000, "not whole pages"),
+        (0x10000, 0x10, "not whole pages"),
+        (0x10000, 0, "not whole pages"),
+    ],
+)
+def test_ram_that_cannot_be_there_is_refused(base: int, size: int, sentence: str) -> None:
+    memory = Memory()
+    memory.add_ram(RAM, SIZE)
+    memory.add_device(0x3008, Box())
+    with pytest.raises(ValueError, match=sentence):
+        memory.add_ram(base, size)
+
+
+def test_devices_may_not_overlap_and_may_lie_over_ram() -> None:
+    memory = Memory()
+    memory.add_ram(RAM, SIZE)
+    first = Box()
+    memory.add_device(RAM + 0x100, first)
+    with pytest.raises(ValueError, match="overlaps box at"):
+        memory.add_device(RAM + 0x108, Box())
+    with pytest.raises(ValueError, match="partly over RAM"):
+        memory.add_device(RAM + SIZE - 8, Box())
+    memory.write(RAM + 0x100, 4, 7)
+    memory.write(RAM + 0x110, 4, 9)
+    assert first.seen == [(0, 4, 7)]
+    assert memory.peek(RAM + 0x100, 4) == bytes(4)
+    assert memory.read(RAM + 0x110, 4) == 9 and memory.read(RAM + 0x100, 4) == 7
+
+
+@pytest.mark.parametrize(("offset", "size"), [(2, 4), (14, 4), (-2, 4), (8, 4)])
+def test_an_access_that_a_device_does_not_take_is_an_access_fault(offset: int, size: int) -> None:
+    """Out of line, partly beside it, or refused by it."""
+    vcpu = made(asm("lw", rd=11, rs1=10, imm=0))
+    vcpu.vm.add_device(0x3000, Box())
+    vcpu.state.slots[10] = 0x3000 + offset
+    vcpu.step()
+    slots = vcpu.state.slots
+    assert (slots[p.MCAUSE], slots[p.MTVAL], vcpu.state.pc) == (traps.LOAD_FAULT, 0x3000 + offset, HANDLER)
+
+
+def test_nothing_is_executed_from_a_device() -> None:
+    vcpu = made(asm("jalr", rd=0, rs1=10, imm=0))
+    vcpu.vm.add_device(0x3000, Box())
+    vcpu.state.slots[10] = 0x3000
+    vcpu.step()
+    vcpu.step()
+    assert vcpu.state.slots[p.MCAUSE] == traps.FETCH_FAULT
+
+
+# --- exits ------------------------------------------------------------------------------------------------------
+
+
+def run(vcpu: Vcpu, most: int = 100_000) -> Exit:
+    return vcpu.run(vcpu.vm.clock.count + most)
+
+
+def test_accesses_that_the_caller_makes() -> None:
+    """A store, a load and an atomic, which is both: each access leaves once, and its instruction is executed once."""
+    vcpu = made(asm("sw", rs1=10, rs2=11, imm=4), asm("ld", rd=12, rs1=10, imm=8),
+                asm("amoadd.w", rd=13, rs1=10, rs2=11, aq=0, rl=0), SPIN)  # fmt: skip
+    vcpu.vm.add_mmio(0x3000, 16)
+    vcpu.state.slots[10], vcpu.state.slots[11] = 0x3000, 5
+    assert run(vcpu) == Mmio(0x3004, 4, True, 5)
+    assert run(vcpu) == Mmio(0x3008, 8, False, 0)
+    vcpu.data = 0x1122_3344_5566_7788
+    assert run(vcpu) == Mmio(0x3000, 4, False, 0)
+    vcpu.data = 37
+    assert run(vcpu) == Mmio(0x3000, 4, True, 42)
+    assert run(vcpu) == Intr()
+    assert vcpu.state.slots[12] == 0x1122_3344_5566_7788 and vcpu.state.slots[13] == 37
+
+
+def test_the_numbers_of_exits_are_those_of_kvm() -> None:
+    numbers = {kind: kind.reason for kind in (Hlt, Mmio, Shutdown, Intr, SystemEvent)}
+    assert numbers == {Hlt: 5, Mmio: 6, Shutdown: 8, Intr: 10, SystemEvent: 24}
+
+
+def test_a_hart_whose_handler_traps_is_shut_down() -> None:
+    vcpu = made(0xFFFF_FFFF, handler=(0xFFFF_FFFF,))
+    assert run(vcpu) == Shutdown(HANDLER, traps.ILLEGAL_INSTRUCTION)
+
+
+def test_a_trap_at_its_own_handler_is_not_the_end_where_the_mode_differs() -> None:
+    """User mode's mret is illegal; the handler is that same instruction, which machine mode may execute."""
+    vcpu = made(handler=(encode(ROWS["mret"]),))
+    slots = vcpu.state.slots
+    slots[p.PRIVILEGE] = p.USER
+    slots[p.PMPCFG0], slots[p.PMPADDR0] = 0x1F, (1 << 54) - 1
+    vcpu.state.pc = HANDLER
+    vcpu.step()
+    assert slots[p.PRIVILEGE] == p.MACHINE and slots[p.MEPC] == HANDLER
+    vcpu.step()
+    assert slots[p.PRIVILEGE] == p.USER and vcpu.state.pc == HANDLER
+
+
+def test_a_device_ends_the_run_at_a_boundary() -> None:
+    class Off(Box):
+        def write(self, offset: int, size: int, value: int) -> None:
+            vm.end(SystemEvent(1, value))
+
+    vcpu = made(asm("sw", rs1=10, rs2=11, imm=0), NOP, NOP, SPIN)
+    vm: Vm = vcpu.vm
+    vm.add_device(0x3000, Off())
+    vcpu.state.slots[10], vcpu.state.slots[11] = 0x3000, 3
+    assert run(vcpu) == SystemEvent(1, 3)
+    assert vcpu.state.count == 4 and vcpu.state.pc == RAM + 12
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------
+
+
+def enabled(vcpu: Vcpu, interrupts: int) -> None:
+    vcpu.state.slots[p.MIE] = interrupts
+    vcpu.state.slots[p.MSTATUS] |= p.MIE_BIT
+
+
+def test_an_interrupt_comes_at_the_boundary_after_its_line_and_no_sooner() -> None:
+    """The line rises in the middle of a block; the trap comes after the jump that ends it."""
+
+    class Bell(Box):
+        def write(self, offset: int, size: int, value: int) -> None:
+            vcpu.set_line("external", bool(value))
+
+    vcpu = made(NOP, asm("sw", rs1=10, rs2=10, imm=0), NOP, NOP, asm("jal", rd=0, imm=16), NOP, NOP, NOP, SPIN)
+    vcpu.vm.add_device(0x3000, Bell())
+    vcpu.state.slots[10] = 0x3000
+    enabled(vcpu, p.MEI)
+    run(vcpu, 40)
+    slots = vcpu.state.slots
+    assert (slots[p.MCAUSE], slots[p.MEPC]) == (1 << 63 | 11, RAM + 32)
+    assert slots[p.MSTATUS] & p.MPIE and not slots[p.MSTATUS] & p.MIE_BIT
+
+
+def test_unmasking_takes_what_is_pending_before_the_next_instruction() -> None:
+    csr = 0x300 << 20 | 8 << 15 | 6 << 12 | 0x73  # csrrsi x0, mstatus, 8
+    vcpu = made(csr, asm("addi", rd=5, rs1=0, imm=1), SPIN)
+    vcpu.state.slots[p.MIE] = p.MSI
+    vcpu.set_line("software", True)
+    run(vcpu, 10)
+    assert vcpu.state.slots[p.MEPC] == RAM + 4 and vcpu.state.slots[5] == 0
+
+
+def test_events_come_in_virtual_time_that_includes_waiting() -> None:
+    vcpu = made(WFI, SPIN)
+    enabled(vcpu, p.MTI)
+    vcpu.vm.events.at(50_000, lambda: vcpu.set_line("timer", True))
+    assert vcpu.run(60_000) == Intr()
+    assert vcpu.state.slots[p.MEPC] == RAM + 4
+    assert vcpu.vm.clock.waited == 50_000 - 1 and vcpu.vm.clock.count == 60_000
+
+
+def test_a_masked_interrupt_ends_a_wait_and_is_not_taken() -> None:
+    vcpu = made(WFI, asm("addi", rd=5, rs1=0, imm=1), SPIN)
+    vcpu.state.slots[p.MIE] = p.MTI
+    vcpu.vm.events.at(50_000, lambda: vcpu.set_line("timer", True))
+    vcpu.run(50_010)
+    assert vcpu.state.slots[5] == 1 and vcpu.state.slots[p.MCAUSE] == 0
+
+
+def test_waiting_for_nothing_is_an_exit() -> None:
+    vcpu = made(WFI, SPIN)
+    enabled(vcpu, p.MTI)
+    assert vcpu.run() == Hlt()
+    vcpu.set_line("timer", True)
+    vcpu.vm.events.at(100, lambda: vcpu.vm.end(SystemEvent(1)))
+    assert vcpu.run() == SystemEvent(1)
+    assert vcpu.state.slots[p.MEPC] == RAM + 4
+
+
+def test_the_timer_of_supervisor_mode() -> None:
+    """stimecmp (Sstc): the interrupt comes at the first boundary at which `time` has reached it."""
+    vcpu = made(SPIN)
+    slots = vcpu.state.slots
+    slots[p.MENVCFG], slots[p.STIMECMP], slots[p.MIDELEG] = p.STCE, 30, p.STI
+    slots[p.MIE], slots[p.STVEC], slots[p.PRIVILEGE] = p.STI, HANDLER, p.SUPERVISOR
+    slots[p.MSTATUS] |= p.SIE
+    slots[p.PMPCFG0], slots[p.PMPADDR0] = 0x1F, (1 << 54) - 1
+    vcpu.run(30 * GUEST.ticks - 1)
+    assert slots[p.SCAUSE] == 0 and p.STI & ~p.pending(vcpu.engine.domain)
+    vcpu.run(30 * GUEST.ticks + 1)
+    assert slots[p.SCAUSE] == 1 << 63 | 5 and slots[p.PRIVILEGE] == p.SUPERVISOR
+    assert p.pending(vcpu.engine.domain) & p.STI
+
+
+def test_counters_stop_start_and_are_set() -> None:
+    """instret: written, read back, stopped for some instructions, started again."""
+    def csr(number: int, form: int, rd: int, source: int) -> int:
+        return number << 20 | source << 15 | form << 12 | rd << 7 | 0x73
+
+    minstret, inhibit = 0xB02, 0x320
+    vcpu = made(csr(minstret, 1, 0, 10), csr(minstret, 2, 11, 0), NOP, csr(minstret, 2, 12, 0),
+                csr(inhibit, 5, 0, 4), csr(minstret, 2, 13, 0), NOP, NOP, csr(minstret, 2, 14, 0),
+                csr(inhibit, 5, 0, 0), csr(minstret, 2, 15, 0), SPIN)  # fmt: skip
+    vcpu.state.slots[10] = 1000
+    for _ in range(11):
+        vcpu.step()
+    assert list(vcpu.state.slots[11:16]) == [1000, 1002, 1003, 1003, 1004]
+
+
+# --- who may be a machine --------------------------------------------------------------------------------------------
+
+
+def test_a_guest_of_user_mode_is_no_machine() -> None:
+    with pytest.raises(ValueError, match="user mode only"):
+        Machine(guests.load("riscv64"))
+
+
+def test_floating_point_is_off_on_and_dirty() -> None:
+    vcpu = made(asm("fadd.d", rd=1, rs1=1, rs2=1, rm=0), handler=(SPIN,))
+    slots = vcpu.state.slots
+    vcpu.step()
+    assert slots[p.MCAUSE] == traps.ILLEGAL_INSTRUCTION
+    for row, dirty in (("fadd.d", True), ("fsd", False), ("fmv.x.d", False), ("feq.d", True), ("fld", True)):
+        fields = {"fadd.d": {"rd": 1, "rs1": 1, "rs2": 1, "rm": 0}, "fsd": {"rs1": 10, "rs2": 1, "imm": 0},
+                  "fmv.x.d": {"rd": 5, "rs1": 1}, "feq.d": {"rd": 5, "rs1": 1, "rs2": 1},
+                  "fld": {"rd": 1, "rs1": 10, "imm": 0}}[row]  # fmt: skip
+        again = made(asm(row, **fields))
+        again.state.slots[p.MSTATUS] |= 1 << 13
+        again.state.slots[10] = RAM + 0x800
+        again.step()
+        assert again.state.pc == RAM + 4
+        assert (again.state.slots[p.MSTATUS] & p.FS == p.FS) == dirty, row
+
+
+def test_the_instructions_of_a_process_are_those_of_a_machine() -> None:
+    """What a machine adds is privileged; what it changes is guarded, and named here."""
+    process = {(row.name, row.pattern): row for row in guests.load("riscv64").rows}
+    mine = {(row.name, row.pattern): row for row in GUEST.rows}
+    assert set(process) < set(mine)
+    assert {row.extension for key, row in mine.items() if key not in process} == {"system", "svinval"}
+    changed = [row for key, row in process.items() if mine[key].body is not row.body and row.extension != "zicsr"]
+    assert all(row.requires & machine.FLOAT or row.name in machine.CACHE_BLOCKS for row in changed)
+    assert len(changed) > 80
