@@ -58,9 +58,12 @@ def test_a_cold_run_imports_what_it_executes(tmp_path: Path) -> None:
     assert not [*among(modules, HELLO)]
 
 
-def test_a_run_with_options_does_not_ask_how_wide_the_terminal_is(tmp_path: Path) -> None:
-    modules = modules_of(tmp_path, "run", "--no-disk-cache", "@hello")
-    assert "argparse" in modules and not [*among(modules, tuple({*HELLO} - {"argparse", "dbt.cli.arguments"}))]
+def test_options_cost_no_more_than_what_they_ask_for(tmp_path: Path) -> None:
+    words = "--no-disk-cache", "--isa", "rv64gc", "--max-instructions=1000000", "-L", str(tmp_path), "--cache-size=1M"
+    assert not [*among(modules_of(tmp_path, "run", *words, "@hello"), tuple({*HELLO} - {"dbt.cli.qemu"}))]
+    edited = modules_of(tmp_path, "run", "-E", "A=b", "@hello")
+    parsed = {"argparse", "dbt.cli.arguments", "dbt.cli.qemu"}
+    assert parsed <= edited and not [*among(edited, tuple({*HELLO} - parsed))]
 
 
 def test_a_run_from_the_disk_cache_imports_nothing_that_translates(tmp_path: Path) -> None:
