@@ -32,9 +32,11 @@ class Fail(Exception):
 
 
 def say(message: str) -> None:
-    """A line of ours on stderr."""
+    """A line of ours on stderr, and one line whatever the name of a file has in it."""
     if sys.stderr is not None:
-        sys.stderr.write(f"dragoman: {message}\n")
+        shown = message if message.isprintable() else "".join(
+            letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+        sys.stderr.write(f"dragoman: {shown}\n")
         sys.stderr.flush()
 
 

@@ -109,6 +109,14 @@ def test_a_bad_file_as_a_process(tmp_path: Path) -> None:
     refused(dragoman("run", "@none"), 127, "there is no bundled program @none")
 
 
+def test_the_name_of_a_file_cannot_make_a_line_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a\ndragoman: b\x1b[31m\udcff"
+    path.write_bytes(b"MZ")
+    assert cli.main(["run", str(path)]) == errors.NOT_RUNNABLE
+    err = capsys.readouterr().err
+    assert err == f"dragoman: {tmp_path}/a\\ndragoman: b\\x1b[31m\\udcff: is not an ELF file\n"
+
+
 def test_a_file_without_permission(capsys: pytest.CaptureFixture[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "secret"

@@ -167,3 +167,6 @@ def test_symbols_are_sorted_and_a_damaged_table_gives_none() -> None:
     assert parse(bytes(data), facts).symbols() == [Symbol(0x10100, 16, "main"), Symbol(0x11200, 8, "data")]
     assert parse(bytes(data[:-100]), facts).symbols() == []
     assert parse(base, facts).symbols() == []
+    for beyond in (1 << 63, (1 << 64) - 1):
+        struct.pack_into("<Q", data, 40, beyond)
+        assert parse(bytes(data), facts).symbols() == []
