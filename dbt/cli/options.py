@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from dbt.cli.errors import USAGE, Fail
 
+PREFIX = "QEMU_LD_PREFIX"  # a variable that holds for every command; the others are in dbt.cli.qemu
 STAGES = ("decode", "ir", "opt", "llvm", "asm")
 VALUED = ("append", "edit")  # actions that take a value, besides the usual one
 SWITCHES = {  # mechanisms by attribute, and what is done without them
@@ -133,10 +134,9 @@ class Parser:
             options.append(f"{long}={value}" if equals else long)
         return self._parsed(options), rest
 
-
     def _foreign(self, word: str, rest: list[str]) -> list[str] | None:
         """What a word of qemu-riscv64's is in ours, with its value taken from `rest`; None if it is none."""
-        if not self._qemu or word.startswith("--"):
+        if not self._qemu or word.startswith("--") or word in self._takes:
             return None
         from dbt.cli.qemu import OPTIONS
 
@@ -149,7 +149,7 @@ class Parser:
 
     def _from_environment(self) -> list[str]:
         """The options that variables of qemu-riscv64 stand for; those on the command line come later, and win."""
-        if not any(name.startswith("QEMU_") for name in os.environ):
+        if not any(name.startswith("QEMU_") and name != PREFIX for name in os.environ):
             return []
         from dbt.cli.qemu import from_environment
 
@@ -249,6 +249,11 @@ def strace_items(text: str) -> str:
     return text
 
 
+def numbered(text: str) -> str:
+    """The name of a file, with our process number in it."""
+    return text.replace("%d", str(os.getpid()))
+
+
 def folder(text: str) -> str:
     if not os.path.isdir(text):
         raise bad(f"{text}: is not a folder")
@@ -271,7 +276,10 @@ def guest_options(parser: Parser) -> None:
         "-E", "--env", metavar="VAR=VALUE", dest="edits", action="edit", type=assignment,
         help="set a variable in the program's environment, which is otherwise yours; may be repeated",
     )
-    parser.option("-U", "--unset", metavar="VAR", dest="edits", action="edit", help="remove a variable from it")
+    parser.option(
+        "-U", "--unset", metavar="VAR,...", dest="edits", action="edit",
+        help="remove variables from it; may be repeated",
+    )
     parser.option("-0", "--argv0", metavar="NAME", help="what the program sees as its own name")
 
 
@@ -408,12 +416,13 @@ def guest_settings(options: Any) -> dict[str, Any]:
     if options.edits:
         env = dict(os.environ)
         for name, value in options.edits:
-            env.pop(name, None)
+            for each in [name] if value is not None else name.split(","):
+                env.pop(each, None)
             if value is not None:
                 env[name] = value
     sysroot = options.sysroot
-    if sysroot is None and os.path.isdir(os.environ.get("QEMU_LD_PREFIX", "")):
-        sysroot = os.environ["QEMU_LD_PREFIX"]
+    if sysroot is None and os.path.isdir(os.environ.get(PREFIX, "")):
+        sysroot = os.environ[PREFIX]
     return {
         "isa": options.isa, "extensions": extensions_of(options), "sysroot": sysroot, "env": env,
         "argv0": options.argv0,

@@ -1,17 +1,18 @@
 """The options and variables of qemu-riscv64, as those of `dragoman run`.
 
 Owns: one table of them, `ROWS`: what each is here, and which are ignored or refused, with the reason.
-Must not know: what our options do. A run without any of these words has no part of this module.
+Must not know: what our options do. Words that both have, such as -L, never come here, and a run without any of the
+others has no part of this module.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from dbt.cli.errors import USAGE, Fail
+from dbt.cli.options import PREFIX
 
 # Items of -d as options of ours; "" is ignored: what it shows is always told, or there is nothing of the kind.
 _LOGGED = {
@@ -59,16 +60,8 @@ def _set(text: str) -> list[str]:
     return [f"--env={part}" for part in re.split(r",(?=[A-Za-z_][A-Za-z0-9_]*=)", text)]
 
 
-def _unset(text: str) -> list[str]:
-    return [f"--unset={name}" for name in text.split(",") if name]
-
-
 def _single(_: str) -> list[str]:
     return ["--max-block=1", "--region=0"]
-
-
-def _log_file(text: str) -> list[str]:
-    return [f"--log={text.replace('%d', str(os.getpid()))}"]
 
 
 class Row(NamedTuple):
@@ -96,17 +89,17 @@ ROWS = (
     Row("-h", "", "", "--help", "help"),
     Row("-help", "", "", "--help", "help"),
     Row("-version", "QEMU_VERSION", "", "--version", "show the version"),
-    Row("-L", "QEMU_LD_PREFIX", "DIR", "--sysroot={}", "where absolute paths are looked for first"),
+    Row("-L", PREFIX, "DIR", "--sysroot={}", "where absolute paths are looked for first"),
     Row("-E", "", "VAR=VALUE", "--env={}", "set a variable of the environment"),
     Row("", "QEMU_SET_ENV", "VAR=VALUE,...", _set, "the same for several, with commas between them"),
-    Row("-U", "QEMU_UNSET_ENV", "VAR,...", _unset, "remove variables from it (--unset)"),
+    Row("-U", "QEMU_UNSET_ENV", "VAR,...", "--unset={}", "remove variables from it"),
     Row("-0", "QEMU_ARGV0", "NAME", "--argv0={}", "what the program sees as its own name"),
     Row("-s", "QEMU_STACK_SIZE", "SIZE", "--stack-size={}", "the size of the stack"),
     Row("-cpu", "QEMU_CPU", "MODEL", _model, "any, max, rv64, rva22u64 or what --isa takes"),
     Row("-r", "QEMU_UNAME", "RELEASE", "--uname={}", "the kernel's release, as uname tells it"),
     Row("-strace", "QEMU_STRACE", "", "--strace", "show system calls"),
     Row("-d", "QEMU_LOG", "ITEMS", _log, "in_asm, op, op_opt, out_asm, exec, strace, nochain"),
-    Row("-D", "QEMU_LOG_FILENAME", "FILE", _log_file, "where such lines go (--log); %d is our process"),
+    Row("-D", "QEMU_LOG_FILENAME", "FILE", "--log={}", "where such lines go; %d is our process"),
     Row("-seed", "QEMU_RAND_SEED", "N", "--seed={}", "random numbers come from N"),
     Row("-singlestep", "QEMU_SINGLESTEP", "", _single, "a translation holds one instruction"),
     Row("-one-insn-per-tb", "QEMU_ONE_INSN_PER_TB", "", _single, "the same"),
@@ -124,10 +117,10 @@ OPTIONS: Mapping[str, Row] = {row.option: row for row in ROWS if row.option}
 def from_environment(env: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Variables that are set, each with the options of ours that it stands for.
 
-    QEMU_LD_PREFIX is not among them: it holds for every command (dbt.cli.options).
+    The prefix is not among them: it holds for every command.
     """
     for row in ROWS:
-        if row.variable in env and row.option != "-L":
+        if row.variable in env and row.variable != PREFIX:
             yield row.variable, row.words(env[row.variable])
 
 

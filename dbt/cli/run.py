@@ -22,6 +22,7 @@ from dbt.cli.options import (
     guest_options,
     guest_settings,
     number,
+    numbered,
     program_of,
     seed,
     size,
@@ -134,8 +135,9 @@ def _parser() -> Parser:
     )
     parser.option("--dump-file", metavar="FILE", help="write --dump there")
     parser.option(
-        "-D", "--log", metavar="FILE",
-        help="write --strace, --trace, --events, --dump, --stats and --profile there, not to stderr",
+        "-D", "--log", metavar="FILE", type=numbered,
+        help="write --strace, --trace, --events, --dump, --stats and --profile there, not to stderr; %%d in the name "
+        "is our process number",
     )
     return parser
 
