@@ -10,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEBIAN := .cache/debian-riscv64
 # What tests compare with: another translator, a device tree compiler, another assembler, a C library.
-PEERS := qemu-user strace gcc device-tree-compiler gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+PEERS := qemu-user strace gcc libc6-dev device-tree-compiler gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -8,8 +8,11 @@ Owns: the queue, the worker's life. Must not know: what a request says, where tr
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
+import struct
 import sys
 import time
 import weakref
@@ -26,6 +29,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FAILURES = 3  # workers that may die until there are no more
 PATIENCE = 60.0  # seconds of wall time for one answer, the worker's start included
 CHUNK = 1 << 16
+_NUMBER = struct.Struct("<i")
+_CLONE = 56 if os.uname().machine == "x86_64" else 220  # the number of this call on the host
+_WALL = 0x40000000  # of waitpid: children that send no signal, too
+_python = ctypes.PyDLL(None)  # calls keep Python's lock, which the one thread of a new process then has
 
 
 @record
@@ -59,7 +66,7 @@ class Background:
         self._since = 0.0
         self._served = 0
         self._child = 0
-        self._process = os.getpid()
+        self._handle = -1  # a descriptor of the worker, which may be signalled when its number is another's
         self._to = self._from = -1
         self._received = bytearray()
         self._usable = True
@@ -107,23 +114,16 @@ class Background:
 
     def close(self) -> None:
         """End the worker; what it was asked for is lost."""
-        if os.getpid() == self._process:
-            self._end()
-        self._reap()
+        self._end()
         self.queue.clear()
         self.asked = None
         self._usable = False
 
     def forget(self) -> None:
         """In a forked child: the worker is the parent's."""
-        if self._to >= 0:
-            os.close(self._to)
-            os.close(self._from)
-        self._child, self._to, self._from = 0, -1, -1
-        self._process = os.getpid()
+        self._let_go()
         self.queue.clear()
         self.asked = None
-        self._received.clear()
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -163,13 +163,16 @@ class Background:
         self._from, from_child = os.pipe()
         path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
         null = os.open(os.devnull, os.O_WRONLY)
+        environment = {**os.environ, "PYTHONPATH": path}
         try:
-            self._child = os.posix_spawn(
-                sys.executable, command(), {**os.environ, "PYTHONPATH": path},
+            self._child = _orphan(lambda: os.posix_spawn(
+                sys.executable, command(), environment,
                 file_actions=[(os.POSIX_SPAWN_DUP2, to_child, 0), (os.POSIX_SPAWN_DUP2, from_child, 1),
                               (os.POSIX_SPAWN_DUP2, null, 2)],
                 setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
-            )  # fmt: skip
+            ))  # fmt: skip
+            with suppress(ProcessLookupError):  # gone already, which its pipe will tell
+                self._handle = os.pidfd_open(self._child)
         except OSError as error:
             self._abandon(f"no compile worker could be started: {error.strerror}")
             return False
@@ -219,24 +222,53 @@ class Background:
             self._abandon(f"{FAILURES} compile workers died: hot code stays in stencils from now on")
 
     def _end(self) -> None:
-        if self._child:
-            with suppress(ProcessLookupError):  # where SIGCHLD is ignored, nothing is left of what has ended
-                os.kill(self._child, signal.SIGKILL)
-        self._reap()
+        if self._handle >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        self._let_go()
 
-    def _reap(self) -> None:
-        if self._child and os.getpid() == self._process:
-            with suppress(ChildProcessError):
-                os.waitpid(self._child, 0)
-        if self._to >= 0:
-            os.close(self._to)
-            os.close(self._from)
-        self._child, self._to, self._from = 0, -1, -1
+    def _let_go(self) -> None:
+        """Know no worker any more."""
+        for descriptor in (self._to, self._from, self._handle):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._child, self._to, self._from, self._handle = 0, -1, -1, -1
         self._received.clear()
 
     def _abandon(self, note: str) -> None:
         self.note, self._usable = note, False
         self.queue.clear()
+
+
+def _orphan(start: Callable[[], int]) -> int:
+    """The number of a process that `start` has started, and that is no child of ours: a guest that waits for any child
+    must not meet it. A process in between starts it, which is one that sends no signal when it ends. OSError.
+    """
+    reading, writing = os.pipe()
+    try:
+        between = _python.syscall(_CLONE, 0, 0, 0, 0, 0)
+        if between == 0:
+            number = 0
+            try:
+                number = start()
+            except OSError as error:
+                number = -(error.errno or errno.EAGAIN)
+            finally:
+                os.write(writing, _NUMBER.pack(number))
+                os._exit(0)
+        os.close(writing)
+        writing = -1
+        if between < 0:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        (number,) = _NUMBER.unpack(os.read(reading, _NUMBER.size))
+        os.waitpid(between, _WALL)
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+    if number <= 0:
+        raise OSError(-number, os.strerror(-number))
+    return int(number)
 
 
 _alive: weakref.WeakSet[Background] = weakref.WeakSet()

@@ -49,6 +49,13 @@ class Coherence:
         if self._changed in self._space.watchers:
             self._space.watchers.remove(self._changed)
 
+    def renew(self) -> None:
+        """All that was mapped is gone."""
+        self._aliased.clear()
+        self._trouble.clear()
+        self._given_up.clear()
+        self._copied.clear()
+
     def made(self, translation: Translation) -> None:
         """A translation was made; from now on its bytes are looked after."""
         for page in translation.pages():

@@ -112,6 +112,17 @@ class Translated:
         if self.disk is not None:
             self.disk.close()
 
+    def renew(self) -> None:
+        """Forget all that is known of the program: another one begins."""
+        self.flush()
+        self.coherence.renew()
+        self.heat.clear()
+        self._went.clear()
+        self._deferred.clear()
+        self._asked.clear()
+        if self.background is not None:
+            self.background.queue.clear()
+
     def save(self) -> None:
         """Leave what was translated for later runs, if they are to have it."""
         if self.disk is not None:

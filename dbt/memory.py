@@ -46,6 +46,7 @@ _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _MADV_DONTNEED = 4
 
+_OWN = re.compile(rb"[\x81\x83]+")  # present, exclusively mapped, no page of a file (bit 0 is bit 56, and so on)
 _BACKED = re.compile(rb"[\x40-\xff]")  # the highest byte of an entry of pagemap: present, or in swap space
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -372,6 +373,20 @@ class AddressSpace:
         with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
             entries = os.pread(pagemap.fileno(), 8 * count, (self.base + region.start >> PAGE_SHIFT) * 8)
         return [first + m.start() for m in _BACKED.finditer(entries[7::8])]
+
+    def changed_since_fork(self) -> list[tuple[int, bytes]]:
+        """Of a forked child: runs of private pages that it no longer shares with its parent, if the host can tell."""
+        found = []
+        with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+            for region in self._regions:
+                if region.shared or not region.protection & WRITE:
+                    continue
+                first, count = region.start >> PAGE_SHIFT, region.end - region.start >> PAGE_SHIFT
+                entries = os.pread(pagemap.fileno(), 8 * count, (self.base + region.start >> PAGE_SHIFT) * 8)
+                for run in _OWN.finditer(entries[7::8]):
+                    start = first + run.start() << PAGE_SHIFT
+                    found.append((start, self.peek(start, run.end() - run.start() << PAGE_SHIFT)))
+        return found
 
     def region_at(self, address: int) -> Region | None:
         index = bisect_right(self._starts, address) - 1

@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import guests
 from dbt.events import NEVER, Event, Events
 from dbt.linux import programs
-from dbt.linux.kernel import ExitGroup, Kernel, Killed
+from dbt.linux.exits import Executed, ExitGroup, Forked, Killed
+from dbt.linux.kernel import Kernel
 from dbt.linux.sysroot import Sysroot
 from dbt.memory import AddressSpace
 from dbt.reference import Reference, Stop
 from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
 from guests.spec import Treat
-from ir.records import as_dict, record
+from ir.records import as_dict, record, replace
 
 if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs without LLVM being imported
     from pathlib import Path
@@ -107,6 +108,10 @@ class Process:
             deterministic_seed=self.settings.seed, random_seed=self.settings.random_seed,
             stack_size=self.settings.stack_size, release=self.settings.release, clock=lambda: self.state.count,
         )  # fmt: skip
+        self.kernel.flush, self.kernel.leaving = self.flush, self._last_words
+        self.flushes: list[Callable[[], object]] = []  # called before a fork, so that nothing is written twice
+        self.child = False  # of a guest's process: we end with it
+        self._running = False
         self._call, self._strace = self.kernel.call, self._tracer()
         if self._strace is not None:
             self._call = self._strace.call
@@ -214,12 +219,36 @@ class Process:
 
         SIGTERM and SIGHUP end us as they do otherwise, but translations that are to be kept are written first.
         """
+        self._running = True
         try:
             self._run(max_instructions)
         except _Dying:
             assert self._dying is not None
             os.kill(os.getpid(), self._dying)  # its action is the default again
+        except BaseException as error:
+            if self.child:
+                self._leave(error)
+            raise
+        finally:
+            self._running = False
+        if self.child:
+            self._leave(None)
         return self.status
+
+    def _leave(self, error: BaseException | None) -> NoReturn:
+        from dbt.child import leave
+
+        leave(self, error)
+
+    def _last_words(self) -> None:
+        self.flush()
+        if hasattr(self.engine, "save"):
+            self.engine.save()
+
+    def flush(self) -> None:
+        """Write what others hold back."""
+        for flush in self.flushes:
+            flush()
 
     def _run(self, max_instructions: int | None) -> None:
         until = NEVER if max_instructions is None else max_instructions
@@ -295,10 +324,46 @@ class Process:
         except Killed as leaving:
             self.signal = leaving.signal
             return
+        except Executed as new:
+            self._execute(new)
+            return
+        except Forked as here:
+            self._begin_child(here)
+            result = 0
         finally:
             self._waiting = False
         slots[self._result] = result
         state.pc = state.pc + guest.syscall_length & (1 << 64) - 1
+        if self.child and not self._running:  # whoever has us do this single step stays with the parent
+            self.run()
+
+    def _execute(self, new: Executed) -> None:
+        """Begin another program, with nothing left of the old one but virtual time."""
+        state = self.state
+        try:
+            entry, pointer = self.kernel.execute(new.program, new.env)
+        except Killed as leaving:
+            self.signal = leaving.signal
+            return
+        self.image = new.program.image
+        state.restore(bytes(8 * self.guest.slots))
+        state.pc = entry
+        state.slots[self.guest.stack_slot] = pointer
+        if hasattr(self.engine, "renew"):
+            self.engine.renew()
+
+    def _begin_child(self, here: Forked) -> None:
+        self.child = True
+        slots = self.state.slots
+        if here.stack is not None:
+            slots[self.guest.stack_slot] = here.stack
+        if here.thread_pointer is not None:
+            slots[self.state.slot(self.guest.linux.THREAD_POINTER)] = here.thread_pointer
+        options = self.settings.options
+        if options is not None and options.log_stores:  # who compares every store compares the parent's
+            self.settings = replace(self.settings, options=replace(options, log_stores=False))
+            self.engine = self._engine()
+            self.kernel.on_flush_icache = self.engine.fence
 
     def close(self) -> None:
         """Give back memory and descriptors."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,6 @@ class Disk:
         self._folder = folder
         self._guest = guest
         self._options = options
-        self._process = os.getpid()  # a child shares no open database
         self._database: Database | None = None
         self._assumed = b""
         self._usable = True
@@ -69,6 +69,7 @@ class Disk:
         self._seen: set[bytes] = set()  # places whose use is to be noted
         self._damaged: list[tuple[bytes, object]] = []
         self._near: dict[int, set[object] | None] = {}  # places that were there, by the number of their pages >> NEAR
+        _alive.add(self)
 
     # --- looking up -----------------------------------------------------------------------------------
 
@@ -157,10 +158,20 @@ class Disk:
     def close(self) -> None:
         """Write what is new, and close the file."""
         self.save()
-        if self._database is not None and os.getpid() == self._process:
+        if self._database is not None:
             self._database.close()
         self._database = None
         self._usable = False
+
+    def forget(self) -> None:
+        """In a forked child: the open file is the parent's, and what waits to be written, too."""
+        if self._database is not None:
+            _inherited.append(self._database)
+            self._database = None
+        self._new.clear()
+        self._seen.clear()
+        self._damaged.clear()
+        self._waiting = 0
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -237,7 +248,7 @@ class Disk:
                 self._failed(error)
             except OSError:  # somebody deleted it just now
                 self._give_up("")
-        return self._database if os.getpid() == self._process else None
+        return self._database
 
     def _failed(self, error: Exception) -> None:
         """A file that is damaged, or none of ours, goes, and there is one more try; else the disk is left alone."""
@@ -263,6 +274,18 @@ class Disk:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+_alive: weakref.WeakSet[Disk] = weakref.WeakSet()
+_inherited: list[Database] = []  # never to be closed here: SQLite would take its locks and its journal for ours
+
+
+def _forked() -> None:
+    for disk in list(_alive):
+        disk.forget()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _number(key: Key) -> int:

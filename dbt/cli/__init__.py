@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
-from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, die, say, show_version
+from dbt.cli.errors import FAILURE, INTERRUPTED, STATUSES, USAGE, Fail, say, show_version
 
 DESCRIPTION = """\
 Dragoman runs RISC-V (RV64GC) Linux programs on x86-64 by translating them while they run.
@@ -137,6 +137,8 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at exit
         os.dup2(1, 2)
+        from dbt.child import die
+
         return die(signal.SIGPIPE)
     except SystemExit as leaving:  # argparse, after --help
         return leaving.code if isinstance(leaving.code, int) else USAGE

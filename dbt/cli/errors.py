@@ -1,15 +1,12 @@
-"""How a command ends: exit statuses, the line on stderr that goes with each of ours, dying by the guest's signal.
+"""How a command ends: exit statuses, and the line on stderr that goes with each of ours.
 
 Owns: the statuses and their words, and that of our version. Must not know: any command.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 USAGE, DIFFER, LIMIT, FAILURE, NOT_RUNNABLE, NOT_FOUND, INTERRUPTED = 2, 3, 124, 125, 126, 127, 130
@@ -69,21 +66,3 @@ def opened(action: Callable[[], Any], program: str) -> Any:
         raise Fail(USAGE, str(error)) from None
     except dragoman.UnsupportedHost as error:
         raise Fail(FAILURE, f"{error}; --engine=reference runs anywhere, slowly") from None
-
-
-def die(number: int) -> int:
-    """End by a signal, as the guest did, without a core dump of ours; 128 + number if we survive it."""
-    import ctypes
-    import resource
-
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: a core-dump program ignores the limit
-    with suppress(OSError, ValueError):  # SIGKILL has no other action
-        signal.signal(number, signal.SIG_DFL)
-    with suppress(OSError, ValueError):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number} & signal.valid_signals())
-        os.kill(os.getpid(), number)
-    return 128 + number

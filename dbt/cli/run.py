@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any
 
-from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, die, opened, say, show_version, why
+from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, opened, say, show_version, why
 from dbt.cli.options import (
     MAX_STACK,
     MIN_STACK,
@@ -42,7 +43,7 @@ class Log:
     """Where lines of ours go: stderr, or files by name, each opened once."""
 
     def __init__(self) -> None:
-        self.files: dict[str, IO[str]] = {}
+        self.files: dict[str, TextIOWrapper] = {}
 
     def to(self, path: str | None) -> Callable[[str], None]:
         """A function that writes a line there."""
@@ -60,6 +61,11 @@ class Log:
     def flush(self) -> None:
         for file in self.files.values():
             file.flush()
+
+    def share(self) -> None:
+        """Other processes are about to write there, too: nothing but whole lines from now on."""
+        for file in self.files.values():
+            file.reconfigure(line_buffering=True)
 
 
 def _epilog() -> str:
@@ -185,6 +191,7 @@ def command(words: Sequence[str]) -> int:
     start = time.perf_counter()
     with _uncollected():
         process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
+    process.flushes.append(log.share)
     if options.events:
         process.trace_events(options.events, line)
     if engine == "translated" and sys.stderr is not None and sys.stderr.isatty():
@@ -215,6 +222,8 @@ def command(words: Sequence[str]) -> int:
         if views is not None:
             views.show(process, " ".join((program, *args)))
         log.flush()
+    if process.signal is not None or (views is not None and views.ended_by):
+        from dbt.child import die
     if process.signal is not None:
         return die(process.signal)
     process.close()

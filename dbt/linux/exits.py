@@ -1,6 +1,13 @@
-"""How a guest process ends, as exceptions that leave `Kernel.call`."""
+"""What a system call may lead to besides a result, as exceptions that leave `Kernel.call`: the guest's end, another
+program, another process.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbt.linux.programs import Program
 
 
 class ExitGroup(Exception):
@@ -17,3 +24,21 @@ class Killed(Exception):
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
+
+
+class Executed(Exception):
+    """Another program is to take the place of this one: nothing can go back to the old one any more."""
+
+    def __init__(self, program: Program, env: list[bytes]) -> None:
+        super().__init__(program, env)
+        self.program = program
+        self.env = env
+
+
+class Forked(Exception):
+    """We are a child now, whose guest goes on with 0, on `stack` and with this thread pointer if they are not None."""
+
+    def __init__(self, stack: int | None, thread_pointer: int | None) -> None:
+        super().__init__(stack, thread_pointer)
+        self.stack = stack
+        self.thread_pointer = thread_pointer

@@ -16,6 +16,7 @@ AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = 0x100, 0x2
 
 _int, _uint, _path, _size, _long, _pointer = (ctypes.c_int, ctypes.c_uint, ctypes.c_char_p, ctypes.c_size_t,
                                               ctypes.c_int64, ctypes.c_void_p)
+_ulong = ctypes.c_ulong
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "faccessat": (_int, _path, _int, _int),
     "fallocate": (_int, _int, _long, _long),
@@ -27,6 +28,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "linkat": (_int, _path, _int, _path, _int),
     "mkdirat": (_int, _path, _uint),
     "mknodat": (_int, _path, _uint, ctypes.c_uint64),
+    "prctl": (_int, _ulong, _ulong, _ulong, _ulong),
     "readlinkat": (_int, _path, _pointer, _size),
     "renameat2": (_int, _path, _int, _path, _uint),
     "statfs": (_path, _pointer),

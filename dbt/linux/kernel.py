@@ -18,7 +18,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.elf import Image, Loaded, load
+from dbt.elf import Image, Loaded, NotRunnable, load
 from dbt.linux import blocking as sleeping
 from dbt.linux import (
     extended,
@@ -37,31 +37,37 @@ from dbt.linux.abi import Abi, Layout, layout
 from dbt.linux.blocking import Interrupted
 from dbt.linux.descriptors import Descriptors
 from dbt.linux.exits import ExitGroup, Killed
+from dbt.linux.family import Family
 from dbt.linux.host import failure, int32
 from dbt.linux.limits import Limits
+from dbt.linux.programs import Program
 from dbt.linux.sysroot import Sysroot
-from dbt.memory import READ, WRITE, AddressSpace, MemoryFault, page_up
+from dbt.memory import PAGE_SIZE, READ, WRITE, AddressSpace, MemoryFault, page_up
 
 if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
     from dbt.linux import timerfds
+    from dbt.linux.children import Sharing
 
 __all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
 
 _MASK = (1 << 64) - 1
+_SIGKILL = 9
+_PIDS = 1000, 30000  # what a seed chooses from
 Handler = Callable[..., int | None]
 
 _FAMILIES: tuple[dict[str, Handler], ...] = (
     files.CALLS, extended.CALLS, polling.CALLS, terminal.CALLS, memory_calls.CALLS, process.CALLS, signals.CALLS,
     time.CALLS, random.CALLS)
 
-
 # Families that are imported when one of their calls is first made: module below dbt.linux, and its calls.
 LATER = {
+    "execution": "execve execveat",
+    "children": "clone clone3 wait4 waitid pidfd_open pidfd_send_signal",
     "passed": """
-        epoll_create1 inotify_init1 inotify_add_watch inotify_rm_watch pidfd_open pidfd_getfd process_mrelease splice
+        epoll_create1 inotify_init1 inotify_add_watch inotify_rm_watch pidfd_getfd process_mrelease splice
         tee sync_file_range cachestat umount2 mount pivot_root open_tree move_mount fsopen fsmount fspick vhangup
         unshare setns ioprio_get ioprio_set sched_getattr sched_setattr sched_getparam sched_setparam sched_getscheduler
         sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog
@@ -108,7 +114,6 @@ def arity(handler: Handler) -> int:
 # Answered with ENOSYS on purpose and without a word: programs ask for them and do well without.
 REFUSED = {
     "rseq": "restartable sequences are an optimisation; C libraries go on without",
-    "clone3": "C libraries fall back to clone",
     "io_uring_setup": "programs fall back to plain calls",
     "userfaultfd": "programs fall back",
 }
@@ -140,7 +145,11 @@ class Kernel:
         self.seed = deterministic_seed
         chosen = deterministic_seed if random_seed is None else random_seed
         self.random = None if chosen is None else _random(chosen)
-        self.pid = os.getpid() if self.seed is None or self.random is None else self.random.randrange(1000, 30000)
+        self.pid = os.getpid() if self.seed is None or self.random is None else self.random.randrange(*_PIDS)
+        self.family = Family(self.pid)
+        self.sharing: Sharing | None = None  # of a child of vfork, until it executes a program
+        self.flush: Callable[[], None] = lambda: None  # called before a fork: nothing may be written twice
+        self.leaving: Callable[[], None] = lambda: None  # called before a program of the host's takes our place
         self.release = release
         self.clock = clock
         self.attached: dict[int, int] = {}  # length by address, of System V shared memory
@@ -226,12 +235,56 @@ class Kernel:
             helper = load(self.space, loader, self.space.free(loader.size) if loader.position_independent else 0)
             first, base = helper.entry, helper.bias
         self.loaded = loaded
+        if name is not None:
+            self.thread_name = os.path.basename(name)[:15]
         self.break_start = self.break_end = page_up(loaded.brk_start)
         pointer, self.auxiliary = stack.build(
             self.space, self.abi, loaded, base=base, argv=self.argv, env=self.env,
             executable=os.fsencode(self.executable) if name is None else name, random=self.random_bytes(16),
             size=self.limits.stack())
         return first, pointer
+
+    def check(self, program: Program) -> None:
+        """Raise NotRunnable where `start` could not have room for a program."""
+        for image in filter(None, (program.image, program.loader)):
+            bias = self.abi.PIE_BASE if image.position_independent else 0
+            if image.segments[-1].end + bias > self.space.size - self.limits.stack() - PAGE_SIZE:
+                raise NotRunnable(f"{image.name}: a segment ends beyond the guest's address space", errno.ENOMEM)
+
+    def execute(self, program: Program, env: list[bytes]) -> tuple[int, int]:
+        """Have another program in place of this one, as `start`. Raises Killed, since the old one is gone."""
+        if self.sharing is not None:
+            self.sharing.tell()
+        self.argv, self.env, self.executable = list(program.argv), env, os.fsdecode(program.path)
+        self.descriptors.close_on_exec()
+        self.signals.execute()
+        self.clear_child_tid, self.robust_list = 0, (0, 0)
+        self.space.unmap(0, self.space.size)
+        self.attached.clear()
+        try:
+            return self.start(program.image, program.loader, program.name)
+        except (NotRunnable, OSError) as error:
+            self.tell_once(f"{error}; the guest had given up its old program by then, and is killed")
+            raise Killed(_SIGKILL) from error
+
+    def next_process(self) -> tuple[int | None, int | None]:
+        """The number and the seed of a child, where a seed decides them."""
+        if self.random is None:
+            return None, None
+        return self.random.randrange(*_PIDS) if self.deterministic else None, self.random.getrandbits(64)
+
+    def begin_child(self, pid: int, seed: int | None) -> None:
+        """We are a process of our own now."""
+        self.pid = pid
+        self.family.add(pid, os.getpid())
+        if seed is not None:
+            self.random = _random(seed)
+        self.signals.begin_child()
+
+    def end(self) -> None:
+        """The guest has ended."""
+        if self.sharing is not None:
+            self.sharing.tell()
 
     def close(self) -> None:
         """Close the guest's descriptors (not those handed in)."""

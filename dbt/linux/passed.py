@@ -21,7 +21,6 @@ A row is a C prototype with kinds in the place of types, and what a result is:
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,6 @@ ROWS = {
     "inotify_init1": "int flags -> fd flags 0x80000",
     "inotify_add_watch": "fd fd, path path, int mask",
     "inotify_rm_watch": "fd fd, int watch",
-    "pidfd_open": "pid pid, int flags -> fd",
     "pidfd_getfd": "fd process_fd, int target, int flags -> fd",
     "process_mrelease": "fd process_fd, int flags",
     # transfers
@@ -156,8 +154,7 @@ def _combined(operation: Callable[[int, int], int], plain: int, varying: _Size, 
 
 def process(kernel: Kernel, pid: int) -> int:
     """A process number as the host's."""
-    number = int32(pid)
-    return os.getpid() if number == kernel.pid else number
+    return kernel.family.host(int32(pid))
 
 
 def text(kernel: Kernel, address: int) -> int:

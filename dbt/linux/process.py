@@ -26,6 +26,7 @@ _ROBUST_HEAD_SIZE = 24
 
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
 _PR_SET_NAME, _PR_GET_NAME, _PR_CAPBSET_READ, _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 15, 16, 23, 29, 30
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
 
 _FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE, _FUTEX_WAKE_OP = 0, 1, 3, 4, 5
@@ -47,7 +48,8 @@ def getpid(kernel: Kernel) -> int:
 
 
 def getppid(kernel: Kernel) -> int:
-    return 1 if kernel.deterministic else os.getppid()
+    parent = os.getppid()
+    return 1 if kernel.deterministic and kernel.family.guest(parent) == parent else kernel.family.guest(parent)
 
 
 def getuid(kernel: Kernel) -> int:
@@ -129,12 +131,11 @@ def setgroups(kernel: Kernel, size: int, groups: int) -> None:
 
 def _process(kernel: Kernel, pid: int) -> int:
     """A pid argument as the host's: the guest's own may be made up."""
-    number = int32(pid)
-    return 0 if number == kernel.pid else number
+    return kernel.family.host(int32(pid))
 
 
 def getpgid(kernel: Kernel, pid: int) -> int:
-    return os.getpgid(_process(kernel, pid))
+    return kernel.family.guest(os.getpgid(_process(kernel, pid)))
 
 
 def setpgid(kernel: Kernel, pid: int, group: int) -> None:
@@ -142,7 +143,7 @@ def setpgid(kernel: Kernel, pid: int, group: int) -> None:
 
 
 def getsid(kernel: Kernel, pid: int) -> int:
-    return os.getsid(_process(kernel, pid))
+    return kernel.family.guest(os.getsid(_process(kernel, pid)))
 
 
 def setsid(kernel: Kernel) -> int:
@@ -343,8 +344,16 @@ def prctl(kernel: Kernel, option: int, second: int, third: int, fourth: int, fif
         return 1
     elif option == _PR_GET_TIMERSLACK:
         return 50_000
-    elif option == _PR_GET_PDEATHSIG:
-        kernel.space.write(second, bytes(4))
+    elif option == _PR_SET_PDEATHSIG:
+        if second > 64:
+            raise failure(errno.EINVAL)
+        host.call("prctl", option, second, 0, 0, 0)
+    elif option in (_PR_GET_PDEATHSIG, _PR_GET_CHILD_SUBREAPER):
+        found = ctypes.c_int()
+        host.call("prctl", option, ctypes.addressof(found), 0, 0, 0)
+        kernel.space.write(second, bytes(found))
+    elif option == _PR_SET_CHILD_SUBREAPER:
+        host.call("prctl", option, bool(second), 0, 0, 0)
     elif option not in (_PR_SET_DUMPABLE, _PR_SET_TIMERSLACK):
         raise failure(errno.EINVAL)
     return 0

@@ -37,6 +37,15 @@ class Signals:
         self.pending = 0
         self.alternate = {"ss_sp": 0, "ss_flags": _SS_DISABLE, "ss_size": 0}
 
+    def execute(self) -> None:
+        """Another program: it has no handlers, and no stack for them."""
+        self.actions = {number: action for number, action in self.actions.items() if action["handler"] == SIG_IGN}
+        self.alternate = {"ss_sp": 0, "ss_flags": _SS_DISABLE, "ss_size": 0}
+
+    def begin_child(self) -> None:
+        """In a child: what is pending is its parent's."""
+        self.pending = 0
+
     def disposition(self, number: int) -> int:
         """SIG_DFL, SIG_IGN or the address of a handler."""
         action = self.actions.get(number)
@@ -144,7 +153,7 @@ def _send(kernel: Kernel, pid: int, number: int) -> None:
     if not 0 <= number <= COUNT:
         raise failure(errno.EINVAL)
     if pid != kernel.pid:
-        os.kill(pid, number)
+        os.kill(kernel.family.host(pid), number)
     elif number:
         kernel.signals.raise_signal(kernel, number)
 

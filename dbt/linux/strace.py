@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbt.linux.exits import Executed, Forked
 from dbt.linux.host import int64
 from dbt.linux.rendering import Renderer, error
 from dbt.linux.signatures import CLASSES, SIGNATURES, Signature, members, parameter
@@ -76,6 +77,9 @@ class Strace:
         shown = self._renderer.before(signature, words)
         try:
             result = self._kernel.call(number, arguments)
+        except (Executed, Forked):
+            self._call(name, number, words, self._renderer.after(signature, words, shown, -1), 0, "0")
+            raise
         except BaseException:
             self._call(name, number, words, self._renderer.after(signature, words, shown, -1), None, "?")
             raise

@@ -16,6 +16,7 @@ CALL_NUMBER = "a7"
 CALL_ARGUMENTS = ("a0", "a1", "a2", "a3", "a4", "a5")
 CALL_RESULT = "a0"
 STACK_POINTER = "sp"
+THREAD_POINTER = "tp"
 STACK_ALIGNMENT = 16
 
 # Executable files.
@@ -161,6 +162,13 @@ STRUCTS: dict[str, tuple[str, ...]] = {
         "_spare i64*4",
     ),
     "utsname": ("sysname 65s", "nodename 65s", "release 65s", "version 65s", "machine 65s", "domainname 65s"),
+    "clone_args": (
+        "flags u64", "pidfd u64", "child_tid u64", "parent_tid u64", "exit_signal u64", "stack u64", "stack_size u64",
+        "tls u64", "set_tid u64", "set_tid_size u64", "cgroup u64",
+    ),
+    "waitid_info": (
+        "si_signo i32", "si_errno i32", "si_code i32", "_pad i32", "si_pid i32", "si_uid u32", "si_status i32",
+    ),
     "rusage": (
         "ru_utime_sec i64",
         "ru_utime_usec i64",

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -312,6 +313,13 @@ def descriptors() -> list[str]:
     return sorted(found)
 
 
+def test_a_guest_that_waits_for_any_child_does_not_meet_the_worker(machine: Machine) -> None:
+    machine.go(lambda: machine.worker)
+    assert machine.worker
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_nothing_is_left_when_an_engine_is_closed() -> None:
     Machine().close()
     before = descriptors()
@@ -322,8 +330,7 @@ def test_nothing_is_left_when_an_engine_is_closed() -> None:
         if stopped:
             os.kill(worker, signal.SIGSTOP)
         machine.close()
-        with pytest.raises(ProcessLookupError):
-            os.kill(worker, 0)
+        wait_for(partial(gone, worker))
         machine.engine.background.close()
         del machine
     assert descriptors() == before

@@ -53,6 +53,7 @@ LOCKSTEP = "tests/dbt/test_lockstep.py::"
 MEMORY = "tests/dbt/test_memory.py::"
 PASSED = "tests/dbt/test_linux_passed.py::"
 PASSES = "tests/ir/test_passes.py::"
+PROCESS_TESTS = "tests/dbt/test_processes.py::"
 PROGRAMS = "tests/dbt/test_programs_run.py::"
 REGION = "tests/ir/test_region.py::"
 SOCKETS = "tests/dbt/test_linux_sockets.py::"
@@ -846,6 +847,21 @@ SYSTEM_CALLS = (
      "a store-conditional after a system call succeeds"),
 )  # fmt: skip
 
+PROCESSES = (
+    ("memory that a child of vfork has changed is lost", "dbt/linux/children.py",
+     "        kernel.space.poke(address, content)\n", "        pass\n",
+     PROCESS_TESTS + "test_processes_from_python[vfork]",
+     "posix_spawn reports success for a program that is not there"),
+    ("a program inherits handlers", "dbt/linux/signals.py",
+     'if action["handler"] == SIG_IGN}', "if action}",
+     PROCESS_TESTS + "test_processes_from_python[exec]",
+     "a signal runs what lies at the old handler's address in the new program"),
+    ("a program inherits all descriptors", "dbt/linux/kernel.py",
+     "        self.descriptors.close_on_exec()\n", "",
+     PROCESS_TESTS + "test_processes_from_python[exec]",
+     "a pipe's reader waits for ever, since some program holds its other end"),
+)
+
 FOUND = (
     ("an absolute link of the sysroot leads out of it", "dbt/linux/sysroot.py",
      "                done.clear()\n", "                return target\n",
@@ -1146,6 +1162,7 @@ KINDS = {
     "comparison": COMPARISON,
     "system calls": SYSTEM_CALLS,
     "programs": FOUND,
+    "processes": PROCESSES,
     "files": FILES,
     "commands": COMMANDS,
     "privileged": PRIVILEGED,
