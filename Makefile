@@ -9,8 +9,9 @@ STAGES ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEBIAN := .cache/debian-riscv64
-# What tests compare with: another translator, a device tree compiler, another assembler, a C library.
-PEERS := qemu-user strace gcc libc6-dev device-tree-compiler gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+# What tests compare with: another translator, another board, a device tree compiler, another assembler, a C library.
+PEERS := qemu-user qemu-system-misc strace gcc libc6-dev device-tree-compiler gcc-riscv64-linux-gnu \
+	libc6-dev-riscv64-cross
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

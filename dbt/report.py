@@ -356,13 +356,15 @@ def _isa(extensions: set[str]) -> str:
 
 
 def programs_text() -> str:
-    """The bundled programs, a line each."""
-    from guests.programs import PROGRAMS
+    """The bundled programs, a line each: of user mode, then of a machine."""
+    from guests.programs import PROGRAMS, SYSTEMS
 
     lines = [f"{'name':12} {'kind':8} {'small':>12} {'large':>16}  about"]
     for p in PROGRAMS.values():
         lines.append(f"@{p.name:11} {p.kind:8} {p.small_instructions:12,} {p.large_instructions:16,}  {p.about}")
     lines.append("small and large: guest instructions, about, with that word as the argument")
+    lines += ["", "programs of a machine, which start in machine mode on QEMU's board virt:"]
+    lines += [f"@{s.name:11} {s.about}" for s in SYSTEMS.values()]
     return "\n".join(lines)
 
 

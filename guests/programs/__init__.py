@@ -1,6 +1,7 @@
 """The bundled guest programs: what each is, how it is started, and what it must print.
 
-What: a table of freestanding RV64GC Linux programs, for tests (`small`) and for speed measurements (`large`).
+What: a table of freestanding RV64GC Linux programs, for tests (`small`) and for speed measurements (`large`), and one
+of programs that have a machine for themselves (`SYSTEMS`).
 Owns: the names, the expected output, and where the ELF files are. What small and large mean, the sources say.
 Must not know: how a program is translated or run (`dbt`), nor how it is built (`guests.programs.build`).
 """
@@ -8,7 +9,8 @@ Must not know: how a program is translated or run (`dbt`), nor how it is built (
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from ir.records import record
 
@@ -32,6 +34,19 @@ class Program:
     large_instructions: int
     small: tuple[str, ...] = ("small",)
     large: tuple[str, ...] = ("large",)
+
+
+@record(frozen=True)
+class System:
+    """One program of a machine: what a board starts in machine mode, at the start of its RAM, QEMU's `virt` for one.
+
+    `output` is exactly what it prints on the first UART when `input` arrives there; then it ends with status 0.
+    """
+
+    name: str
+    about: str
+    input: str
+    output: str
 
 
 class UnknownProgram(KeyError):
@@ -318,21 +333,72 @@ _TABLE = (
 
 PROGRAMS: dict[str, Program] = {program.name: program for program in _TABLE}
 
+_SYSTEMS = (
+    System(
+        name="uart",
+        about="greets on the UART and sends a line back",
+        input="a line\n",
+        output="Hello from machine mode!\na line, please: a line\n",
+    ),
+    System(
+        name="ticks",
+        about="sleeps through ten timer interrupts",
+        input="",
+        output="10 timer interrupts, none early\n",
+    ),
+    System(
+        name="pagefault",
+        about="repairs page faults of Sv39, with mstatus.MPRV",
+        input="",
+        output=(
+            "load page fault at 40000000: mapped, read-only\n"
+            "store page fault at 40000008: now writable\n"
+            "load page fault at 4000000000: stepped over\n"
+            "3 page faults; read 1234, wrote 5678\n"
+        ),
+    ),
+)
+
+SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}
+
 
 def find(reference: str) -> Program:
-    """The program meant by "@name", as written on a command line, or by its bare name."""
+    """The program of user mode meant by "@name", as written on a command line, or by its bare name."""
     name = reference.removeprefix("@")
+    if name in SYSTEMS:
+        raise UnknownProgram(f"@{name} needs a machine for itself: it is no program of user mode")
+    return _find(name, PROGRAMS, "program")
+
+
+def find_system(reference: str) -> System:
+    """The program of a machine meant by "@name" or by its bare name."""
+    name = reference.removeprefix("@")
+    if name in PROGRAMS:
+        raise UnknownProgram(f"@{name} is a program of user mode: it does not start a machine")
+    return _find(name, SYSTEMS, "program of a machine")
+
+
+_Found = TypeVar("_Found")
+
+
+def _find(name: str, table: Mapping[str, _Found], what: str) -> _Found:
     try:
-        return PROGRAMS[name]
+        return table[name]
     except KeyError:
-        known = ", ".join(f"@{known}" for known in sorted(PROGRAMS))
-        raise UnknownProgram(f"there is no bundled program @{name}; there are: {known}") from None
+        known = ", ".join(f"@{known}" for known in sorted(table))
+        raise UnknownProgram(f"there is no bundled {what} @{name}; there are: {known}") from None
 
 
 def file(reference: str) -> str:
     """Where the program's ELF file is."""
     name = find(reference).name
     return os.path.join(os.path.dirname(os.path.realpath(__file__)), name, f"{name}.elf")
+
+
+def system_file(reference: str) -> str:
+    """Where the ELF file of a program of a machine is."""
+    name = find_system(reference).name
+    return os.path.join(os.path.dirname(os.path.realpath(__file__)), "system", name, f"{name}.elf")
 
 
 def path(reference: str) -> Path:

@@ -1,7 +1,8 @@
 """Build the bundled guest programs: `python -m guests.programs.build [NAME...] [--native DIR]`.
 
 What: compiles `<name>/*.c` with the shared runtime into the committed `<name>/<name>.elf`, or, with --native,
-into x86-64 Linux executables of the same sources in a directory of your choice, to compare speeds with.
+into x86-64 Linux executables of the same sources in a directory of your choice, to compare speeds with. Programs of a
+machine, in `system/`, are of the same pattern with runtimes of their own.
 Owns: the compiler, its version and its flags, and that the bytes of an ELF depend on nothing else.
 Must not know: how programs are run, or what they print; `guests.programs` knows that.
 """
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+SYSTEM = ROOT / "system"
 COMPILER = "0.17.1"
 """The ziglang version that made the committed ELFs. Another version may well make other bytes."""
 
@@ -25,9 +27,13 @@ TARGETS = {
     # IMAFDC, no Zb*, no vectors; "relax" is no extension: it lets the linker shorten calls, as linkers do.
     "riscv64": ("-target", "riscv64-freestanding-none", "-mcpu=generic_rv64+m+a+f+d+c+relax"),
     "x86_64": ("-target", "x86_64-freestanding-none"),
+    # For programs of a machine: no floating point, so that traps need not keep its registers.
+    "system": (
+        "-target", "riscv64-freestanding-none", "-mcpu=generic_rv64+m+a+c+zicsr+zifencei+relax", "-mcmodel=medany",
+    ),
 }
 FLAGS = """
-    -std=c11 -O2 -g0 -Wall -Wextra -Werror -ffreestanding -fbuiltin -Iruntime
+    -std=c11 -O2 -g0 -Wall -Wextra -Werror -ffreestanding -fbuiltin
     -nostdlib -static -fno-pie -no-pie -Wl,--build-id=none -fno-ident -fomit-frame-pointer
     -fno-sanitize=all -fno-stack-protector -fno-asynchronous-unwind-tables -fno-unwind-tables
     -fno-math-errno -ffp-contract=off
@@ -40,24 +46,47 @@ class BuildError(Exception):
 
 
 def names() -> list[str]:
-    """All programs that have a source."""
-    own = (source.stem for source in ROOT.glob("*/*.c") if source.stem == source.parent.name)
-    return sorted(name for name in own if name != "runtime")
+    """All programs of user mode that have a source."""
+    return [name for name in _with_a_source(ROOT) if name != "runtime"]
+
+
+def systems() -> list[str]:
+    """All programs of a machine that have a source."""
+    return [name for name in _with_a_source(SYSTEM) if name not in ("bare", "library")]
+
+
+def _with_a_source(folder: Path) -> list[str]:
+    return sorted(source.stem for source in folder.glob("*/*.c") if source.stem == source.parent.name)
 
 
 def build(name: str, output: Path, target: str = "riscv64") -> None:
-    """Compile one program. The compiler sees relative paths only, so that none can leak into the output."""
-    if name not in names():
-        raise BuildError(f"there is no program {name!r}; there are: {', '.join(names())}")
+    """Compile one program, of user mode or of a machine."""
+    if name in names():
+        _compile(name, ROOT, [name, "runtime"], target, ["-Iruntime"], output)
+    elif name in systems() and target == "riscv64":
+        _system(name, output)
+    elif name in systems():
+        raise BuildError(f"{name} is a program of a machine, which has no native form")
+    else:
+        raise BuildError(f"there is no program {name!r}; there are: {', '.join(names() + systems())}")
+
+
+def _system(name: str, output: Path) -> None:
+    """Compile a program of a machine."""
+    flags = ["-Ibare", "-Ilibrary", "-Tlibrary/machine.ld"]
+    _compile(name, SYSTEM, [name, "bare", "library"], "system", flags, output)
+
+
+def _compile(name: str, root: Path, folders: Sequence[str], target: str, flags: Sequence[str], output: Path) -> None:
+    """Compile all sources of some folders. The compiler sees relative paths only: none can leak into the output."""
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError('the C cross compiler is missing: pip install "dragoman[cross]"')
-    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / name).glob("*.c"))
+    sources = [str(path.relative_to(root)) for each in folders for path in sorted((root / each).glob("*.[cS]"))]
     output = output.resolve()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as scratch:
         fresh = Path(scratch) / output.name
-        compiler = [sys.executable, "-m", "ziglang", "cc", *TARGETS[target], *FLAGS.split()]
-        command = [*compiler, *sources, "runtime/runtime.c", "-o", str(fresh)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        compiler = [sys.executable, "-m", "ziglang", "cc", *TARGETS[target], *FLAGS.split(), *flags]
+        done = subprocess.run([*compiler, *sources, "-o", str(fresh)], cwd=root, capture_output=True, text=True)
         if done.returncode != 0:
             raise BuildError(f"the compiler refused {name}:\n{done.stderr}")
         fresh.chmod(0o755)
@@ -76,8 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.native is not None:
             options.native.mkdir(parents=True, exist_ok=True)
-        for name in options.names or names():
-            output = ROOT / name / f"{name}.elf" if options.native is None else options.native / name
+        for name in options.names or names() + systems() * (target == "riscv64"):
+            folder = SYSTEM if name in systems() else ROOT
+            output = folder / name / f"{name}.elf" if options.native is None else options.native / name
             build(name, output, target)
             print(f"{name}: {output.stat().st_size} bytes")
     except BuildError as error:

@@ -1,0 +1,70 @@
+"""The bundled programs of a machine: what they print on QEMU's board, and that they are what the source gives."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+import pytest
+from support import peers
+from support.qemu_system import console
+
+from guests import programs
+from guests.programs import PROGRAMS, SYSTEMS, System, UnknownProgram, build
+
+EACH = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS.keys())
+
+
+def image(name: str) -> Path:
+    return Path(programs.system_file(name))
+
+
+def test_table_lists_every_source() -> None:
+    assert sorted(SYSTEMS) == build.systems()
+    assert not SYSTEMS.keys() & PROGRAMS.keys(), "a name is one program"
+
+
+@EACH
+def test_output_under_qemu(system: System) -> None:
+    with console(image(system.name)) as machine:
+        machine.type(system.input)
+        assert machine.finish() == 0
+        assert machine.text == system.output
+
+
+@EACH
+def test_rebuild_gives_the_same_bytes(system: System, tmp_path: Path) -> None:
+    peers.need("ziglang", "ziglang")
+    version = importlib.metadata.version("ziglang")
+    if version != build.COMPILER:
+        pytest.skip(f"the ELFs were made by ziglang {build.COMPILER}, but {version} is installed")
+    build.build(system.name, tmp_path / "again.elf")
+    assert (tmp_path / "again.elf").read_bytes() == image(system.name).read_bytes()
+
+
+def test_each_kind_is_told_from_the_other() -> None:
+    assert programs.find_system("@uart").name == "uart"
+    with pytest.raises(UnknownProgram, match="@uart needs a machine"):
+        programs.find("@uart")
+    with pytest.raises(UnknownProgram, match="@sieve is a program of user mode"):
+        programs.find_system("@sieve")
+    with pytest.raises(UnknownProgram, match=r"no bundled program of a machine @none.*@ticks"):
+        programs.find_system("@none")
+
+
+def test_a_program_of_a_machine_has_no_native_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["uart", "--native", str(tmp_path)]) == 1
+    assert "uart is a program of a machine" in capsys.readouterr().err
+
+
+def test_a_trap_that_no_one_expects_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finisher gives the machine's status; a jump to where no memory is is an instruction access fault, cause 1."""
+    peers.need("ziglang", "ziglang")
+    shutil.copytree(build.SYSTEM, tmp_path / "system")
+    (tmp_path / "system/uart/uart.c").write_text("int main(void) { ((void (*)(void))8)(); return 0; }\n")
+    monkeypatch.setattr(build, "SYSTEM", tmp_path / "system")
+    build.build("uart", tmp_path / "wild.elf")
+    with console(tmp_path / "wild.elf") as machine:
+        assert machine.finish() == 1
+        assert machine.text == "trap: cause 1, pc 8, value 8\n"
