@@ -24,6 +24,10 @@ _AT_FDCWD = -100
 _MANY = 32  # elements of an array that are shown
 _INFINITY = (1 << 64) - 1
 _ESCAPES = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+_RESTARTS = {  # what a call gives within the kernel that a signal has interrupted (include/linux/errno.h)
+    512: "ERESTARTSYS (To be restarted if SA_RESTART is set)", 513: "ERESTARTNOINTR (To be restarted)",
+    514: "ERESTARTNOHAND (To be restarted if no handler)", 516: "ERESTART_RESTARTBLOCK (Interrupted by signal)",
+}  # fmt: skip
 _FAULTS = (4, 5, 7, 8, 11)  # signals whose siginfo has an address
 
 
@@ -36,6 +40,8 @@ def outcome(result: int) -> str:
     """A signed result as strace shows it."""
     if not -4096 < result < 0:
         return str(result)
+    if -result in _RESTARTS:
+        return f"? {_RESTARTS[-result]}"
     name = error(result)
     return f"-1 {name} ({os.strerror(-result)})" if name else f"-1 (errno {-result})"
 

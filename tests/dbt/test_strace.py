@@ -17,6 +17,7 @@ import dragoman
 import guests.riscv.linux as abi
 from dbt.linux.abi import Layout
 from dbt.linux.kernel import HANDLERS, ExitGroup, Kernel, arity, handler_of
+from dbt.linux.rendering import outcome
 from dbt.linux.signatures import CHOICES, CLASSES, SIGNATURES, STRUCTURES, members, parameter
 from dbt.linux.strace import Strace, selection
 from dbt.memory import READ, WRITE, AddressSpace
@@ -202,6 +203,12 @@ def test_sockets_signals_and_waits_are_shown(traced: Traced) -> None:
         assert render._status(DATA, None, None) == f"[{{{text}}}]"
     assert render.word("clone", 0x1200011) == "CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD"
     assert render.word("handler", 1) == "SIG_IGN" and render.word("handler", 0x1234) == "0x1234"
+
+
+def test_errors_have_their_words() -> None:
+    assert outcome(-2) == "-1 ENOENT (No such file or directory)" and outcome(-4000) == "-1 (errno 4000)"
+    assert outcome(-512) == "? ERESTARTSYS (To be restarted if SA_RESTART is set)"
+    assert outcome(-514) == "? ERESTARTNOHAND (To be restarted if no handler)" and outcome(-4096) == "-4096"
 
 
 def test_arrays_of_pointers(traced: Traced) -> None:
