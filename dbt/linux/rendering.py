@@ -76,7 +76,8 @@ class Renderer:
             if text is None:
                 text = written or pointer(word)
             elif written is not None and written != text:
-                text = f"{text} => {written}"
+                number = each.kind in ("u32", "u64") and not each.length
+                text = f"{text[:-1]} => {written[1:]}" if number else f"{text} => {written}"
             found.append(text)
         return found
 
@@ -405,6 +406,7 @@ _WORDS: dict[str, Callable[[Renderer, int], str]] = {
     "creation": lambda r, word: octal(word), "target": lambda r, word: pointer(word), "mode": Renderer._mode,
     "limit": lambda r, word: _limit(word), "device": lambda r, word: _device(word), "handler": Renderer._handler,
     "clone": Renderer._clone,
+    "union": lambda r, word: f"{{u32={word & 0xFFFFFFFF}, u64={word}}}",
     "signals": Renderer.signals, "text": lambda r, word: str(word),
 }  # fmt: skip
 _POINTED: dict[str, Callable[[Renderer, int, int | None, int | None], str]] = {

@@ -316,8 +316,8 @@ _TABLE = """
     shutdown            fd name:shut
     sigaltstack         sigaltstack >sigaltstack
     signalfd4           fd sigset*2 size flags:signalfd
-    socket              name:family flags:socket int
-    socketpair          name:family flags:socket int >pair
+    socket              name:family flags:socket protocol
+    socketpair          name:family flags:socket protocol >pair
     splice              fd &u64 fd &u64 size flags:splice
     statfs              path >statfs
     statmount           pointer pointer size hex
@@ -368,7 +368,7 @@ STRUCTURES = {
     "sigaction": "handler/sa_handler:handler mask/sa_mask:signals flags/sa_flags:flags:sa",
     "sigaltstack": "ss_sp:pointer ss_flags:flags:ss ss_size:size",
     "pollfd": "fd:int events:flags:poll revents:flags:poll",
-    "epoll_event": "events:flags:epoll data:hex",
+    "epoll_event": "events:flags:epoll data:union",
     "flock": "l_type:name:lock l_whence:name:whence l_start:long l_len:long",
     "rusage": "ru_utime_sec:long ru_utime_usec:long ru_stime_sec:long ru_stime_usec:long ...",
     "sysinfo": "uptime:long totalram:size freeram:size procs:int ...",
@@ -392,6 +392,7 @@ CHOICES = {
         "TIOCGSID": ">u32", "FIONBIO": "u32", "FIOCLEX": "", "FIONCLEX": "", "TCSBRK": "int", "TCXONC": "int",
         "TCFLSH": "int", "TIOCSCTTY": "int", "TIOCNOTTY": "",
     }, "pointer"),
+    "protocol": (0, "family", {"AF_INET": "name:ipproto", "AF_INET6": "name:ipproto"}, "int"),
     "futex": (1, "futex", {
         "FUTEX_WAIT": "timespec", "FUTEX_WAIT_PRIVATE": "timespec", "FUTEX_WAIT_BITSET": "timespec",
         "FUTEX_WAIT_BITSET_PRIVATE": "timespec", "FUTEX_WAIT_BITSET|FUTEX_CLOCK_REALTIME": "timespec",

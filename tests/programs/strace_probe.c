@@ -4,16 +4,55 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CALL(name, ...) syscall(SYS_##name, __VA_ARGS__)
+
+/* Sockets, and descriptors that tell of events. */
+static void newer_calls(void)
+{
+    char buffer[64];
+    int pair[2], one = 1;
+    unsigned size = 128;
+    struct sockaddr_un local = {AF_UNIX, "/tmp/no/socket"};
+    struct sockaddr_in there = {AF_INET, htons(9), {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_storage name;
+    struct iovec parts[2] = {{"he", 2}, {"llo", 3}};
+    struct msghdr message = {0, 0, parts, 2, 0, 0, 0};
+    struct epoll_event event = {EPOLLIN | EPOLLET, {.u64 = 7}};
+
+    int stream = CALL(socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    CALL(setsockopt, stream, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    CALL(getsockopt, stream, SOL_SOCKET, SO_TYPE, &one, &size);
+    CALL(bind, -1, &there, sizeof there);
+    CALL(connect, -1, &local, sizeof local);
+    CALL(listen, -1, 5);
+    CALL(accept4, -1, 0, 0, SOCK_CLOEXEC);
+    CALL(socketpair, AF_UNIX, SOCK_SEQPACKET, 0, pair);
+    CALL(sendmsg, pair[0], &message, MSG_NOSIGNAL);
+    CALL(recvfrom, pair[1], buffer, sizeof buffer, MSG_DONTWAIT, 0, 0);
+    CALL(sendto, pair[0], "data", 4, 0, 0, 0);
+    CALL(recvfrom, pair[0], buffer, sizeof buffer, MSG_DONTWAIT, 0, 0);
+    size = sizeof name;
+    CALL(getsockname, -1, &name, &size);
+    CALL(shutdown, pair[0], SHUT_WR);
+    int waits = CALL(epoll_create1, EPOLL_CLOEXEC);
+    CALL(epoll_ctl, waits, EPOLL_CTL_ADD, pair[1], &event);
+    CALL(epoll_ctl, waits, EPOLL_CTL_DEL, -1, 0);
+    CALL(timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+}
 
 int main(void)
 {
@@ -86,5 +125,6 @@ int main(void)
     CALL(fallocate, -1, 1, 0L, 10L);
     CALL(fadvise64, -1, 0L, 0L, POSIX_FADV_WILLNEED);
     CALL(getrandom, buffer, 0, 1);
+    newer_calls();
     CALL(exit_group, 3);
 }
