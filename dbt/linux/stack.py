@@ -24,7 +24,10 @@ def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, base: int, argv: Seq
     size = page_up(size)
     top = space.size - PAGE_SIZE  # the last page stays unmapped, as Linux leaves it
     protection = READ | WRITE | (EXEC if loaded.image.executable_stack else 0)
-    space.map(top - size, size, protection, fixed=True, noreplace=True, reserve=False, name="[stack]")
+    try:
+        space.map(top - size, size, protection, fixed=True, noreplace=True, reserve=False, name="[stack]")
+    except FileExistsError:
+        raise NotRunnable(f"{loaded.image.name}: it has a segment where the stack belongs") from None
 
     strings = b"".join(text + b"\0" for text in (*argv, *env, executable))
     strings_at = top - 8 - len(strings)  # Linux ends the stack with a null word

@@ -3,8 +3,8 @@
     python -m support.hostile KIND SEED FIRST COUNT FOLDER
 
 writes a line of JSON before each case and one for what went wrong. A case is its seed: the same numbers give the same
-case. `watch` is the other side: it starts such a process and notices when a case does not end or takes the process
-with it.
+case; a call also depends on those before it. `watch` is the other side: it starts such a process and notices when a
+case does not end or takes the process with it.
 
 Calls are made for real where namespaces can be had: `isolated` gives a root folder, processes, mounts and a network of
 the process's own. Elsewhere what would touch files, processes or the network is refused, as by a host that permits
@@ -241,6 +241,7 @@ class Calls:
     def __init__(self, seed: int, folder: Path) -> None:
         import guests.riscv.linux as abi
         from dbt.linux import blocking, strace
+        from dbt.linux.exits import Forked
         from dbt.linux.kernel import HANDLERS, handler_of
         from dbt.linux.signatures import SIGNATURES
 
@@ -255,7 +256,7 @@ class Calls:
         for _number, name in self.calls:
             handler_of(name)
         self.results: dict[str, int] = {}
-        self.pid = os.getpid()
+        self.forked = Forked
         self.name, self.since = "", 0.0
         self.guest: Any = None
         self.null = os.dup(0)
@@ -321,13 +322,13 @@ class Calls:
                 raise AssertionError(f"{name}{words}: the result {result:#x} is no word")
         except _Waited:
             how = "waited"
+        except self.forked:
+            os._exit(0)
         except self.leaving:
             how, self.guest = "left", None if rng.randrange(8) == 0 else self.guest
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.name = ""
-        if os.getpid() != self.pid:
-            os._exit(0)  # a child that the call has made
         self.results[how] = self.results.get(how, 0) + 1
         if number % 100 == 0:
             self.canaries.check()
