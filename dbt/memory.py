@@ -44,7 +44,7 @@ _NEED_PAGES = 1 << 14  # that are looked at at once
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
-_MADV_DONTNEED = 4
+_MADV_DONTNEED, _MADV_REMOVE = 4, 9
 
 _OWN = re.compile(rb"[\x81\x83]+")  # present, exclusively mapped, no page of a file (bit 0 is bit 56, and so on)
 _BACKED = re.compile(rb"[\x40-\xff]")  # the highest byte of an entry of pagemap: present, or in swap space
@@ -149,6 +149,8 @@ def _keeps(protection: int) -> bytes:
 
 
 _LACKS = {bits: _lacks(bits) for bits in (READ, WRITE, EXEC, MAPPED)}
+_UNREADABLE = _LACKS[READ]
+_NOT_READY = bytes(int(entry & (WRITE | WATCHED) != WRITE) for entry in range(256))  # for the host's kernel to write to
 _HAS_FILE = bytes(int(bool(entry & FILE)) for entry in range(256))
 _KEEPS = [_keeps(protection) for protection in range(8)]
 _ACCESS = {READ: "load", WRITE: "store", EXEC: "fetch", MAPPED: "load"}
@@ -193,6 +195,7 @@ class AddressSpace:
         self.watchers: list[Watcher] = []
         self.dirty: set[int] | None = None  # when a set: the numbers of pages written are added
         self.undo: list[tuple[int, bytes]] | None = None  # when a list: CPU stores add what they overwrite
+        self.sealed: list[tuple[int, int]] = []  # ranges that system calls may not change; they ask
         self._effects: list[Effect] | None = None
         self._map = memoryview((ctypes.c_ubyte * pages).from_address(map_address)).cast("B")
         self._bytes = memoryview((ctypes.c_ubyte * size).from_address(self.base)).cast("B")
@@ -301,7 +304,7 @@ class AddressSpace:
 
         Nothing of ours may touch it: a mapped file may have been cut short, which only the kernel survives.
         """
-        if self._short(address, length) & READ == 0:
+        if not self._all(address, length, _UNREADABLE):
             self._need(address, length, READ)
         return self.base + address
 
@@ -310,7 +313,7 @@ class AddressSpace:
 
         Translations made from it are dropped at once. `arrived` must be told what was written.
         """
-        if self._short(address, length) & (WRITE | WATCHED) != WRITE:
+        if not self._all(address, length, _NOT_READY):
             self._need(address, length, WRITE)
             if length > 0 and self._unwatch_range(address, length):
                 self._tell(address, address + length)
@@ -534,6 +537,16 @@ class AddressSpace:
         if reached < end:
             raise OutOfMemory("the range has a hole")
 
+    def advise(self, address: int, length: int, advice: int) -> None:
+        """The host's madvise, for what is one region."""
+        if _c_madvise(self.base + address, length, advice):
+            raise _failed()
+        if advice == _MADV_REMOVE:  # shared memory reads as zero now
+            if self._effects is not None:
+                self._effects.append(("poke", address, bytes(length)))
+            if self._has_code(address, address + length):
+                self._tell(address, address + length)
+
     def sync(self, address: int, length: int, flags: int) -> None:
         """msync: holes are ENOMEM, after the rest was written back."""
         start, end = self._range(address, length, hole=errno.ENOMEM)
@@ -609,6 +622,13 @@ class AddressSpace:
         if address % PAGE_SIZE + length <= PAGE_SIZE and address < self.size:
             return self._map[address >> PAGE_SHIFT]
         return 0
+
+    def _all(self, address: int, length: int, table: bytes) -> bool:
+        """Whether every page of a short range is there, and a translate table has 0 for its byte: the short way."""
+        first, last = address >> PAGE_SHIFT, address + length - 1 >> PAGE_SHIFT
+        if length <= 0 or last - first > 256 or address + length > self.size:
+            return False
+        return self._map[first:last + 1].tobytes().translate(table).find(1) < 0
 
     def _need(self, address: int, length: int, bit: int, access: str = "") -> None:
         """Raise the fault unless each page of the range has `bit`."""

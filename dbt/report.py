@@ -396,6 +396,31 @@ def coverage_text(guest: Guest) -> str:
     return "\n".join(lines)
 
 
+_SYSCALLS_HEAD = """\
+# System calls
+
+Every system call of Linux on riscv64, as `dragoman info --syscalls` lists them from the tables that run. What is
+*refused* returns `ENOSYS` on purpose, as a kernel does that was built without it; what is *not done* returns it, too,
+and is named once on standard error. [Deviations](deviations.md) says where a call that is done differs from Linux.
+"""
+
+
+def syscalls_text(guest: Guest) -> str:
+    """The page docs/syscalls.md: each system call of a guest's Linux, and whether it is done."""
+    from dbt.linux.kernel import Kernel
+
+    space = AddressSpace()
+    rows = Kernel(space, guest.linux, argv=[], env=[], executable="/").coverage()
+    space.close()
+    names = {"done": "done", "refused": "refused", "todo": "not done"}
+    counts = Counter(row.status for row in rows)
+    counted = ", ".join(f"{counts[status]} {name}" for status, name in names.items())
+    return "\n".join([
+        _SYSCALLS_HEAD, f"{len(rows)} calls: {counted}.", "", "| number | name | | note |", "|---|---|---|---|",
+        *(f"| {row.number} | `{row.name}` | {names[row.status]} | {row.note.replace('|', '&#124;')} |" for row in rows),
+    ])  # fmt: skip
+
+
 def _wrapped(head: str, words: list[str]) -> list[str]:
     import textwrap
 

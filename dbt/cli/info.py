@@ -20,13 +20,15 @@ def lab_command(words: Sequence[str]) -> int:
 
 
 def command(words: Sequence[str]) -> int:
-    parser = Parser("info", "Say what a program file is, or what Dragoman has.", "PROGRAM | --programs | --coverage")
+    parser = Parser("info", "Say what a program file is, or what Dragoman has.",
+                    "PROGRAM | --programs | --coverage | --syscalls")
     parser.option("--programs", action="store_true", help="list the programs that come with Dragoman")
     parser.option("--coverage", action="store_true", help="list instructions and system calls, done and not done")
+    parser.option("--syscalls", action="store_true", help="list every system call, with a note (docs/syscalls.md)")
     extension_option(parser)
     options, rest = parser.split(words)
-    if len(rest) + options.programs + options.coverage != 1:
-        parser.error("one of PROGRAM, --programs and --coverage is wanted")
+    if len(rest) + options.programs + options.coverage + options.syscalls != 1:
+        parser.error("one of PROGRAM, --programs, --coverage and --syscalls is wanted")
     import dragoman
     import guests
     from dbt import report
@@ -37,6 +39,8 @@ def command(words: Sequence[str]) -> int:
     guest = opened(lambda: guests.load("riscv64", extensions=extensions_of(options)), "")
     if options.coverage:
         print(report.coverage_text(guest))
+    elif options.syscalls:
+        print(report.syscalls_text(guest))
     else:
         program = rest[0]
         path = opened(lambda: dragoman.find(program), program)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbt.linux.host import AT_FDCWD, failure, int32
+from dbt.linux.host import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, failure, int32
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
@@ -95,9 +96,60 @@ def fremovexattr(kernel: Kernel, fd: int, name: int) -> None:
     os.removexattr(kernel.fd(fd), kernel.space.read_cstring(name, 256))
 
 
+# The forms with a directory: struct xattr_args is value (u64), size and flags (u32 each).
+
+
+def _relative(kernel: Kernel, directory_fd: int, path: int, flags: int) -> tuple[_File, bool]:
+    """(the file, whether a link at the path's end is followed)."""
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise failure(errno.EINVAL)
+    follow = not flags & AT_SYMLINK_NOFOLLOW
+    directory, name = kernel.at(directory_fd, kernel.path(path), empty=bool(flags & AT_EMPTY_PATH), follow=follow)
+    if directory == AT_FDCWD:
+        return name or b".", follow
+    return (b"/proc/self/fd/%d/%s" % (directory, name), follow) if name else (directory, True)
+
+
+def _arguments(kernel: Kernel, address: int, size: int) -> tuple[int, int, int]:
+    if size < 16:
+        raise failure(errno.EINVAL)
+    data = kernel.space.read(address, min(size, 4096))
+    if size > 4096 or any(data[16:]):
+        raise failure(errno.E2BIG)
+    value, length, flags = struct.unpack_from("<QII", data)
+    return value, length, flags
+
+
+def getxattrat(kernel: Kernel, directory_fd: int, path: int, at_flags: int, name: int, arguments: int,
+               size: int) -> int:
+    value, length, flags = _arguments(kernel, arguments, size)
+    if flags:
+        raise failure(errno.EINVAL)
+    file, follow = _relative(kernel, directory_fd, path, at_flags)
+    return _get(kernel, file, name, value, length, follow)
+
+
+def setxattrat(kernel: Kernel, directory_fd: int, path: int, at_flags: int, name: int, arguments: int,
+               size: int) -> None:
+    value, length, flags = _arguments(kernel, arguments, size)
+    file, follow = _relative(kernel, directory_fd, path, at_flags)
+    _set(kernel, file, name, value, length, flags, follow)
+
+
+def listxattrat(kernel: Kernel, directory_fd: int, path: int, at_flags: int, value: int, size: int) -> int:
+    file, follow = _relative(kernel, directory_fd, path, at_flags)
+    return _list(kernel, file, value, size, follow)
+
+
+def removexattrat(kernel: Kernel, directory_fd: int, path: int, at_flags: int, name: int) -> None:
+    file, follow = _relative(kernel, directory_fd, path, at_flags)
+    os.removexattr(file, kernel.space.read_cstring(name, 256), follow_symlinks=follow)
+
+
 CALLS: dict[str, Callable[..., int | None]] = {
     "getxattr": getxattr, "lgetxattr": lgetxattr, "fgetxattr": fgetxattr, "setxattr": setxattr,
     "lsetxattr": lsetxattr, "fsetxattr": fsetxattr, "listxattr": listxattr, "llistxattr": llistxattr,
     "flistxattr": flistxattr, "removexattr": removexattr, "lremovexattr": lremovexattr,
-    "fremovexattr": fremovexattr,
+    "fremovexattr": fremovexattr, "getxattrat": getxattrat, "setxattrat": setxattrat, "listxattrat": listxattrat,
+    "removexattrat": removexattrat,
 }

@@ -1,6 +1,6 @@
 """System calls on files, directories, pipes and descriptors.
 
-Must not know: terminals (terminal.py), waiting for several descriptors (polling.py), mapping (memory_calls.py).
+Must not know: requests to devices (ioctls.py), waiting for several descriptors (polling.py), mapping (memory_calls.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def openat(kernel: Kernel, directory_fd: int, path: int, flags: int, mode: int) 
     close_on_exec = _closes_on_exec(kernel, flags)
     contents = paths.proc_file(kernel, name)
     if contents is not None:
-        return kernel.descriptors.add(_memory_file(name, contents), close_on_exec)
+        return kernel.descriptors.add(memory_file(name, contents), close_on_exec)
     flags = host_flags(kernel, flags) | os.O_CLOEXEC
     exclusive = flags & os.O_EXCL and flags & os.O_CREAT
     directory, name = kernel.at(directory_fd, name, follow=not (flags & os.O_NOFOLLOW or exclusive))
@@ -68,7 +68,8 @@ def openat(kernel: Kernel, directory_fd: int, path: int, flags: int, mode: int) 
     return kernel.descriptors.add(opened, close_on_exec)
 
 
-def _memory_file(name: bytes, contents: bytes) -> int:
+def memory_file(name: bytes, contents: bytes) -> int:
+    """A host descriptor of a new file with these contents."""
     made = os.memfd_create(os.fsdecode(name.rpartition(b"/")[2]))
     with open(made, "wb", closefd=False) as out:
         out.write(contents)
@@ -187,34 +188,30 @@ def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
         from dbt.linux.timerfds import before_read
 
         before_read(kernel, source)
-    if count:
-        count = kernel.writable(buffer, min(count, _MAX_COUNT))
-    got = kernel.blocking("read", source, space.target(buffer, count), count)
+    there, count = kernel.target(buffer, min(count, _MAX_COUNT))
+    got = kernel.blocking("read", source, there, count)
     space.arrived(buffer, got)
     return got
 
 
 def write(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
     sink = kernel.fd(fd)
-    if count:
-        count = kernel.readable(buffer, min(count, _MAX_COUNT))
-    return _sent(kernel, "write", sink, kernel.space.source(buffer, count), count)
+    there, count = kernel.source(buffer, min(count, _MAX_COUNT))
+    return _sent(kernel, "write", sink, there, count)
 
 
 def pread64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
     source, space = kernel.fd(fd), kernel.space
-    if count:
-        count = kernel.writable(buffer, min(count, _MAX_COUNT))
-    got = kernel.blocking("pread64", source, space.target(buffer, count), count, int64(offset))
+    there, count = kernel.target(buffer, min(count, _MAX_COUNT))
+    got = kernel.blocking("pread64", source, there, count, int64(offset))
     space.arrived(buffer, got)
     return got
 
 
 def pwrite64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
     sink = kernel.fd(fd)
-    if count:
-        count = kernel.readable(buffer, min(count, _MAX_COUNT))
-    return _sent(kernel, "pwrite64", sink, kernel.space.source(buffer, count), count, int64(offset))
+    there, count = kernel.source(buffer, min(count, _MAX_COUNT))
+    return _sent(kernel, "pwrite64", sink, there, count, int64(offset))
 
 
 def _position(offset: int) -> int:
@@ -384,11 +381,11 @@ def fstatfs(kernel: Kernel, fd: int, result: int) -> None:
 
 
 def getdents64(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
+    """linux_dirent64 is the same on every architecture, and so are the offsets in it."""
     directory = kernel.fd(fd)
     count = kernel.writable(buffer, min(count & 0xFFFFFFFF, _CHUNK))
-    entries = ctypes.create_string_buffer(count)  # linux_dirent64 is the same on every architecture
-    length = host.call("getdents64", directory, entries, count)
-    kernel.space.write(buffer, entries.raw[:length])
+    length = host.call("getdents64", directory, kernel.space.target(buffer, count), count)
+    kernel.space.arrived(buffer, length)
     return length
 
 

@@ -26,6 +26,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "getdents64": (_int, _pointer, _size),
     "getrusage": (_int, _pointer),
     "linkat": (_int, _path, _int, _path, _int),
+    "mincore": (_pointer, _size, _pointer),
     "mkdirat": (_int, _path, _uint),
     "mknodat": (_int, _path, _uint, ctypes.c_uint64),
     "prctl": (_int, _ulong, _ulong, _ulong, _ulong),

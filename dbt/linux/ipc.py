@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dbt.linux import host
 from dbt.linux.blocking import calls
 from dbt.linux.host import failure, int32
-from dbt.linux.passed import text
+from dbt.linux.passed import string
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, page_up
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def mq_open(kernel: Kernel, name: int, flags: int, mode: int, attributes: int) -
     from dbt.linux.files import host_flags
 
     given = kernel.space.source(attributes, 64) if attributes else None
-    made = host.call("mq_open", text(kernel, name), host_flags(kernel, flags) | 0o2000000, mode & 0o7777, given)
+    made = host.call("mq_open", string(kernel, name), host_flags(kernel, flags) | 0o2000000, mode & 0o7777, given)
     return kernel.descriptors.add(made, bool(flags & 0o2000000))
 
 

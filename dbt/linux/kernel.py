@@ -30,7 +30,6 @@ from dbt.linux import (
     random,
     signals,
     stack,
-    terminal,
     time,
 )
 from dbt.linux.abi import Abi, Layout, layout
@@ -59,7 +58,7 @@ _PIDS = 1000, 30000  # what a seed chooses from
 Handler = Callable[..., int | None]
 
 _FAMILIES: tuple[dict[str, Handler], ...] = (
-    files.CALLS, extended.CALLS, polling.CALLS, terminal.CALLS, memory_calls.CALLS, process.CALLS, signals.CALLS,
+    files.CALLS, extended.CALLS, polling.CALLS, memory_calls.CALLS, process.CALLS, signals.CALLS,
     time.CALLS, random.CALLS)
 
 # Families that are imported when one of their calls is first made: module below dbt.linux, and its calls.
@@ -68,13 +67,21 @@ LATER = {
     "children": "clone clone3 wait4 waitid pidfd_open pidfd_send_signal",
     "passed": """
         epoll_create1 inotify_init1 inotify_add_watch inotify_rm_watch pidfd_getfd process_mrelease splice
-        tee sync_file_range cachestat umount2 mount pivot_root open_tree move_mount fsopen fsmount fspick vhangup
+        tee sync_file_range cachestat umount2 mount pivot_root open_tree move_mount fsopen fsmount fspick
+        vhangup statmount listmount
         unshare setns ioprio_get ioprio_set sched_getattr sched_setattr sched_getparam sched_setparam sched_getscheduler
         sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog
         mq_unlink mq_timedsend mq_timedreceive mq_getsetattr msgget msgsnd msgrcv semget semop semtimedop shmget""",
     "ipc": "shmctl msgctl shmat shmdt semctl mq_open mq_notify",
     "epoll": "epoll_ctl epoll_pwait epoll_pwait2",
     "timerfds": "timerfd_create timerfd_settime timerfd_gettime",
+    "machine": """
+        capget capset adjtimex clock_adjtime kcmp acct reboot swapon swapoff kexec_load kexec_file_load init_module
+        finit_module delete_module clock_settime settimeofday chroot""",
+    "ioctls": "ioctl",
+    "mounts": "fsconfig mount_setattr open_tree_attr",
+    "opening": "openat2 name_to_handle_at open_by_handle_at",
+    "transfers": "vmsplice process_vm_readv process_vm_writev",
     "sockets": """
         socket socketpair bind listen accept accept4 connect getsockname getpeername sendto recvfrom setsockopt
         getsockopt shutdown sendmsg recvmsg sendmmsg recvmmsg""",
@@ -111,19 +118,42 @@ def arity(handler: Handler) -> int:
     return handler.__code__.co_argcount - 1 if count is None else count
 
 
+def note(handler: Handler) -> str:
+    """The first sentence that a handler says of itself, or ""."""
+    text: str = getattr(handler, "note", None) or handler.__doc__ or ""
+    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+
+
 # Answered with ENOSYS on purpose and without a word: programs ask for them and do well without.
 REFUSED = {
     "rseq": "restartable sequences are an optimisation; C libraries go on without",
-    "io_uring_setup": "programs fall back to plain calls",
     "userfaultfd": "programs fall back",
-}
+    "seccomp": "as a kernel without filters: programs go on without, and say so",
+    "ptrace": "a guest cannot trace another",
+} | {name: reason for reason, names in {
+    "programs fall back to plain calls": "io_uring_setup io_uring_enter io_uring_register",
+    "as a kernel without asynchronous I/O": "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents",
+    "as a kernel without quotas": "quotactl quotactl_fd",
+    "as a kernel without key rings": "add_key request_key keyctl",
+    "as a kernel for one memory node":
+        "mbind get_mempolicy set_mempolicy set_mempolicy_home_node migrate_pages move_pages",
+    "as a kernel without performance events and BPF": "perf_event_open bpf",
+    "as a kernel without fanotify, whose events hold descriptors": "fanotify_init fanotify_mark",
+    "as a kernel without Landlock, which would bind the translator as well":
+        "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+    "as a kernel without security modules": "lsm_get_self_attr lsm_set_self_attr lsm_list_modules",
+    "as a kernel without secret memory, which the translator could not read": "memfd_secret",
+    "as riscv without shadow stacks": "map_shadow_stack",
+    "as riscv, which has no protection keys": "pkey_mprotect pkey_alloc pkey_free",
+    "Linux has removed it": "lookup_dcookie nfsservctl",
+}.items() for name in names.split()}
 
 
 class CoverageRow(NamedTuple):
     name: str
     number: int
     status: str  # "done", "refused" (ENOSYS on purpose) or "todo"
-    note: str
+    note: str  # what is to be known: the first sentence that the handler says of itself, or why it is refused
 
 
 class Kernel:
@@ -152,6 +182,8 @@ class Kernel:
         self.leaving: Callable[[], None] = lambda: None  # called before a program of the host's takes our place
         self.release = release
         self.clock = clock
+        self.persona = 0
+        self.barriers = 0  # what membarrier has registered
         self.attached: dict[int, int] = {}  # length by address, of System V shared memory
         self.timers: dict[int, timerfds.VirtualTimer] = {}  # of a deterministic run, by what identifies the file
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
@@ -204,7 +236,7 @@ class Kernel:
         rows = []
         for number, name in sorted(self.abi.CALLS.items()):
             if name in HANDLERS:
-                rows.append(CoverageRow(name, number, "done", ""))
+                rows.append(CoverageRow(name, number, "done", note(handler_of(name))))
             elif name in REFUSED:
                 rows.append(CoverageRow(name, number, "refused", REFUSED[name]))
             else:
@@ -321,6 +353,24 @@ class Kernel:
         sleep, or a wait for a futex, must be given its end.
         """
         return sleeping.blocking(name, arguments, self.signals.interrupting)
+
+    def source(self, address: int, length: int) -> tuple[int, int]:
+        """The host address of a buffer to read from, and how much of it the guest may read; EFAULT if nothing."""
+        try:
+            return self.space.source(address, length), length
+        except MemoryFault as fault:
+            if fault.address == address:
+                raise
+            return self.space.base + address, fault.address - address
+
+    def target(self, address: int, length: int) -> tuple[int, int]:
+        """The host address of a buffer to write to, and how much of it the guest may write; EFAULT if nothing."""
+        try:
+            return self.space.target(address, length), length
+        except MemoryFault as fault:
+            if fault.address == address:
+                raise
+            return self.space.target(address, fault.address - address), fault.address - address
 
     def readable(self, address: int, length: int) -> int:
         """How much of a buffer the guest could read; EFAULT if nothing."""

@@ -9,7 +9,7 @@ A row is a C prototype with kinds in the place of types, and what a result is:
     at, path      a directory descriptor and the path it goes with; a path alone begins at the working directory
     pid           a process number; the guest's own may be made up
     int, long     a number of 32 bits, or of 64
-    text          the address of a string that is not a path
+    string        the address of a string that is not a path, or of what tells its size itself
     in, out, io   the address of something that the call reads, writes, or both. Its size follows: a number of
                   bytes, the name of a structure, or @ and the parameter that holds the size; `8+@size` adds, and
                   `6*@count` multiplies.
@@ -47,13 +47,15 @@ ROWS = {
     "cachestat": "fd fd, in:16 range, out:40 result, int flags",
     # files
     "umount2": "path path, int flags",
-    "mount": "text source, path path, text type, int flags, text data",
+    "mount": "string source, path path, string type, int flags, string data",
     "pivot_root": "path new_path, path old_path",
     "open_tree": "at directory_fd, path path, int flags -> fd flags 0x80000",
     "move_mount": "at from_fd, path from_path, at to_fd, path to_path, int flags",
-    "fsopen": "text name, int flags -> fd flags 1",
+    "fsopen": "string name, int flags -> fd flags 1",
     "fsmount": "fd fd, int flags, int attributes -> fd flags 1",
     "fspick": "at directory_fd, path path, int flags -> fd flags 1",
+    "statmount": "string request, out:@size buffer, long size, int flags",
+    "listmount": "string request, out:8*@count identities, long count, int flags",
     "vhangup": "",
     # the process
     "unshare": "int flags",
@@ -72,7 +74,7 @@ ROWS = {
     "setdomainname": "in:@size name, long size",
     "syslog": "int action, out:@size buffer, int size !",
     # message queues and semaphores
-    "mq_unlink": "text name",
+    "mq_unlink": "string name",
     "mq_timedsend": "fd fd, in:@size message, long size, int priority, time timeout !",
     "mq_timedreceive": "fd fd, out:@size message, long size, out:4 priority, time timeout !",
     "mq_getsetattr": "fd fd, in:64 new, out:64 old",
@@ -91,6 +93,8 @@ _Size = Callable[["Kernel", tuple[int, ...]], int]
 
 class Passed:
     """The handler of one row."""
+
+    note = "by the host"
 
     def __init__(self, name: str, row: str) -> None:
         self.name = name
@@ -157,7 +161,7 @@ def process(kernel: Kernel, pid: int) -> int:
     return kernel.family.host(int32(pid))
 
 
-def text(kernel: Kernel, address: int) -> int:
+def string(kernel: Kernel, address: int) -> int:
     """The host address of a string for the host's kernel, which stops at what it may not read."""
     if address >= kernel.space.size:
         raise MemoryFault(address, "load", False)
@@ -173,7 +177,7 @@ _PLAIN: dict[str, Callable[[Kernel, int], int | bytes | None]] = {
     "long": lambda kernel, value: int64(value),
     "fd": lambda kernel, value: kernel.fd(value),
     "pid": process,
-    "text": text,
+    "string": string,
     "time": _time,
 }
 

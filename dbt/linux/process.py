@@ -17,12 +17,14 @@ from dbt.linux import host
 from dbt.linux import time as guest_time
 from dbt.linux.exits import ExitGroup
 from dbt.linux.host import failure, identity, int32
+from dbt.memory import READ, WRITE
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
 
 _RELEASE, _VERSION = "6.1.0", "#1 SMP"  # of deterministic runs
 _ROBUST_HEAD_SIZE = 24
+_HWPROBE_WHICH_CPUS = 1
 
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
 _PR_SET_NAME, _PR_GET_NAME, _PR_CAPBSET_READ, _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 15, 16, 23, 29, 30
@@ -219,10 +221,13 @@ def _processors(kernel: Kernel) -> set[int]:
     return {0} if kernel.deterministic else os.sched_getaffinity(0)
 
 
+def _affinity_of(kernel: Kernel, pid: int) -> set[int]:
+    number = _process(kernel, pid)
+    return {0} if kernel.deterministic and number == 0 else os.sched_getaffinity(number)
+
+
 def sched_getaffinity(kernel: Kernel, pid: int, size: int, result: int) -> int:
-    if int32(pid) not in (0, kernel.pid):
-        raise failure(errno.ESRCH)
-    bits = sum(1 << processor for processor in _processors(kernel))
+    bits = sum(1 << processor for processor in _affinity_of(kernel, pid))
     needed = (bits.bit_length() + 63) // 64 * 8
     if size < needed or size % 8:
         raise failure(errno.EINVAL)
@@ -231,10 +236,11 @@ def sched_getaffinity(kernel: Kernel, pid: int, size: int, result: int) -> int:
 
 
 def sched_setaffinity(kernel: Kernel, pid: int, size: int, mask: int) -> None:
-    if int32(pid) not in (0, kernel.pid):
-        raise failure(errno.ESRCH)
-    wanted = int.from_bytes(kernel.space.read(mask, min(size, 1024)), "little")
-    if not any(wanted >> processor & 1 for processor in _processors(kernel)):
+    bits = int.from_bytes(kernel.space.read(mask, min(size, 1024)), "little")
+    wanted = {number for number in range(bits.bit_length()) if bits >> number & 1}
+    if not kernel.deterministic:
+        os.sched_setaffinity(_process(kernel, pid), wanted)
+    elif not wanted & _affinity_of(kernel, pid):
         raise failure(errno.EINVAL)
 
 
@@ -360,31 +366,33 @@ def prctl(kernel: Kernel, option: int, second: int, third: int, fourth: int, fif
 
 
 def personality(kernel: Kernel, persona: int) -> int:
-    if persona & 0xFFFFFFFF not in (0xFFFFFFFF, 0):
-        raise failure(errno.EINVAL)
-    return 0
-
-
-def capget(kernel: Kernel, header: int, data: int) -> None:
-    version = int.from_bytes(kernel.space.read(header, 4), "little")
-    if version != 0x20080522:
-        kernel.space.write(header, (0x20080522).to_bytes(4, "little"))
-        raise failure(errno.EINVAL)
-    if data:
-        kernel.space.write(data, bytes(24))  # none: what a program may do is the host's to say
+    """Kept, and without effect: addresses are the same in every run, and what is executable is what the guest says."""
+    old = kernel.persona
+    if persona & 0xFFFFFFFF != 0xFFFFFFFF:
+        kernel.persona = persona & 0xFFFFFFFF
+    return old
 
 
 def riscv_hwprobe(kernel: Kernel, pairs: int, count: int, cpu_size: int, cpus: int, flags: int) -> None:
-    if flags or count > 4096:
+    """All processors are alike: the answer is the same for any set of them."""
+    if flags & ~_HWPROBE_WHICH_CPUS or count > 4096 or (flags and not (cpu_size and cpus)):
         raise failure(errno.EINVAL)
-    form = kernel.layout("hwprobe")
-    kernel.space.check(pairs, form.size * count, 2)
-    answers = []
-    for index in range(count):
-        key = form.unpack(kernel.space.read(pairs + index * form.size, form.size))["key"]
-        known = key in kernel.abi.HWPROBE
-        answers.append(form.pack({"key": key if known else -1, "value": kernel.abi.HWPROBE.get(key, 0)}))
-    kernel.space.write(pairs, b"".join(answers))
+    form, known = kernel.layout("hwprobe"), kernel.abi.HWPROBE
+    kernel.space.check(pairs, form.size * count, READ if flags else WRITE)
+    given = [form.unpack(kernel.space.read(pairs + index * form.size, form.size)) for index in range(count)]
+    if not flags:
+        answers = [form.pack({"key": pair["key"] if pair["key"] in known else -1, "value": known.get(pair["key"], 0)})
+                   for pair in given]
+        kernel.space.write(pairs, b"".join(answers))
+        return
+    online = sum(1 << processor for processor in _processors(kernel))
+    wanted = int.from_bytes(kernel.space.read(cpus, cpu_size), "little") or online
+    for pair in given:
+        value = known.get(pair["key"])
+        bits = pair["key"] in kernel.abi.HWPROBE_BITS
+        if value is None or (value & pair["value"] if bits else value) != pair["value"]:
+            wanted = 0
+    kernel.space.write(cpus, (wanted & online).to_bytes(cpu_size, "little"))
 
 
 CALLS: dict[str, Callable[..., int | None]] = {
@@ -400,5 +408,5 @@ CALLS: dict[str, Callable[..., int | None]] = {
     "sched_get_priority_max": sched_get_priority_max, "sched_get_priority_min": sched_get_priority_min,
     "getcpu": getcpu, "getpriority": getpriority, "setpriority": setpriority,
     "set_tid_address": set_tid_address, "set_robust_list": set_robust_list, "get_robust_list": get_robust_list,
-    "futex": futex, "prctl": prctl, "personality": personality, "capget": capget, "riscv_hwprobe": riscv_hwprobe,
+    "futex": futex, "prctl": prctl, "personality": personality, "riscv_hwprobe": riscv_hwprobe,
 }

@@ -224,10 +224,9 @@ def sendto(kernel: Kernel, fd: int, buffer: int, count: int, flags: int, address
 
 def recvfrom(kernel: Kernel, fd: int, buffer: int, count: int, flags: int, address: int, length_address: int) -> int:
     sock, count = kernel.fd(fd), min(count, _MAX_LENGTH)
-    if count:
-        count = kernel.writable(buffer, count)
+    there, count = kernel.target(buffer, count)
     room = _Room()
-    got = kernel.blocking("recvfrom", sock, kernel.space.target(buffer, count), count, int32(flags), room.address,
+    got = kernel.blocking("recvfrom", sock, there, count, int32(flags), room.address,
                     room.length_at)
     kernel.space.arrived(buffer, min(got, count))
     if address:

@@ -102,13 +102,7 @@ def times(kernel: Kernel, result: int) -> int:
     return ticks
 
 
-def _not_permitted(kernel: Kernel) -> None:
-    """A guest does not set the host's clock."""
-    raise failure(errno.EPERM)
-
-
 CALLS: dict[str, Callable[..., int | None]] = {
     "clock_gettime": clock_gettime, "clock_getres": clock_getres, "gettimeofday": gettimeofday,
     "nanosleep": nanosleep, "clock_nanosleep": clock_nanosleep, "times": times,
-    "clock_settime": _not_permitted, "settimeofday": _not_permitted,
 }

@@ -57,8 +57,15 @@ HWPROBE = {
     4: _bits(IMA_EXTENSIONS),
     5: 3,  # CPUPERF_0: misaligned accesses are fast
     6: 64,  # ZICBOZ_BLOCK_SIZE
+    7: 1 << 38,  # HIGHEST_VIRT_ADDRESS
+    8: 10_000_000,  # TIME_CSR_FREQ
+    9: 3,  # MISALIGNED_SCALAR_PERF: fast
+    10: 4,  # MISALIGNED_VECTOR_PERF: not supported
+    11: 0,  # VENDOR_EXT_THEAD_0
     12: 64,  # ZICBOM_BLOCK_SIZE
+    13: 0,  # VENDOR_EXT_SIFIVE_0
 }
+HWPROBE_BITS = frozenset((3, 4, 5, 11, 13))  # keys whose values are sets of bits
 
 # One processor of /proc/cpuinfo.
 CPUINFO = "processor\t: {number}\nhart\t\t: {number}\nisa\t\t: {isa}\nmmu\t\t: sv39\nuarch\t\t: dragoman\n\n"
@@ -84,27 +91,13 @@ OPEN_FLAGS = {
     "__O_TMPFILE": 0o20000000,
 }
 
-IOCTLS = {
-    "TCGETS": 0x5401,
-    "TCSETS": 0x5402,
-    "TCSETSW": 0x5403,
-    "TCSETSF": 0x5404,
-    "TCSBRK": 0x5409,
-    "TCXONC": 0x540A,
-    "TCFLSH": 0x540B,
-    "TIOCSCTTY": 0x540E,
-    "TIOCGPGRP": 0x540F,
-    "TIOCSPGRP": 0x5410,
-    "TIOCOUTQ": 0x5411,
-    "TIOCGWINSZ": 0x5413,
-    "TIOCSWINSZ": 0x5414,
-    "FIONREAD": 0x541B,
-    "FIONBIO": 0x5421,
-    "TIOCNOTTY": 0x5422,
-    "TIOCGSID": 0x5429,
-    "FIONCLEX": 0x5450,
-    "FIOCLEX": 0x5451,
-}
+
+def ioctl_rows() -> str:
+    """The requests of ioctl (guests.riscv.linux_ioctls); a function, as most programs make none."""
+    from guests.riscv.linux_ioctls import ROWS
+
+    return ROWS
+
 
 # Structures: fields in order with their types, laid out with C's natural alignment. A name that begins with an
 # underscore is padding; "64s" is 64 bytes; "u64*3" is an array.
@@ -214,6 +207,30 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "epoll_event": ("events u32", "data u64"),  # packed on x86-64 only
     "itimerspec": ("interval_sec i64", "interval_nsec i64", "value_sec i64", "value_nsec i64"),
     "semid_ds": ("sem_perm 48s", "sem_otime i64", "sem_ctime i64", "sem_nsems u64", "_unused u64*2"),
+    "timex": (
+        "modes u32",
+        "offset i64",
+        "freq i64",
+        "maxerror i64",
+        "esterror i64",
+        "status i32",
+        "constant i64",
+        "precision i64",
+        "tolerance i64",
+        "time_sec i64",
+        "time_usec i64",
+        "tick i64",
+        "ppsfreq i64",
+        "jitter i64",
+        "shift i32",
+        "stabil i64",
+        "jitcnt i64",
+        "calcnt i64",
+        "errcnt i64",
+        "stbcnt i64",
+        "tai i32",
+        "_reserved i32*11",
+    ),
     "msghdr": _MSGHDR,
     "mmsghdr": (*_MSGHDR, "len u32"),
     "cmsghdr": ("len u64", "level i32", "type i32"),

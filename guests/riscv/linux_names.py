@@ -7,7 +7,8 @@ Must not know: which call has which set (`dbt.linux.signatures`). Imported only 
 
 from __future__ import annotations
 
-from guests.riscv.linux import IOCTLS, OPEN_FLAGS
+from guests.riscv.linux import OPEN_FLAGS
+from guests.riscv.linux_ioctls import IOCTLS
 
 
 def _named(text: str) -> dict[str, int]:

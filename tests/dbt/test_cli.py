@@ -179,7 +179,7 @@ def test_a_file_without_permission(capsys: pytest.CaptureFixture[str]) -> None:
     (["compare", "--stdin=/nowhere", "@hello"], "cannot read /nowhere"),
     (["lockstep"], "which program?"),
     (["lockstep", "--reproduce=x", "@hello"], "--reproduce runs a saved block"),
-    (["info"], "one of PROGRAM, --programs and --coverage"),
+    (["info"], "one of PROGRAM, --programs, --coverage and --syscalls"),
     (["info", "@hello", "@hello"], "one of PROGRAM"),
 ])  # fmt: skip
 def test_bad_usage(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -459,6 +459,12 @@ def test_info(make: Callable[[Sequence[int]], Path]) -> None:
     text = dragoman("info", "--coverage").stdout
     assert "instructions of riscv64" in text and "rseq" in text
     assert "@sieve" in dragoman("info", "--programs").stdout
+
+
+def test_the_page_of_system_calls_is_what_the_code_says() -> None:
+    page = (ROOT / "docs/syscalls.md").read_text()
+    assert dragoman("info", "--syscalls").stdout == page, "make it anew: dragoman info --syscalls > docs/syscalls.md"
+    assert "| 63 | `read` | done |" in page and "| `rseq` | refused |" in page
 
 
 # --- both engines ---------------------------------------------------------------------------------------------------

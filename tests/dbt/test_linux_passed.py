@@ -36,8 +36,8 @@ def test_rows_have_as_many_arguments_as_strace_shows(name: str) -> None:
 
 
 # Each argument of each row that is a descriptor, a path or memory, wrong in its turn.
-WRONG = {"fd": (99, errno.EBADF), "time": (BAD, errno.EFAULT), "path": (BAD, errno.EFAULT), "text": (BAD, errno.EFAULT),
-         "in": (BAD, errno.EFAULT),
+WRONG = {"fd": (99, errno.EBADF), "time": (BAD, errno.EFAULT), "path": (BAD, errno.EFAULT),
+         "string": (BAD, errno.EFAULT), "in": (BAD, errno.EFAULT),
          "out": (BAD, errno.EFAULT), "io": (BAD, errno.EFAULT)}
 
 
@@ -55,14 +55,14 @@ def test_wrong_arguments(guest: Guest, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     fd = opened(guest, "f")
     guest.space.write(BUFFER, b"none\0")
-    good = {"fd": fd, "at": AT_FDCWD, "path": BUFFER, "text": BUFFER, "in": SCRATCH, "out": SCRATCH, "io": SCRATCH,
+    good = {"fd": fd, "at": AT_FDCWD, "path": BUFFER, "string": BUFFER, "in": SCRATCH, "out": SCRATCH, "io": SCRATCH,
             "int": 4, "long": 4, "pid": 0, "time": 0}
     wrong, code = WRONG[kind]
     kinds = [each.partition(":")[0] for each in passed.CALLS[name].kinds]  # type: ignore[attr-defined]
     arguments = [wrong if at == index else good[each] for at, each in enumerate(kinds)]
     found = guest.call(name, *arguments)
     allowed = {-code}
-    if kind == "text":  # the host reads those, after what else it looks at
+    if kind == "string":  # the host reads those, after what else it looks at
         allowed |= {-errno.EPERM, -errno.ENOENT, -errno.EINVAL, -errno.ENODEV}
     assert found in allowed, (name, errno.errorcode.get(-found, found))
 
