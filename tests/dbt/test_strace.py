@@ -7,11 +7,12 @@ import os
 import re
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.peers import need
+from support.peers import REPOSITORY, need
 
 import dragoman
 import guests.riscv.linux as abi
@@ -244,6 +245,41 @@ def test_only_what_was_asked_for(tmp_path: Path) -> None:
     for text in ("jsn", "strings=", "strings=x", "json,openat,opennat"):
         with pytest.raises(ValueError, match="is no system call"):
             selection(text)
+
+
+CHILD = """
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void come(int number) { (void)number; }
+int main(void) {
+    int status;
+    if (fork() == 0)
+        _exit(4);
+    wait(&status);
+    signal(SIGUSR1, come);
+    kill(getpid(), SIGUSR1);
+    return 2;
+}
+"""
+
+
+def test_processes_and_signals_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "child.c").write_text(CHILD)
+    subprocess.run([need("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu"), "-static", "-o", str(tmp_path / "child"),
+                    str(tmp_path / "child.c")], check=True, timeout=60)  # fmt: skip
+    command = [sys.executable, "-m", "dragoman", "run", "--strace=process,signal", str(tmp_path / "child")]
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    lines = [re.sub(r" +=", " =", line) for line in done.stderr.splitlines()]
+    assert done.returncode == 2
+    made = re.fullmatch(r"clone\(CLONE_CHILD_CLEARTID\|CLONE_CHILD_SETTID\|SIGCHLD, .*\) = (\d+)",
+                        next(line for line in lines if line.startswith("clone(")))
+    assert made is not None
+    inside = [line for line in lines if line.startswith(f"[pid {made[1]}] ")]
+    assert [line.split("] ")[1] for line in inside][1:] == ["exit_group(4) = ?", "+++ exited with 4 +++"]
+    assert f"wait4(-1, [{{WIFEXITED(s) && WEXITSTATUS(s) == 4}}], 0, NULL) = {made[1]}" in lines
+    assert lines[-1] == "+++ exited with 2 +++"
 
 
 def test_ends_are_shown() -> None:
