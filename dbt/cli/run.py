@@ -48,7 +48,7 @@ class Log:
     def to(self, path: str | None) -> Callable[[str], None]:
         """A function that writes a line there."""
         if path is None:
-            return lambda line: print(line, file=sys.stderr)
+            return lambda line: _write(sys.stderr, line)
         real = os.path.realpath(path)
         if real not in self.files:
             try:
@@ -56,7 +56,7 @@ class Log:
             except OSError as error:
                 raise Fail(USAGE, f"cannot write {path}: {why(error)}") from None
         file = self.files[real]
-        return lambda line: print(line, file=file)
+        return lambda line: _write(file, line)
 
     def flush(self) -> None:
         for file in self.files.values():
@@ -66,6 +66,12 @@ class Log:
         """Other processes are about to write there, too: nothing but whole lines from now on."""
         for file in self.files.values():
             file.reconfigure(line_buffering=True)
+
+
+def _write(file: Any, line: str) -> None:
+    """A line at once: other processes write there, too."""
+    if file is not None:
+        file.write(f"{line}\n")
 
 
 def _epilog() -> str:

@@ -428,10 +428,12 @@ class Calls:
         return rng.getrandbits(rng.choice((16, 32, 40, 64)))
 
     def _guard(self) -> None:
-        """Our clock's signal, whatever the guest has done to signals."""
+        """Our own signals as we need them, whatever the guest has done to them."""
         if signal.getsignal(signal.SIGALRM) != self._tick:
             signal.signal(signal.SIGALRM, self._tick)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a guest may interrupt its group, which we are in
 
     def _tick(self, number: int, frame: object) -> None:
         if self.name in WAITING:
