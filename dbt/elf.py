@@ -72,6 +72,7 @@ class Segment:
     offset: int
     file_size: int
     protection: int
+    physical: int = 0  # where it goes in a machine
 
     @property
     def end(self) -> int:
@@ -233,7 +234,7 @@ def _interpreter(data: bytes, headers: list[_Header], refuse: _Refuse) -> bytes:
 
 def _segments(data: bytes, headers: list[_Header], refuse: _Refuse) -> tuple[Segment, ...]:
     found = []
-    for kind, flags, offset, address, _paddr, file_size, memory_size, _align in headers:
+    for kind, flags, offset, address, physical, file_size, memory_size, _align in headers:
         if kind != PT_LOAD or memory_size == 0 == file_size:
             continue
         if file_size > memory_size:
@@ -244,7 +245,7 @@ def _segments(data: bytes, headers: list[_Header], refuse: _Refuse) -> tuple[Seg
             raise refuse(f"the segment at {address:#x} ends beyond the address space")
         protection = ((READ if flags & PF_R else 0) | (WRITE if flags & PF_W else 0)
                       | (EXEC if flags & PF_X else 0))
-        found.append(Segment(address, memory_size, offset, file_size, protection))
+        found.append(Segment(address, memory_size, offset, file_size, protection, physical))
     if not found:
         raise refuse("has nothing to load (no PT_LOAD segment)")
     found.sort(key=lambda segment: segment.address)

@@ -21,6 +21,15 @@ GUESTS = {  # name -> the module whose `guest` makes it
 }
 
 
+MACHINES = {"riscv64": "guests.riscv.machine"}  # name -> the module whose `guest` makes that of a machine
+
+
+def load_machine(name: str, isa: str | None = None) -> Guest:
+    """The guest of a machine of this architecture: with its privileged part, `Guest.privileged`."""
+    guest: Guest = import_module(MACHINES[name]).guest(isa)
+    return guest
+
+
 def load(name: str, isa: str | None = None, extensions: Sequence[Any] = ()) -> Guest:
     """The guest architecture of this name, with the extensions of an ISA string in its own naming.
 

@@ -144,6 +144,8 @@ class Privileged:
     lines_slot: int  # the interrupt lines of devices
     hart_slot: int  # the number of the hart
     lines: dict[str, int]  # name -> the bit of its line
+    reset_rom: Callable[[int, int, int], bytes]  # (start, device tree, next stage): what a hart executes first
+    cpu_node: Callable[[int], dict[str, Any]]  # (phandle): what a device tree says of a hart
     timer: Callable[[Any, int], int]  # (m, time): sets the line of the hart's timer; when it will be due, or all ones
 
 

@@ -1,8 +1,8 @@
-"""The command line: `dragoman run`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache`, `binfmt`, a file for each.
+"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache` and `binfmt`.
 
-Owns: the table of commands, and that no error reaches a user as a traceback. A command uses the public face
-(`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when it is asked for.
-Must not know: how anything is done.
+Each is a file of its own. Owns: the table of commands, and that no error reaches a user as a traceback. A command uses
+the public face (`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when
+it is asked for. Must not know: how anything is done.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ Dragoman runs RISC-V (RV64GC) Linux programs on x86-64 by translating them while
 
 commands:
   run PROGRAM [ARGS...]       run a program
+  boot -kernel FILE ...       start a machine: firmware, a kernel, a program for bare metal
   compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code
@@ -54,6 +55,7 @@ def _command(module: str, function: str = "command") -> Callable[[Sequence[str]]
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "run": _command("run"),
+    "boot": _command("boot"),
     "compare": _command("compare"),
     "lockstep": _command("lockstep"),
     "bench": _command("bench"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+MASK = (1 << 64) - 1
+
 
 class Clock:
     """Virtual time. `retired` says how many instructions the harts have retired."""
@@ -16,6 +18,7 @@ class Clock:
         self._retired = retired
         self.ticks = ticks
         self.waited = 0  # instructions' worth of time in which none was retired
+        self._set = 0  # ticks that the guest has put the clock forward, or back
 
     @property
     def count(self) -> int:
@@ -24,12 +27,16 @@ class Clock:
 
     @property
     def time(self) -> int:
-        """The time in ticks."""
-        return self.count // self.ticks
+        """The time in ticks, of 64 bits."""
+        return self.count // self.ticks + self._set & MASK
+
+    @time.setter
+    def time(self, value: int) -> None:
+        self._set = value - self.count // self.ticks
 
     def when(self, time: int) -> int:
-        """The first count at which the clock shows this time."""
-        return time * self.ticks
+        """The first count at which the clock shows this time, which is not past."""
+        return (time - self._set) * self.ticks
 
     def wait_until(self, count: int) -> None:
         """Nothing happens until then."""

@@ -13,6 +13,7 @@ from dbt.events import NEVER, Events
 from dbt.machine.clock import Clock
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
 from dbt.machine.memory import Device, Memory
+from dbt.machine.outside import SLICE, Outside
 from dbt.machine.space import HartSpace
 from dbt.reference import Reference
 from dbt.state import State
@@ -32,7 +33,10 @@ class Machine:
 
 
 class Vm:
-    """Memory, devices and harts that share a clock. `ending` is the exit that a device asked for."""
+    """Memory, devices and harts that share a clock. `ending` is the exit that a device asked for.
+
+    With an `outside` the clock is the host's and waiting sleeps; without, a run depends on nothing but its input.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self.guest = machine.guest
@@ -41,6 +45,7 @@ class Vm:
         self.clock = Clock(self._retired, self.guest.ticks)
         self.events = Events(self.clock)
         self.ending: Exit | None = None
+        self.outside: Outside | None = None  # None: time is that of instructions alone, and waiting jumps
 
     def set_user_memory_region(self, base: int, size: int) -> None:
         """A slot of RAM at a physical address. ValueError if it overlaps anything."""
@@ -170,6 +175,8 @@ class Vcpu:
                 if exit is not None:
                     return exit
                 deadline = min(until, self._deadline())
+                if self.vm.outside is not None:
+                    deadline = min(deadline, clock.count + SLICE)
             try:
                 stop = engine.run(max(0, deadline - clock.waited))
             except _NeedsUser as needs:
@@ -198,6 +205,8 @@ class Vcpu:
         """Let happen what is due, in a fixed order: events, the timer, waiting, an interrupt."""
         vm, slots = self.vm, self.state.slots
         while True:
+            if vm.outside is not None:
+                vm.outside.sample()
             vm.events.deliver()
             self._set_timer()
             if vm.ending is not None:
@@ -205,10 +214,10 @@ class Vcpu:
                 return ending
             if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
                 next_event = self._deadline()
-                if next_event == NEVER and until == NEVER:
+                if next_event == NEVER == until and not (vm.outside is not None and vm.outside.listening):
                     return Hlt()
-                vm.clock.wait_until(min(next_event, until))
-                if next_event <= until:
+                (vm.clock.wait_until if vm.outside is None else vm.outside.wait)(min(next_event, until))
+                if vm.clock.count < until:
                     continue
             else:
                 slots[self.privileged.waiting_slot] = 0

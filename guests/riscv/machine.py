@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from guests.decode import Decoder
-from guests.riscv import disasm, isa, mmu, privileged_csrs, privileged_traps, registers, zicsr
+from guests.riscv import disasm, firmware, isa, mmu, privileged_csrs, privileged_traps, registers, zicsr
 from guests.riscv import privileged as p
 from guests.riscv.privileged_insns import SVINVAL, SYSTEM
 from guests.spec import Body, Guest, Privileged, Row
@@ -52,6 +52,13 @@ def cache_block_guarded(row: Row) -> Body:
         body(m, o)
 
     return guarded
+
+
+def names(features: frozenset[str]) -> list[str]:
+    """The extensions as a device tree lists them: in the manual's order, the base first."""
+    letters = [letter for letter in "imafdc" if letter in features]
+    others = sorted(name for name in features if len(name) > 1 and name != "system")
+    return [*letters, *(name for name in others if name[0] == "z"), *(name for name in others if name[0] == "s")]
 
 
 def _guard(row: Row) -> Callable[[Row], Body] | None:
@@ -95,6 +102,8 @@ def guest(text: str | None = None) -> Guest:
             lines_slot=p.LINES,
             hart_slot=p.SLOT["mhartid"],
             lines={"software": p.MSI, "timer": p.MTI, "external": p.MEI, "supervisor external": p.SEI},
+            reset_rom=firmware.reset_rom,
+            cpu_node=partial(firmware.cpu_node, names(features)),
             timer=privileged_traps.timer,
         ),
     )

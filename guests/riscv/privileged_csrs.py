@@ -206,6 +206,10 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
         yield Row(0xB00 + i, f"mhpmcounter{i}", constant=0)
         yield Row(0x320 + i, f"mhpmevent{i}", constant=0)
 
+    for number, name, value in ((0x7A0, "tselect", 0), (0x7A1, "tdata1", 0), (0x7A2, "tdata2", 0), (0x7A3, "tdata3", 0),
+                                (0x7A4, "tinfo", 1)):  # fmt: skip
+        yield Row(number, name, constant=value)  # Sdtrig: type 0, there is no trigger
+
     yield Row(0x100, "sstatus", p.MSTATUS, _SSTATUS, read=partial(_status, _SSTATUS | 3 << 32), attends=True)
     yield Row(0x104, "sie", p.MIE, p.INTERRUPTS, by=p.MIDELEG, attends=True)
     yield Row(0x105, "stvec", p.STVEC, ALL & ~2)

@@ -20,10 +20,10 @@ from guests.riscv import machine, mmu
 from guests.riscv import privileged as p
 from guests.riscv.isa import DEFAULT
 
-# What Spike has and we have not: scontext, mseccfg (it traps, without Smepmp), triggers, debug mode.
-SPIKE_ONLY = {0x5A8, 0x747, *range(0x7A0, 0x7A5), 0x7A8, *range(0x7B0, 0x7B4)}
-# Counters of steps, which are Spike's own; the clock; the number of Spike's architecture.
-VALUES_DIFFER = {0xB00, 0xB02, 0xC00, 0xC01, 0xC02, 0xF12}
+# What Spike has and we have not: contexts, mseccfg (it traps, without Smepmp), debug mode.
+SPIKE_ONLY = {0x5A8, 0x747, 0x7A8, *range(0x7B0, 0x7B4)}
+# Counters of steps, which are Spike's own; the clock; triggers, which Spike has; the number of Spike's architecture.
+VALUES_DIFFER = {0xB00, 0xB02, 0xC00, 0xC01, 0xC02, *range(0x7A0, 0x7A5), 0xF12}
 # Bits that only one of the two has: FIOM (fences are as strong as can be), exceptions 18 and 19 of extensions not here.
 BITS_DIFFER = {0x30A: p.FIOM, 0x10A: p.FIOM, 0x302: 3 << 18}
 # misa: Spike lets extensions be turned off, which the manual leaves to us.

@@ -1,0 +1,148 @@
+"""Boards as data: where their devices are, which interrupts they have, and the device tree that tells a guest of them.
+
+`virt` follows QEMU's board of that name, so that kernels for it start unchanged. Owns: memory maps, device trees,
+the order in which a machine is put together. Must not know: files, terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dbt.machine import fdt
+from dbt.machine.devices.aclint import Aclint
+from dbt.machine.devices.console import Console
+from dbt.machine.devices.finisher import Finisher
+from dbt.machine.devices.htif import Htif
+from dbt.machine.devices.plic import SOURCES, Plic
+from dbt.machine.devices.uart import Uart
+from dbt.machine.memory import Device
+from dbt.machine.vm import Machine
+from guests.spec import Guest
+
+TIMEBASE = 10_000_000  # ticks of `time` a second
+
+
+class Place(NamedTuple):
+    """Where a device is, and its source at the PLIC."""
+
+    base: int
+    irq: int = 0
+
+
+VIRT = {
+    "rom": Place(0x1000),
+    "test": Place(0x10_0000),
+    "clint": Place(0x200_0000),
+    "plic": Place(0xC00_0000),
+    "serial": Place(0x1000_0000, 10),
+    "ram": Place(0x8000_0000),
+}
+ROM_SIZE = 0x1000
+CPU, PLIC_HANDLE, TEST_HANDLE = 1, 2, 3  # phandles
+MODES = (11, 9)  # interrupts of the hart that the PLIC's contexts raise
+
+
+class Board:
+    """A machine of the board `virt` with this much RAM. `reset` puts a hart at the beginning."""
+
+    def __init__(self, guest: Guest, ram: int, console: Console) -> None:
+        self.guest = guest
+        self.console = console
+        self.ram = ram
+        self.vm = Machine(guest).create_vm()
+        self.vm.set_user_memory_region(VIRT["ram"].base, ram)
+        self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
+        self.vcpu = self.vm.create_vcpu()
+        plic = Plic(self.vcpu.set_line)
+        self._add(Finisher(self.vm.end))
+        self._add(Aclint(self.vm.clock, self.vm.events, self.vcpu.set_line))
+        self._add(plic)
+        self._add(Uart(console, lambda level: plic.raise_source(VIRT["serial"].irq, level)))
+
+    def _add(self, device: Device) -> None:
+        self.vm.add_device(VIRT[device.name].base, device)
+
+    def add_htif(self, symbols: Mapping[str, int]) -> None:
+        """The interface of test programs, where their symbols are."""
+        htif = Htif(self.vm.memory, self.console, self.vm.end)
+        for device in (htif.tohost, htif.fromhost):
+            if device.name in symbols:
+                self.vm.add_device(symbols[device.name], device)
+
+    def reset(self, start: int, tree: int, next_stage: int = 0) -> None:
+        """The hart begins in ROM, which leads to `start` and hands on the device tree."""
+        rom = VIRT["rom"].base
+        self.vm.memory.poke(rom, self.vcpu.privileged.reset_rom(start, tree, next_stage))
+        self.vcpu.reset(rom)
+
+    def tree(self, arguments: str = "", initrd: tuple[int, int] | None = None) -> bytes:
+        """The device tree, flattened. `initrd` is where it begins, and behind its last byte."""
+        chosen: dict[str, Any] = {"stdout-path": f"/soc/serial@{VIRT['serial'].base:x}"}
+        if arguments:
+            chosen["bootargs"] = arguments
+        if initrd is not None:
+            chosen["linux,initrd-start"] = fdt.cells(initrd[0])
+            chosen["linux,initrd-end"] = fdt.cells(initrd[1])
+        return fdt.flatten({
+            "#address-cells": 2,
+            "#size-cells": 2,
+            "compatible": "riscv-virtio",
+            "model": "riscv-virtio,dragoman",
+            "chosen": chosen,
+            f"memory@{VIRT['ram'].base:x}": {
+                "device_type": "memory",
+                "reg": fdt.cells(VIRT["ram"].base, self.ram),
+            },
+            "cpus": {
+                "#address-cells": 1,
+                "#size-cells": 0,
+                "timebase-frequency": TIMEBASE,
+                "cpu@0": self.vcpu.privileged.cpu_node(CPU),
+            },
+            "soc": self._soc(),
+            "poweroff": {
+                "compatible": "syscon-poweroff", "regmap": TEST_HANDLE, "offset": 0, "value": 0x5555,
+            },
+            "reboot": {
+                "compatible": "syscon-reboot", "regmap": TEST_HANDLE, "offset": 0, "value": 0x7777,
+            },
+        })  # fmt: skip
+
+    def _soc(self) -> dict[str, Any]:
+        def at(name: str, size: int) -> list[int]:
+            return fdt.cells(VIRT[name].base, size)
+
+        return {
+            "#address-cells": 2,
+            "#size-cells": 2,
+            "compatible": "simple-bus",
+            "ranges": None,
+            f"test@{VIRT['test'].base:x}": {
+                "compatible": ["sifive,test1", "sifive,test0", "syscon"],
+                "reg": at("test", Finisher.size),
+                "phandle": TEST_HANDLE,
+            },
+            f"clint@{VIRT['clint'].base:x}": {
+                "compatible": ["sifive,clint0", "riscv,clint0"],
+                "reg": at("clint", Aclint.size),
+                "interrupts-extended": [CPU, 3, CPU, 7],
+            },
+            f"plic@{VIRT['plic'].base:x}": {
+                "compatible": ["sifive,plic-1.0.0", "riscv,plic0"],
+                "reg": at("plic", Plic.size),
+                "#address-cells": 0,
+                "#interrupt-cells": 1,
+                "interrupt-controller": None,
+                "interrupts-extended": [number for mode in MODES for number in (CPU, mode)],
+                "riscv,ndev": SOURCES - 1,
+                "phandle": PLIC_HANDLE,
+            },
+            f"serial@{VIRT['serial'].base:x}": {
+                "compatible": "ns16550a",
+                "reg": at("serial", Uart.size),
+                "clock-frequency": 3_686_400,
+                "interrupt-parent": PLIC_HANDLE,
+                "interrupts": VIRT["serial"].irq,
+            },
+        }

@@ -1,0 +1,1 @@
+"""Devices: one a file, each on the contract of `dbt.machine.memory.Device`."""

@@ -1,0 +1,283 @@
+"""`dragoman boot`: from files to a machine that runs, and what is said of files that cannot be started."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from support import peers
+from support.riscv import asm, words_to_bytes
+from support.tiny import header, segment
+
+from dbt.machine import fdt, images
+from dbt.machine.boards import Board
+from dbt.machine.devices.console import Console
+from guests.riscv import machine
+
+RAM, UART, TEST = 0x8000_0000, 0x1000_0000, 0x10_0000
+SPIN = asm("jal", rd=0, imm=0)
+
+
+def boot(*words: str | Path, feed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(peers.REPOSITORY)}
+    command = [sys.executable, "-m", "dragoman", "boot", *map(str, words)]
+    done = subprocess.run(command, input=feed, capture_output=True, env=environment, timeout=120)
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return done
+
+
+def li(register: int, value: int) -> list[int]:
+    """Load a positive constant of 31 bits."""
+    high = (value + 0x800) >> 12
+    return [asm("lui", rd=register, imm=high << 12), asm("addi", rd=register, rs1=register, imm=value - (high << 12))]
+
+
+def off(status: int = 0) -> list[int]:
+    """End the machine."""
+    value = 0x5555 if status == 0 else status << 16 | 0x3333
+    return [*li(5, TEST), *li(6, value), asm("sw", rs1=5, rs2=6, imm=0), SPIN]
+
+
+def says(text: bytes) -> list[int]:
+    """Write to the serial port."""
+    return [*li(5, UART), *(w for byte in text for w in (*li(6, byte), asm("sb", rs1=5, rs2=6, imm=0)))]
+
+
+def raw(path: Path, words: Sequence[int]) -> Path:
+    path.write_bytes(words_to_bytes(words))
+    return path
+
+
+def test_a_raw_program_speaks_and_ends(tmp_path: Path) -> None:
+    done = boot("-nographic", "-m", "16", "-kernel", raw(tmp_path / "hello", [*says(b"hello\n"), *off()]))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+
+
+@pytest.mark.parametrize("status", [1, 7, 255])
+def test_the_status_is_the_guest_s(tmp_path: Path, status: int) -> None:
+    assert boot("-kernel", raw(tmp_path / "ends", off(status))).returncode == status
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_kernels_are_unpacked(tmp_path: Path, pack: object) -> None:
+    assert callable(pack)
+    (tmp_path / "packed").write_bytes(pack(words_to_bytes(off(9))))
+    assert boot("-kernel", tmp_path / "packed").returncode == 9
+
+
+def elf(code: bytes, at: int, symbols: dict[str, int], entry: int | None = None) -> bytes:
+    """An ELF file with a segment that is all of it, and a table of symbols."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in symbols)
+    table, place = bytes(24), 1
+    for name, value in symbols.items():
+        table += struct.pack("<IBBHQQ", place, 1, 0, 1, value, 8)
+        place += len(name) + 1
+    body = 120 + len(code)
+    strings, sections = body + len(table), body + len(table) + len(names)
+    made = bytearray(header(entry=at + 120 if entry is None else entry))
+    made[40:48] = struct.pack("<Q", sections)  # e_shoff, and below e_shentsize, e_shnum, e_shstrndx
+    made[58:64] = struct.pack("<HHH", 64, 3, 0)
+    head = "<IIQQQQIIQQ"
+    rows = struct.pack(head, *[0] * 10) + struct.pack(head, 0, 2, 0, 0, body, len(table), 2, 0, 8, 24)
+    rows += struct.pack(head, 0, 3, 0, 0, strings, len(names), 0, 0, 1, 0)
+    return bytes(made) + segment(at, 0, body, body + 0x3000) + code + table + names + rows
+
+
+def test_a_program_for_test_benches_ends_by_tohost(tmp_path: Path) -> None:
+    """It counts, writes to the console of HTIF, and gives its status."""
+    tohost = RAM + 0x1000
+    byte = [*li(6, ord("!")), *li(7, 0x101), asm("slli", rd=7, rs1=7, imm=48), asm("add", rd=6, rs1=6, rs2=7),
+            asm("sd", rs1=5, rs2=6, imm=0)]  # fmt: skip
+    code = [asm("auipc", rd=5, imm=0x1000), asm("addi", rd=5, rs1=5, imm=-120), *byte,
+            *li(6, 3 << 1 | 1), asm("sd", rs1=5, rs2=6, imm=0), SPIN]  # fmt: skip
+    (tmp_path / "bench.elf").write_bytes(elf(words_to_bytes(code), RAM, {"tohost": tohost, "fromhost": tohost + 64}))
+    done = boot("-bios", "none", "-kernel", tmp_path / "bench.elf")
+    assert (done.returncode, done.stdout) == (3, b"!")
+
+
+def test_firmware_hands_on_the_tree_and_the_kernel(tmp_path: Path) -> None:
+    """a0 is the hart, a1 the tree, a2 the record of fw_dynamic, which names the kernel; it is behind the firmware."""
+    firmware = [
+        asm("bne", rs1=10, rs2=0, imm=8), asm("jal", rd=0, imm=8), SPIN,
+        asm("lw", rd=5, rs1=11, imm=0), asm("ld", rd=6, rs1=12, imm=0), asm("ld", rd=7, rs1=12, imm=16),
+        asm("jalr", rd=0, rs1=7, imm=0),
+    ]  # fmt: skip
+    # The kernel's status: the magic number of the tree, its first byte, and a bit of the record's.
+    kernel = [asm("andi", rd=28, rs1=5, imm=0xFF), asm("slli", rd=28, rs1=28, imm=16), *li(29, 0x3333),
+              asm("add", rd=28, rs1=28, rs2=29), *li(5, TEST), asm("sw", rs1=5, rs2=28, imm=0), SPIN]  # fmt: skip
+    done = boot("-bios", raw(tmp_path / "firmware", firmware), "-kernel", raw(tmp_path / "kernel", kernel))
+    assert done.returncode == 0xD0  # d00dfeed, big endian
+
+
+def test_input_reaches_the_guest_and_a_deterministic_run_repeats(tmp_path: Path) -> None:
+    """It echoes what it reads until a newline; the second run is the same to the instruction."""
+    echo = [*li(5, UART), asm("lbu", rd=7, rs1=5, imm=5), asm("andi", rd=7, rs1=7, imm=1),
+            asm("beq", rs1=7, rs2=0, imm=-8), asm("lbu", rd=8, rs1=5, imm=0), asm("sb", rs1=5, rs2=8, imm=0),
+            *li(9, 10), asm("bne", rs1=8, rs2=9, imm=-28), *off()]  # fmt: skip
+    path = raw(tmp_path / "echo", echo)
+    assert boot("-kernel", path, feed=b"machine\n").stdout == b"machine\n"
+    runs = [boot("--deterministic", "--max-instructions=200", "-kernel", path, feed=b"twice") for _ in range(2)]
+    assert runs[0].stderr == runs[1].stderr and runs[0].stderr.startswith(b"dragoman: the limit was reached after 20")
+    assert runs[0].stdout == runs[1].stdout == b"twice"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        ([], 2, "-kernel or -bios is wanted"),
+        (["-kernel", "{here}/absent"], 127, "there is no such file"),
+        (["-kernel", "{here}"], 126, "is a directory"),
+        (["-kernel", "{here}/empty"], 126, "is empty"),
+        (["-kernel", "{here}/cut"], 126, "is compressed, and damaged"),
+        (["-kernel", "{here}/zstd"], 126, "zstd"),
+        (["-kernel", "{here}/big", "-m", "16"], 126, "not in the machine's RAM"),
+        (["-kernel", "{here}/full", "-m", "16"], 126, "leaves no room"),
+        (["-kernel", "{here}/elf"], 126, "the ELF header is truncated"),
+        (["-kernel", "{here}/low"], 126, "not in the machine's RAM"),
+        (["-kernel", "{here}/ok", "-m", "1"], 2, "is not from 16M"),
+        (["-kernel", "{here}/ok", "-m", "lots"], 2, "is not a size"),
+        (["-kernel", "{here}/ok", "-smp", "2"], 2, "from 1 to 1"),
+        (["-kernel", "{here}/ok", "-M", "sifive_u"], 2, "there is no board"),
+        (["-initrd", "{here}/ok", "-bios", "{here}/ok"], 2, "there is no -kernel"),
+        (["{here}/ok"], 2, "given with -kernel"),
+        (["-fancy"], 2, "there is no option"),
+        (["-dumpdtb", "{here}/absent/tree"], 2, "cannot write"),
+    ],
+)
+def test_what_cannot_be_started_gets_a_sentence(tmp_path: Path, words: list[str], status: int, sentence: str) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "cut").write_bytes(gzip.compress(bytes(1000))[:-9])
+    (tmp_path / "zstd").write_bytes(b"\x28\xb5\x2f\xfd....")
+    (tmp_path / "big").write_bytes(bytes(17 << 20))
+    (tmp_path / "full").write_bytes(bytes(15 << 20))
+    (tmp_path / "elf").write_bytes(b"\x7fELF\x02")
+    (tmp_path / "low").write_bytes(elf(b"\x13\0\0\0", 0x1_0000, {}))
+    raw(tmp_path / "ok", off())
+    done = boot(*[word.format(here=tmp_path) for word in words])
+    message = done.stderr.decode()
+    assert done.returncode == status and sentence in message, message
+    assert message.startswith("dragoman: ") and message.count("\n") == 1
+
+
+def test_a_lost_hart_and_a_hart_that_waits_for_nothing_are_told(tmp_path: Path) -> None:
+    lost = boot("-kernel", raw(tmp_path / "lost", [0xFFFF_FFFF]))
+    assert lost.returncode == 126 and b"traps (instruction access fault), for ever" in lost.stderr
+    waits = boot("--deterministic", "-kernel", raw(tmp_path / "waits", [0x10500073, SPIN]))
+    assert waits.returncode == 125 and b"nothing will ever send" in waits.stderr
+
+
+# --- images and trees -------------------------------------------------------------------------------------------------
+
+
+def board(ram: int = 32 << 20) -> Board:
+    return Board(machine.guest(), ram, Console(lambda data: None))
+
+
+def test_the_image_of_a_kernel_reserves_what_its_header_says(tmp_path: Path) -> None:
+    image = struct.pack("<8sQQQIIQQ4sI", b"MZ\0\0" + bytes(4), 0x20_0000, 0x40_0000, 0, 2, 0, 0, 0, b"RSC\x05", 0)
+    (tmp_path / "Image").write_bytes(image + bytes(100))
+    made = board()
+    placed = images.place(made.vm.memory, made.guest, str(tmp_path / "Image"), RAM + 0x20_0000)
+    assert placed[:3] == (RAM + 0x20_0000, RAM + 0x20_0000, RAM + 0x60_0000)
+
+
+def test_an_elf_file_goes_to_its_physical_addresses(tmp_path: Path) -> None:
+    """The entry is where its virtual address is in memory."""
+    virtual = 0xFFFF_FFFF_8000_0000
+    data = bytearray(elf(b"code", RAM, {}, entry=virtual + 122))
+    data[64 + 16 : 64 + 24] = struct.pack("<Q", virtual)
+    (tmp_path / "kernel").write_bytes(data)
+    made = board()
+    placed = images.place(made.vm.memory, made.guest, str(tmp_path / "kernel"), 0)
+    assert placed.entry == RAM + 122 and made.vm.memory.peek(RAM + 120, 4) == b"code"
+
+
+@pytest.mark.parametrize(("arguments", "initrd"), [("", None), ("console=ttyS0", (RAM + 0x10_0000, RAM + 0x18_0000))])
+def test_dtc_finds_nothing_wrong_with_the_tree(arguments: str, initrd: tuple[int, int] | None) -> None:
+    dtc = peers.need("dtc", "device-tree-compiler")
+    done = subprocess.run([dtc, "-I", "dtb", "-O", "dts"], input=board().tree(arguments, initrd), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    assert 'compatible = "ns16550a"' in text and "memory@80000000" in text and "virt" in text
+    assert (f'bootargs = "{arguments}"' in text) == bool(arguments)
+    assert ("linux,initrd-end = <0x00 0x80180000>" in text) == (initrd is not None)
+
+
+def test_a_tree_goes_through_dtc_and_back(tmp_path: Path) -> None:
+    """What we flatten is what dtc makes of the same tree's source."""
+    dtc = peers.need("dtc", "device-tree-compiler")
+    tree = fdt.flatten({"a": 1, "list": [1, 2, 3], "text": "x", "texts": ["y", "zz"], "none": None, "bytes": b"\1\2\3",
+                        "node@1": {"reg": 1, "inner": {"a": 2}}})  # fmt: skip
+    source = subprocess.run([dtc, "-q", "-I", "dtb", "-O", "dts"], input=tree, capture_output=True, check=True).stdout
+    again = subprocess.run([dtc, "-q", "-I", "dts", "-O", "dtb"], input=source, capture_output=True, check=True).stdout
+    both = [subprocess.run([dtc, "-q", "-s", "-I", "dtb", "-O", "dts"], input=data, capture_output=True).stdout
+            for data in (tree, again)]  # fmt: skip
+    assert both[0] == both[1] and b"zz" in both[0]
+
+
+def test_a_property_of_no_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="property 'x' cannot"):
+        fdt.flatten({"x": 1.5})
+
+
+def test_the_tree_is_written_and_nothing_started(tmp_path: Path) -> None:
+    done = boot("-dumpdtb", tmp_path / "tree", "-append", "hello")
+    assert done.returncode == 0 and b"hello\0" in (tmp_path / "tree").read_bytes()
+
+
+# --- programs from elsewhere ------------------------------------------------------------------------------------------
+
+SUITES = ("rv64ui", "rv64uc", "rv64um", "rv64ua", "rv64uf", "rv64ud", "rv64uzba", "rv64uzbb", "rv64uzbc", "rv64uzbs",
+          "rv64uzicond", "rv64uziccid", "rv64si", "rv64ssvnapot", "rv64mi", "rv64mzicbo")  # fmt: skip
+FLAGS = """-static -no-pie -fno-pic -mcmodel=medany -fvisibility=hidden -nostdlib -nostartfiles -Wl,--build-id=none
+-mabi=lp64d""".split()
+MARCH = {"rv64uzba": "_zba", "rv64uzbb": "_zbb", "rv64uzbc": "_zbc", "rv64uzbs": "_zbs", "rv64uzicond": "_zicond",
+         "rv64mzicbo": "_zicboz"}  # fmt: skip
+MOST = 5_000_000  # instructions
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("kind", ["p", "v"])
+def test_riscv_tests(tmp_path: Path, suite: str, kind: str) -> None:
+    """The suite of the RISC-V project, from a checkout with its environment that RISCV_TESTS names."""
+    checkout = os.environ.get("RISCV_TESTS")
+    if not checkout:
+        pytest.skip("RISCV_TESTS names no checkout of riscv-software-src/riscv-tests")
+    compiler = shutil.which("riscv64-linux-gnu-gcc")
+    if compiler is None:
+        peers.missing("riscv64-linux-gnu-gcc is not installed: install the package gcc-riscv64-linux-gnu")
+    if kind == "v" and not suite.startswith("rv64u"):
+        pytest.skip("these tests are for machine mode or supervisor mode")
+    root = Path(checkout)
+    environment = root / "env" / kind
+    runtime = [environment / name for name in ("entry.S", "vm.c", "string.c")] if kind == "v" else []
+    failed, passed, unbuilt = [], 0, []
+    for source in sorted((root / "isa" / suite).glob("*.S")):
+        made = tmp_path / source.stem
+        words = [compiler, *FLAGS, f"-march=rv64g{MARCH.get(suite, '')}", "-DENTROPY=0x1234567", "-std=gnu99", "-O2",
+                 f"-I{environment}", f"-I{root}/isa/macros/scalar", f"-T{environment}/link.ld",
+                 *map(str, runtime), str(source), "-o", str(made)]  # fmt: skip
+        if subprocess.run(words, capture_output=True).returncode:
+            unbuilt.append(source.stem)
+            continue
+        bench = board(16 << 20)
+        placed = images.place(bench.vm.memory, bench.guest, str(made), RAM)
+        bench.add_htif(placed.symbols)
+        bench.reset(placed.entry, 0)
+        exit = bench.vcpu.run(MOST)
+        if getattr(exit, "code", None) == 0:
+            passed += 1
+        else:
+            failed.append(f"{source.stem}: {exit}")
+    print(f"\n{suite}-{kind}: {passed} passed; failed: {failed}; not built by this compiler: {unbuilt}")
+    assert not failed and (passed or unbuilt)
