@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from dbt.linux.host import failure
 from ir.records import record
@@ -20,6 +21,15 @@ class Descriptor:
     host: int
     close_on_exec: bool = False
     owned: bool = True  # False: handed in by the caller, who closes it
+    prompt: bool | None = None  # whether reads and writes never sleep, so that no signal ends them; None: not asked yet
+
+
+_MEMORY_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7))  # null, zero and full
+
+
+def _is_prompt(host: int) -> bool:
+    found = os.fstat(host)
+    return stat.S_ISREG(found.st_mode) or (stat.S_ISCHR(found.st_mode) and found.st_rdev in _MEMORY_DEVICES)
 
 
 class Descriptors:
@@ -35,6 +45,13 @@ class Descriptors:
         if found is None:
             raise failure(errno.EBADF)
         return found
+
+    def to_move(self, guest: int) -> tuple[int, bool]:
+        """For a read or a write: the host's descriptor, and whether the call is over without ever sleeping."""
+        found = self.get(guest)
+        if found.prompt is None:
+            found.prompt = _is_prompt(found.host)
+        return found.host, found.prompt
 
     def numbers(self) -> list[int]:
         return sorted(self._table)

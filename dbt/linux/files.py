@@ -34,8 +34,14 @@ _HOST_OPEN_FLAGS = {
 }
 _FD_CLOEXEC = 1
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW = range(8)
-_F_SETOWN, _F_GETOWN, _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 8, 9, 36, 37, 38
-_F_DUPFD_CLOEXEC, _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_SEALS = 1030, 1031, 1032, 1033, 1034
+_F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW, _F_DUPFD_QUERY, _F_DUPFD_CLOEXEC = 36, 37, 38, 1027, 1030
+# Commands that the host carries out: SETOWN, GETOWN, SETSIG, GETSIG; SETLEASE, GETLEASE, NOTIFY, CREATED_QUERY;
+# SETPIPE_SZ, GETPIPE_SZ, ADD_SEALS, GET_SEALS. Then those with the address of something: its size, and who writes it.
+_NUMBERS = frozenset((8, 9, 10, 11, 1024, 1025, 1026, 1028, 1031, 1032, 1033, 1034))
+_F_SETOWN_EX, _F_GETOWN_EX = 15, 16
+_F_GET_HINT, _F_SET_HINT, _F_GET_FILE_HINT, _F_SET_FILE_HINT = 1035, 1036, 1037, 1038
+_GIVEN = {_F_SETOWN_EX: 8, _F_SET_HINT: 8, _F_SET_FILE_HINT: 8}
+_FOUND = {_F_GETOWN_EX: 8, _F_GET_HINT: 8, _F_GET_FILE_HINT: 8}
 _CLOSE_RANGE_CLOEXEC = 4
 
 
@@ -161,8 +167,16 @@ def fcntl(kernel: Kernel, fd: int, command: int, argument: int) -> int:
         if command in (_F_GETLK, _F_OFD_GETLK):
             kernel.space.write(argument, lock.raw)
         return 0
-    if command in (_F_SETOWN, _F_GETOWN, _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_SEALS):
+    if command in _NUMBERS:
         return host_fcntl.fcntl(entry.host, command, int32(argument))
+    if command in _GIVEN:
+        return host.call("fcntl", entry.host, command, kernel.space.source(argument, _GIVEN[command]))
+    if command in _FOUND:
+        result = host.call("fcntl", entry.host, command, kernel.space.target(argument, _FOUND[command]))
+        kernel.space.arrived(argument, _FOUND[command])
+        return result
+    if command == _F_DUPFD_QUERY:
+        return host.call("fcntl", entry.host, command, kernel.fd(argument))
     raise failure(errno.EINVAL)
 
 
@@ -183,20 +197,23 @@ def _sent(kernel: Kernel, call: str, *arguments: Any) -> int:
 
 
 def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
-    source, space = kernel.fd(fd), kernel.space
+    (source, prompt), space = kernel.descriptors.to_move(int32(fd)), kernel.space
     if kernel.timers:
         from dbt.linux.timerfds import before_read
 
         before_read(kernel, source)
     there, count = kernel.target(buffer, min(count, _MAX_COUNT))
-    got = kernel.blocking("read", source, there, count)
+    got = (os.readv(source, [space.window(buffer, count)]) if prompt and count
+           else kernel.blocking("read", source, there, count))
     space.arrived(buffer, got)
     return got
 
 
 def write(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
-    sink = kernel.fd(fd)
+    sink, prompt = kernel.descriptors.to_move(int32(fd))
     there, count = kernel.source(buffer, min(count, _MAX_COUNT))
+    if prompt and count:
+        return os.write(sink, kernel.space.window(buffer, count))
     return _sent(kernel, "write", sink, there, count)
 
 

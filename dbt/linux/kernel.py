@@ -292,7 +292,9 @@ class Kernel:
         self.signals.execute()
         self.clear_child_tid, self.robust_list = 0, (0, 0)
         self.space.unmap(0, self.space.size)
+        self.space.sealed.clear()
         self.attached.clear()
+        self.barriers = 0
         try:
             return self.start(program.image, program.loader, program.name)
         except (NotRunnable, OSError) as error:

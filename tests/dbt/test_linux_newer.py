@@ -115,6 +115,44 @@ def test_attributes_of_files_in_a_directory(guest: Guest, here: Path) -> None:
     guest.fails(errno.EFAULT, "setxattrat", directory, "f", 0, "user.name", BAD, 16)
 
 
+def test_only_what_may_sleep_can_be_interrupted(guest: Guest, here: Path) -> None:
+    (here / "f").write_bytes(b"x")
+    guest.ok("pipe2", BUFFER, 0)
+    reading, writing = guest.get(BUFFER, "<ii")
+    number = guest.kernel.descriptors
+    prompt = {name: guest.ok("openat", AT_FDCWD, name, 0, 0) for name in ("f", "/dev/null", "/dev/zero")}
+    assert [number.to_move(fd)[1] for fd in (*prompt.values(), reading, writing)] == [True, True, True, False, False]
+    assert number.to_move(guest.ok("openat", AT_FDCWD, "/dev/random", 0, 0))[1] is False
+    guest.ok("dup3", reading, prompt["f"], 0)
+    assert number.to_move(prompt["f"])[1] is False  # another file has the number now
+
+
+def test_commands_of_fcntl(guest: Guest, here: Path) -> None:
+    fd = guest.ok("openat", AT_FDCWD, "f", 0o102, 0o600)
+    guest.fails(errno.EAGAIN, "fcntl", fd, 1024, 0)  # a lease for reading while it is open for writing
+    reading = guest.ok("openat", AT_FDCWD, "f", 0, 0)
+    guest.ok("close", fd)
+    assert guest.ok("fcntl", reading, 1024, 0) == 0 and guest.ok("fcntl", reading, 1025, 0) == 0  # F_RDLCK is 0
+    guest.ok("fcntl", reading, 1024, 2)
+    assert guest.ok("fcntl", reading, 1025, 0) == 2
+    directory = guest.ok("openat", AT_FDCWD, ".", 0o200000, 0)
+    guest.ok("fcntl", directory, 10, 0)  # SETSIG
+    guest.ok("fcntl", directory, 1026, 0)  # NOTIFY, of nothing
+    guest.put(BUFFER, "<ii", 1, os.getpid())  # F_OWNER_PID
+    guest.ok("fcntl", reading, 15, BUFFER)
+    guest.ok("fcntl", reading, 16, SCRATCH)
+    assert guest.get(SCRATCH, "<ii") == (1, os.getpid()) and guest.ok("fcntl", reading, 9, 0) == os.getpid()
+    guest.put(BUFFER, "<Q", 3)
+    guest.ok("fcntl", reading, 1036, BUFFER)
+    guest.ok("fcntl", reading, 1035, SCRATCH)
+    assert guest.get(SCRATCH, "<Q") == (3,)
+    same = guest.call("fcntl", reading, 1027, guest.ok("dup", reading))
+    assert same in (1, -errno.EINVAL)  # since Linux 6.10
+    guest.fails(errno.EFAULT, "fcntl", reading, 15, BAD)
+    guest.fails(errno.EFAULT, "fcntl", reading, 16, BAD)
+    guest.fails(errno.EFAULT, "fcntl", reading, 5, BAD)
+
+
 # Transfers ------------------------------------------------------------------------------------------------------
 
 
