@@ -109,6 +109,7 @@ def load(
     strace_items: str = "",
     trace: Callable[[str], None] | None = None,
     granularity: str = "block",
+    host_signals: bool = False,
     options: Options | None = None,
 ) -> Process:
     """A guest process, loaded and about to execute its first instruction. It wants `close()` in the end.
@@ -131,6 +132,8 @@ def load(
     trace     called with a line for every instruction (engine "reference" only)
     granularity   "insn": events (`Process.at`) come after any instruction, not at block boundaries only (engine
               "reference" only)
+    host_signals   True: while `run` runs it, in the main thread, signals that this process gets are the guest's, as
+              its handlers and mask say; False: they stay the caller's
     options   what shapes translations, see `Options`
 
     Raises FileNotFoundError, NotRunnable, UnknownIsa, BadExtension, UnknownProgram, UnsupportedHost.
@@ -141,7 +144,8 @@ def load(
     path, settings = _settings(
         program, engine=engine, isa=isa, extensions=extensions, env=env, argv0=argv0, sysroot=sysroot, seed=seed,
         random_seed=random_seed, stack_size=stack_size, release=release, strace=strace, strace_items=strace_items,
-        stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity, options=options,
+        stdin=stdin, stdout=stdout, stderr=stderr, granularity=granularity, host_signals=host_signals,
+        options=options,
     )  # fmt: skip
     if trace is not None:
         from dbt.report import TracedProcess

@@ -12,16 +12,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import guests
 from dbt.events import NEVER, Event, Events
+from dbt.linux import blocking as sleeping
 from dbt.linux import programs
-from dbt.linux.exits import Executed, ExitGroup, Forked, Killed
+from dbt.linux.exits import Executed, ExitGroup, Forked, Killed, Resumed
 from dbt.linux.kernel import Kernel
 from dbt.linux.sysroot import Sysroot
-from dbt.memory import AddressSpace
+from dbt.memory import EXEC, READ, WRITE, AddressSpace
 from dbt.reference import Reference, Stop
 from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
 from guests.spec import Treat
@@ -30,9 +32,12 @@ from ir.records import as_dict, record, replace
 if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs without LLVM being imported
     from pathlib import Path
 
+    from dbt.linux.delivery import Delivery
+    from dbt.linux.host_signals import HostSignals
     from dbt.linux.strace import Strace
     from dbt.options import Options
 
+PROTECTIONS = {"load": READ, "store": WRITE, "fetch": EXEC}
 ENGINES = ("translated", "reference")
 DEADLY = (signal.SIGTERM, signal.SIGHUP)  # signals that end us once what was translated is on disk
 GRACE = 2.0  # seconds for that; then they end us anyway
@@ -70,6 +75,7 @@ class Settings:
     stdin: int = 0
     stdout: int = 1
     stderr: int = 2
+    host_signals: bool = False  # signals that are sent to us reach the guest, while it runs; the main thread only
     granularity: str = "block"  # where events are delivered; "insn", after any instruction: reference engine only
     options: Options | None = None  # how the translator translates; None: its defaults
 
@@ -122,6 +128,7 @@ class Process:
         self.status: int | None = None  # exit status, once it has exited
         self.signal: int | None = None  # the signal that killed it, if one did
         self.trap: Stop | None = None  # the trap behind that signal
+        self.from_outside = False  # another process, or a terminal, has sent it
         self.syscalls = 0
         self._interrupted = False
         self._dying: int | None = None  # the signal that is to end us
@@ -129,6 +136,9 @@ class Process:
         entry, pointer = self.kernel.start(program.image, program.loader, program.name)
         self.state.pc = entry
         self.state.slots[self.guest.stack_slot] = pointer
+        self.kernel.stack_pointer = lambda: self.state.slots[self.guest.stack_slot]
+        self.kernel.schedule = self._schedule
+        self._host_signals = self._mirror()
         self.engine = self._engine()
         self.kernel.on_flush_icache = self.engine.fence
 
@@ -138,6 +148,25 @@ class Process:
         from dbt.linux.strace import Strace, selection
 
         return Strace(self.kernel, self.settings.strace, selection(self.settings.strace_items))
+
+    def _mirror(self) -> HostSignals | None:
+        if not self.settings.host_signals:
+            return None
+        from dbt.linux.host_signals import HostSignals
+
+        mirror = self.kernel.signals.mirror = HostSignals(self.kernel.signals)
+        mirror.inherit()
+        return mirror
+
+    @cached_property
+    def _delivery(self) -> Delivery:
+        """Made for the first signal."""
+        from dbt.linux.delivery import Delivery
+
+        made = Delivery(self.kernel, self.state)
+        if self._strace is not None:
+            made.told = self._strace.signal
+        return made
 
     def _engine(self) -> Any:
         if self.settings.engine == "reference":
@@ -205,8 +234,11 @@ class Process:
         """Execute up to `count` instructions (a system call is one step); returns how many were taken."""
         taken = 0
         while taken < count and not self.ended:
-            if self.engine.interruptible and self.events.deliver() and self.ended:
-                break
+            if self.engine.interruptible:
+                self._notice()
+                self.events.deliver()
+                if self.ended:
+                    break
             self.handle(self.engine.step())
             taken += 1
         return taken
@@ -252,11 +284,14 @@ class Process:
 
     def _run(self, max_instructions: int | None) -> None:
         until = NEVER if max_instructions is None else max_instructions
-        if hasattr(self.engine, "prepare"):
-            self.engine.prepare()
-        with self._interruptible(), self._mortal():
+        with self._interruptible(), self._mortal(), self._hosted():
+            if hasattr(self.engine, "prepare"):
+                self.engine.prepare()
             try:
                 while not self.ended:
+                    if sleeping.noticed() and self.engine.interruptible:
+                        self._notice()
+                        continue
                     stop = self.events.run(self.engine, min(until, self._slice_end()))
                     if stop.trap:
                         self.handle(stop)
@@ -310,11 +345,11 @@ class Process:
             state.slots[slot] = 0
         state.mid_block = False
         if stop.cause != guest.syscall_cause:
-            self.trap = stop
-            self.signal = guest.signals[stop.cause]
+            self._fault(stop)
             return
         self.syscalls += 1
-        slots = state.slots
+        slots, signals = state.slots, self.kernel.signals
+        first = slots[self._arguments[0]]
         self._waiting = True
         try:
             result = self._call(slots[self._number], tuple([slots[a] for a in self._arguments]))
@@ -330,10 +365,16 @@ class Process:
         except Forked as here:
             self._begin_child(here)
             result = 0
+        except Resumed:
+            self._delivery.resume()
+            self._deliver()
+            return
         finally:
             self._waiting = False
         slots[self._result] = result
         state.pc = state.pc + guest.syscall_length & (1 << 64) - 1
+        if signals.ready or result in sleeping.INTERRUPTED:
+            self._deliver(result, first)
         if self.child and not self._running:  # whoever has us do this single step stays with the parent
             self.run()
 
@@ -364,6 +405,58 @@ class Process:
             self.settings = replace(self.settings, options=replace(options, log_stores=False))
             self.engine = self._engine()
             self.kernel.on_flush_icache = self.engine.fence
+
+    # --- signals to the guest -------------------------------------------------------------------------
+
+    def _deliver(self, result: int = 0, argument: int = 0) -> None:
+        """The one place where signals enter the guest, at a boundary; after a system call, with its result."""
+        for slot in self.guest.reset_on_trap:
+            self.state.slots[slot] = 0
+        try:
+            self._delivery.deliver(result, argument, self.guest.syscall_length)
+        except Killed as leaving:
+            self.signal, self.from_outside = leaving.signal, leaving.outside
+
+    def _fault(self, stop: Stop) -> None:
+        """An instruction of the guest's has trapped: it handles that, or dies."""
+        guest = self.guest
+        self.trap = stop
+        number = guest.signals[stop.cause]
+        access = next((name for name, cause in guest.fault_causes.items() if cause == stop.cause), None)
+        try:
+            if access is None:
+                self._delivery.fault(number, guest.signal_codes[stop.cause], self.state.pc)
+            else:
+                self._delivery.page_fault(number, stop.value, PROTECTIONS[access])
+        except Killed as leaving:
+            self.signal, self.from_outside = leaving.signal, leaving.outside
+        if not self.ended or self.from_outside:
+            self.trap = None
+
+    def _schedule(self, count: int, expire: Callable[[], object]) -> Event:
+        """An event in virtual time after which there may be signals."""
+
+        def come(process: Process) -> None:
+            expire()
+            if self.kernel.signals.ready:
+                self._deliver()
+
+        return self.at(count, come)
+
+    def _notice(self) -> None:
+        """Take what has come from the host, at a boundary."""
+        self.kernel.signals.collect()
+        if self.kernel.signals.ready:
+            self._deliver()
+
+    @contextmanager
+    def _hosted(self) -> Iterator[None]:
+        """What others send to us is for the guest."""
+        if self._host_signals is None:
+            yield
+            return
+        with self._host_signals.attached():
+            yield
 
     def close(self) -> None:
         """Give back memory and descriptors."""
@@ -441,7 +534,7 @@ class Process:
 
     def _poll(self) -> bool:
         """Called by the engine between slices: whether to return to `run`."""
-        return self._interrupted or self._dying is not None
+        return self._interrupted or self._dying is not None or sleeping.noticed()
 
     # --- what happened ------------------------------------------------------------------------------
 

@@ -172,6 +172,7 @@ class Guest:
     fetch_misaligned_cause: int
     syscall_length: int  # bytes of the system call instruction
     signals: dict[int, int]  # cause -> the signal that Linux sends for it
+    signal_codes: dict[int, int]  # cause -> si_code, where it does not depend on a page's state
     ticks: int  # retired instructions a tick of the guest's clock register in virtual time
     hot_slots: tuple[int, ...] = ()  # registers most worth keeping in host registers, best first
     reset_on_trap: tuple[int, ...] = ()  # slots that every trap sets to 0

@@ -186,7 +186,7 @@ def command(words: Sequence[str]) -> int:
         views = _Views(options, log, line)
     settings = guest_settings(options) | {
         "seed": options.deterministic, "random_seed": options.seed, "stack_size": options.stack_size,
-        "release": options.uname, "granularity": options.granularity or "block",
+        "release": options.uname, "granularity": options.granularity or "block", "host_signals": True,
     }  # fmt: skip
     if options.strace is not None:
         settings |= {"strace": line, "strace_items": options.strace}
@@ -217,7 +217,7 @@ def command(words: Sequence[str]) -> int:
         say(f"interrupted after {process.instructions:,} instructions")
     finally:
         times = begin - start, time.perf_counter() - begin, time.process_time() - cpu
-        if process.signal is not None and process.signal != signal.SIGPIPE:
+        if process.signal is not None and process.signal != signal.SIGPIPE and not process.from_outside:
             _tell_death(process)
         if engine == "translated" and process.engine.note:
             say(process.engine.note)

@@ -17,7 +17,7 @@ CALLS = {
     "sendmmsg": 269, "recvmmsg": 243, "wait4": 260, "waitid": 95, "futex": 98, "futex_waitv": 449,
     "clock_nanosleep": 115, "rt_sigtimedwait": 137, "rt_sigsuspend": 133, "getrandom": 278,
     "msgrcv": 188, "msgsnd": 189, "semop": 193, "semtimedop": 192, "mq_timedsend": 182, "mq_timedreceive": 183,
-    "process_vm_readv": 270, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
+    "process_vm_readv": 270, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "tgkill": 131,
     "adjtimex": 171, "bind": 200, "capget": 90, "capset": 91, "clock_adjtime": 266, "epoll_create1": 20,
     "epoll_ctl": 21, "getpeername": 205, "getsockname": 204, "getsockopt": 209, "inotify_add_watch": 27,
     "inotify_init1": 26, "inotify_rm_watch": 28, "ioprio_get": 31, "ioprio_set": 30, "kcmp": 272, "listen": 201,

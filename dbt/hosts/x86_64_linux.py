@@ -14,6 +14,7 @@ from __future__ import annotations
 
 PAGE = 4096
 FLAG, HEAD, TAIL = 0, 8, 16  # byte offsets in the data; entries that were begun, and entries that were read
+HELD_BACK = 0xFFFFFFFFFFFFFB27  # signals that wait while the handler runs: all but ILL, TRAP, BUS, FPE and SEGV
 RING, ENTRIES, ENTRY = 4096, 1024, 128  # byte offset, number and size of what the handler appends
 ROOM = 960  # entries from which on signals stay blocked; each thread can still be in one handler
 SIGACTION = (0, 8, 136, 152)  # byte offsets in libc's struct sigaction: handler, mask, flags; its size
@@ -102,7 +103,7 @@ CALLS = {
     "sendmmsg": 307, "recvmmsg": 299, "wait4": 61, "waitid": 247, "futex": 202, "futex_waitv": 449,
     "clock_nanosleep": 230, "rt_sigtimedwait": 128, "rt_sigsuspend": 130, "getrandom": 318,
     "msgrcv": 70, "msgsnd": 69, "semop": 65, "semtimedop": 220, "mq_timedsend": 242, "mq_timedreceive": 243,
-    "process_vm_readv": 310, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
+    "process_vm_readv": 310, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "tgkill": 234,
     "adjtimex": 159, "bind": 49, "capget": 125, "capset": 126, "clock_adjtime": 305, "epoll_create1": 291,
     "epoll_ctl": 233, "getpeername": 52, "getsockname": 51, "getsockopt": 55, "inotify_add_watch": 254,
     "inotify_init1": 294, "inotify_rm_watch": 255, "ioprio_get": 252, "ioprio_set": 251, "kcmp": 312, "listen": 50,

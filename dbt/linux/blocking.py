@@ -15,6 +15,7 @@ import ctypes
 import errno
 import mmap
 import os
+import signal
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ from typing import Any
 
 # What an interrupted call gives inside the kernel (include/linux/errno.h); no guest sees these.
 ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
+
+INTERRUPTED = {-code & (1 << 64) - 1: code for code in
+               (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK)}  # by a call's result
 
 # Calls that Linux does not restart by ERESTARTSYS, which is what waiting for data, locks and children gives.
 RESTART = {
@@ -51,6 +55,7 @@ _TIMEOUT: dict[str, tuple[int, Callable[[Any, int], Any]]] = {
     "rt_sigtimedwait": (2, _less_timespec), "recvmmsg": (4, _less_timespec), "io_getevents": (4, _less_timespec),
 }  # fmt: skip
 
+_SA_SIGINFO = 4
 _pointer = ctypes.c_void_p
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.argtypes = (ctypes.c_long, *[_pointer] * 6)
@@ -68,23 +73,41 @@ class Interrupted(InterruptedError):
 class Plain:
     """Where there is no machine code for it."""
 
-    handler = 0  # the address of a signal action, or 0
+    room = 1 << 62  # signals that fit in what is not yet read
 
     def __init__(self, host: Any) -> None:
         self.host = host  # the module of its facts
         self.numbers: Mapping[str, int] = host.CALLS
+        self._noted: list[bytes] = []
+
+    @property
+    def noticed(self) -> bool:
+        """Whether a signal has come since the last `clear`."""
+        return bool(self._noted)
+
+    def take_over(self, number: int, kind: str, flags: int) -> Any:
+        """Make it a signal's action to "note" it, to "ignore" it or the "default": the action that it had."""
+        note: Any = lambda number, frame: self._noted.append(struct.pack("<iii116x", number, 0, 0))
+        return signal.signal(number, {"note": note, "ignore": signal.SIG_IGN, "default": signal.SIG_DFL}[kind])
+
+    def give_back(self, number: int, action: Any) -> None:
+        """Give a signal the action that it had."""
+        signal.signal(number, action)
 
     def call(self, number: int, *arguments: Any) -> int:
         """Make a call: its result, or a negative error number; -ERESTARTSYS if a signal was before it."""
+        if self._noted:
+            return -ERESTARTSYS
         result = int(_libc.syscall(number, *arguments))
         return -ctypes.get_errno() if result == -1 else result
 
     def clear(self) -> None:
-        """From now on calls wait again."""
+        """From now on calls wait again, until a signal comes."""
 
     def arrived(self) -> list[bytes]:
-        """The siginfo of every signal that came since, in order."""
-        return []
+        """Clear, and give the siginfo of every signal that was noted since the last time, in order."""
+        noted, self._noted = self._noted, []
+        return noted
 
 
 class Guarded(Plain):
@@ -99,19 +122,39 @@ class Guarded(Plain):
         _libc.mprotect.argtypes = (_pointer, ctypes.c_size_t, ctypes.c_int)
         if _libc.mprotect(base, host.PAGE, mmap.PROT_READ | mmap.PROT_EXEC):
             raise OSError(ctypes.get_errno(), "mprotect of the code for blocking calls failed")
-        self._words = memoryview(self._memory)[host.PAGE : host.PAGE + 24].cast("Q")
-        self.handler = base + host.HANDLER
+        self._words = memoryview(self._memory)[host.PAGE : host.PAGE + 24].cast("Q")  # the first is the flag
+        self._handler = base + host.HANDLER
+        self.room = host.ROOM
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_long, *[_pointer] * 6)
         self._call = prototype(base + host.CALL)
 
     def call(self, number: int, *arguments: Any) -> int:
         return int(self._call(number, *arguments))
 
+    @property
+    def noticed(self) -> bool:
+        return self._words[0] != 0
+
+    def take_over(self, number: int, kind: str, flags: int) -> bytes:
+        handler, mask, at, size = self.host.SIGACTION
+        action, old = bytearray(size), ctypes.create_string_buffer(size)
+        address = {"note": self._handler, "ignore": 1, "default": 0}[kind]
+        action[handler : handler + 8] = address.to_bytes(8, "little")
+        action[mask : mask + 8] = self.host.HELD_BACK.to_bytes(8, "little")
+        action[at : at + 4] = (flags | _SA_SIGINFO).to_bytes(4, "little")
+        if _libc.sigaction(number, bytes(action), old):
+            raise OSError(ctypes.get_errno(), f"sigaction of signal {number} failed")
+        return old.raw
+
+    def give_back(self, number: int, action: bytes) -> None:
+        _libc.sigaction(number, action, None)
+
     def clear(self) -> None:
-        self._words[self.host.FLAG >> 3] = 0
+        self._words[0] = 0
 
     def arrived(self) -> list[bytes]:
         host, words = self.host, self._words
+        words[0] = 0
         found = []
         while (tail := words[host.TAIL >> 3]) < words[host.HEAD >> 3]:
             at = host.PAGE + host.RING + tail % host.ENTRIES * host.ENTRY
@@ -138,25 +181,38 @@ def calls() -> Plain:
     return _one
 
 
-def blocking(name: str, arguments: tuple[Any, ...], interrupted: Callable[[], bool]) -> int:
+def noticed() -> bool:
+    """Whether a signal has come that nobody has collected."""
+    return _one is not None and _one.noticed
+
+
+def blocking(name: str, arguments: tuple[Any, ...], interrupted: Callable[[], bool], *, restart: int | None = None,
+             masked: bool = False) -> int:
     """Make a host system call, again and again until it ends by itself or `interrupted()`; then Interrupted.
 
     Arguments are integers, bytes, None or ctypes arrays. Signals that are not for the guest do not end the call:
-    handlers of Python's run, and it is made again, with what is left of its timeout.
+    handlers of Python's run, and it is made again, with what is left of its timeout. A signal that is there before the
+    call waits is one that came before it, after which it is made (ERESTARTNOINTR); but if the call has put in a mask
+    (`masked`), that lets the signal through, it comes during the call. `restart` says what happens then, if it does
+    not follow from the name.
     """
     made = calls()
     number = made.numbers[name]
     rest = [*arguments, *[0] * (6 - len(arguments))]
+    during = RESTART.get(name, ERESTARTSYS) if restart is None else restart
     timeout = _TIMEOUT.get(name)
     begin = 0 if timeout is None else time.monotonic_ns()
+    waited = masked
     while True:
         made.clear()
         if interrupted():
-            raise Interrupted(RESTART.get(name, ERESTARTSYS))
+            raise Interrupted(during if waited else ERESTARTNOINTR)
         result = made.call(number, *rest)
         if result >= 0:
             return result
-        if result not in (-errno.EINTR, -ERESTARTSYS):
+        if result == -errno.EINTR:
+            waited = True
+        elif result != -ERESTARTSYS:
             raise OSError(-result, os.strerror(-result))
         if timeout is not None:
             index, form = timeout

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from dbt.linux import host
 from dbt.linux.blocking import calls
 from dbt.linux.host import failure, int32
-from dbt.memory import READ
+from dbt.linux.signals import mask_argument
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
@@ -55,7 +55,7 @@ def _wait(kernel: Kernel, epoll_fd: int, events: int, count: int, timeout: int |
     if kernel.deterministic:
         from dbt.linux.timerfds import virtual_wait
 
-        ready = virtual_wait(kernel, timeout, poll)[0]
+        ready = virtual_wait(kernel, timeout, poll, errno.EINTR)[0]
     else:
         ready = poll(timeout)
     raw = found.raw
@@ -66,23 +66,16 @@ def _wait(kernel: Kernel, epoll_fd: int, events: int, count: int, timeout: int |
     return ready
 
 
-def _check_mask(kernel: Kernel, mask: int, size: int) -> None:
-    if mask:
-        if size != 8:
-            raise failure(errno.EINVAL)
-        kernel.space.check(mask, 8, READ)
-
-
 def epoll_pwait(kernel: Kernel, epoll_fd: int, events: int, count: int, timeout: int, mask: int, size: int) -> int:
     milliseconds = int32(timeout)
-    _check_mask(kernel, mask, size)
-    return _wait(kernel, epoll_fd, events, count, None if milliseconds < 0 else milliseconds * 1_000_000)
+    with kernel.signals.masked(mask_argument(kernel, mask, size)):
+        return _wait(kernel, epoll_fd, events, count, None if milliseconds < 0 else milliseconds * 1_000_000)
 
 
 def epoll_pwait2(kernel: Kernel, epoll_fd: int, events: int, count: int, timeout: int, mask: int, size: int) -> int:
     limit = kernel.take_time(timeout) if timeout else None
-    _check_mask(kernel, mask, size)
-    return _wait(kernel, epoll_fd, events, count, limit)
+    with kernel.signals.masked(mask_argument(kernel, mask, size)):
+        return _wait(kernel, epoll_fd, events, count, limit)
 
 
 CALLS: dict[str, Callable[..., int | None]] = {

@@ -1,5 +1,5 @@
 """What a system call may lead to besides a result, as exceptions that leave `Kernel.call`: the guest's end, another
-program, another process.
+program, another process, the return from a signal handler.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ class ExitGroup(Exception):
 
 
 class Killed(Exception):
-    """A signal ends the guest."""
+    """A signal ends the guest. `outside`: another process has sent it."""
 
-    def __init__(self, signal: int) -> None:
+    def __init__(self, signal: int, outside: bool = False) -> None:
         super().__init__(signal)
         self.signal = signal
+        self.outside = outside
 
 
 class Executed(Exception):
@@ -42,3 +43,7 @@ class Forked(Exception):
         super().__init__(stack, thread_pointer)
         self.stack = stack
         self.thread_pointer = thread_pointer
+
+
+class Resumed(Exception):
+    """The call has no result of its own: registers come from the frame of a signal handler."""

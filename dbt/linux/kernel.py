@@ -14,9 +14,10 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.elf import Image, Loaded, NotRunnable, load
 from dbt.linux import blocking as sleeping
@@ -41,7 +42,7 @@ from dbt.linux.host import failure, int32
 from dbt.linux.limits import Limits
 from dbt.linux.programs import Program
 from dbt.linux.sysroot import Sysroot
-from dbt.memory import PAGE_SIZE, READ, WRITE, AddressSpace, MemoryFault, page_up
+from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace, MemoryFault, page_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from dbt.linux import timerfds
     from dbt.linux.children import Sharing
+    from dbt.linux.timers import Timers
 
 __all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
 
@@ -82,6 +84,8 @@ LATER = {
     "mounts": "fsconfig mount_setattr open_tree_attr",
     "opening": "openat2 name_to_handle_at open_by_handle_at",
     "transfers": "vmsplice process_vm_readv process_vm_writev",
+    "timers": """
+        setitimer getitimer timer_create timer_settime timer_gettime timer_getoverrun timer_delete""",
     "sockets": """
         socket socketpair bind listen accept accept4 connect getsockname getpeername sendto recvfrom setsockopt
         getsockopt shutdown sendmsg recvmsg sendmmsg recvmmsg""",
@@ -190,6 +194,11 @@ class Kernel:
         self.limits = Limits(stack_size)
         self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())
         self.signals = signals.Signals()
+        self.signals.collect = self._collect
+        self.restart: Callable[[], int | None] | None = None  # what restart_syscall goes on with
+        self.sigreturn = 0  # where handlers return to
+        self.stack_pointer: Callable[[], int] = lambda: 0  # of the thread, which an alternate stack depends on
+        self.schedule: Callable[[int, Callable[[], object]], Any] | None = None  # events in virtual time
         self.break_start = 0
         self.break_end = 0
         self.thread_name = os.fsencode(os.path.basename(self.executable))[:15]
@@ -274,7 +283,15 @@ class Kernel:
             self.space, self.abi, loaded, base=base, argv=self.argv, env=self.env,
             executable=os.fsencode(self.executable) if name is None else name, random=self.random_bytes(16),
             size=self.limits.stack())
+        self.sigreturn = self._map_vdso()
         return first, pointer
+
+    def _map_vdso(self) -> int:
+        """Give the guest code that handlers return to: its address."""
+        page = self.space.map(0, self.abi.PAGE_SIZE, READ | WRITE, name="[vdso]")
+        self.space.write(page, self.abi.SIGRETURN)
+        self.space.protect(page, self.abi.PAGE_SIZE, READ | EXEC)
+        return page
 
     def check(self, program: Program) -> None:
         """Raise NotRunnable where `start` could not have room for a program."""
@@ -290,6 +307,8 @@ class Kernel:
         self.argv, self.env, self.executable = list(program.argv), env, os.fsdecode(program.path)
         self.descriptors.close_on_exec()
         self.signals.execute()
+        if "alarms" in self.__dict__:
+            self.alarms.execute()
         self.clear_child_tid, self.robust_list = 0, (0, 0)
         self.space.unmap(0, self.space.size)
         self.space.sealed.clear()
@@ -313,7 +332,10 @@ class Kernel:
         self.family.add(pid, os.getpid())
         if seed is not None:
             self.random = _random(seed)
+        sleeping.calls().arrived()  # what was noted is the parent's
         self.signals.begin_child()
+        if "alarms" in self.__dict__:
+            self.alarms.begin_child()
 
     def end(self) -> None:
         """The guest has ended."""
@@ -321,8 +343,10 @@ class Kernel:
             self.sharing.tell()
 
     def close(self) -> None:
-        """Close the guest's descriptors (not those handed in)."""
+        """Close the guest's descriptors (not those handed in), and end its timers."""
         self.descriptors.close_all()
+        if "alarms" in self.__dict__:
+            self.alarms.close()
 
     # What handlers share ----------------------------------------------------------------------------------
 
@@ -354,7 +378,38 @@ class Kernel:
         be made several times: a timeout that counts from its begin is shortened (`dbt.linux.blocking`), but a
         sleep, or a wait for a futex, must be given its end.
         """
-        return sleeping.blocking(name, arguments, self.signals.interrupting)
+        signals = self.signals
+        if not self.deterministic or self.alarms.due is None:
+            return sleeping.blocking(name, arguments, signals.interrupting, masked=signals.replaced)
+        with self.alarms.waking():
+            return sleeping.blocking(name, arguments, signals.interrupting, masked=signals.replaced)
+
+    @cached_property
+    def alarms(self) -> Timers:
+        """Timers that end in a signal, made for the first one."""
+        from dbt.linux.timers import Timers
+
+        return Timers(self)
+
+    def _collect(self) -> None:
+        """Send the guest what the host has told us of."""
+        made = sleeping.calls()
+        infos = made.arrived()
+        if not infos:
+            return
+        from dbt.linux.timers import NOTICE, notice
+
+        for info in infos:
+            number = int.from_bytes(info[:4], "little")
+            if number != NOTICE or not notice(info):
+                self.signals.send(number, self._translated(info))
+        if len(infos) >= made.room and self.signals.mirror is not None:
+            self.signals.mirror.unblock()
+
+    def _translated(self, info: bytes) -> bytes:
+        """A siginfo of the host's with the guest's number of the process that it comes from."""
+        pid = int.from_bytes(info[16:20], "little", signed=True)
+        return info[:16] + self.family.guest(pid).to_bytes(4, "little", signed=True) + info[20:]
 
     def source(self, address: int, length: int) -> tuple[int, int]:
         """The host address of a buffer to read from, and how much of it the guest may read; EFAULT if nothing."""

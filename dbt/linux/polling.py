@@ -1,7 +1,6 @@
 """Waiting for descriptors: ppoll and pselect6, both by the host's ppoll.
 
-Must not know: what the descriptors are. The signal masks of these calls are checked and otherwise ignored until
-signals are delivered to handlers.
+Must not know: what the descriptors are.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dbt.linux import signals
+from dbt.linux.blocking import ERESTARTNOHAND
 from dbt.linux.host import failure, int32
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ _WRITE_SET = _OUT | _WRNORM | _WRBAND | _ERR
 _EXCEPT_SET = _PRI
 
 
-def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None) -> tuple[list[int], int | None]:
-    """Poll (host descriptor, events) pairs: the events found, and what is left of the timeout."""
+def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None, told: int) -> list[int]:
+    """Poll (host descriptor, events) pairs: the events found. What is left of the timeout is written to `told`."""
     array = ctypes.create_string_buffer(b"".join(struct.pack("<ihh", fd, events, 0) for fd, events in wanted),
                                         8 * len(wanted) + 1)
     left: int | None = None
@@ -35,37 +36,36 @@ def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None) ->
         if limit is None:
             return kernel.blocking("ppoll", array, len(wanted), None, None, 0)
         time = ctypes.create_string_buffer(struct.pack("<qq", *divmod(limit, 1_000_000_000)), 16)
-        ready = kernel.blocking("ppoll", array, len(wanted), time, None, 0)
-        seconds, nanoseconds = struct.unpack("<qq", time.raw)
-        left = seconds * 1_000_000_000 + nanoseconds
-        return ready
+        try:
+            return kernel.blocking("ppoll", array, len(wanted), time, None, 0)
+        finally:
+            seconds, nanoseconds = struct.unpack("<qq", time.raw)
+            left = seconds * 1_000_000_000 + nanoseconds
 
-    if kernel.deterministic:
-        from dbt.linux.timerfds import virtual_wait  # not for other runs
+    try:
+        if kernel.deterministic:
+            from dbt.linux.timerfds import virtual_wait  # not for other runs
 
-        left = virtual_wait(kernel, timeout, poll)[1]
-    else:
-        poll(timeout)
+            left = virtual_wait(kernel, timeout, poll, ERESTARTNOHAND)[1]
+        else:
+            poll(timeout)
+    finally:
+        if told and left is not None:
+            seconds, nanoseconds = divmod(left, 1_000_000_000)
+            kernel.put(told, "timespec", tv_sec=seconds, tv_nsec=nanoseconds)
     found = [struct.unpack_from("<H", array, 8 * index + 6)[0] for index in range(len(wanted))]
-    return found, left
+    return found
 
 
 def _timeout(kernel: Kernel, address: int) -> int | None:
     return kernel.take_time(address) if address else None
 
 
-def _put_left(kernel: Kernel, address: int, left: int | None) -> None:
-    if address and left is not None:
-        seconds, nanoseconds = divmod(left, 1_000_000_000)
-        kernel.put(address, "timespec", tv_sec=seconds, tv_nsec=nanoseconds)
-
-
 def ppoll(kernel: Kernel, polled: int, count: int, timeout: int, mask: int, mask_size: int) -> int:
     count &= 0xFFFFFFFF
     if count > kernel.descriptors.limit:
         raise failure(errno.EINVAL)
-    if mask:
-        kernel.space.check(mask, 8, 1)
+    waiting = signals.mask_argument(kernel, mask, mask_size)
     rows = list(struct.iter_unpack("<ihh", kernel.space.read(polled, 8 * count)))
     limit = _timeout(kernel, timeout)
     wanted: list[tuple[int, int]] = []
@@ -76,14 +76,14 @@ def ppoll(kernel: Kernel, polled: int, count: int, timeout: int, mask: int, mask
         except OSError:
             invalid.add(index)
             wanted.append((-1, 0))
-    found, left = _wait(kernel, wanted, 0 if invalid else limit)
+    with kernel.signals.masked(waiting):
+        found = _wait(kernel, wanted, 0 if invalid else limit, timeout)
     for index in invalid:
         found[index] = _NVAL
     data = b"".join(struct.pack("<ihH", fd, events, seen)
                     for (fd, events, _revents), seen in zip(rows, found, strict=True))
     if data:
         kernel.space.write(polled, data)
-    _put_left(kernel, timeout, left)
     return sum(1 for seen in found if seen)
 
 
@@ -97,20 +97,24 @@ def pselect6(kernel: Kernel, count: int, reading: int, writing: int, exceptional
     sets = [(address, meaning, int.from_bytes(kernel.space.read(address, size), "little") if address else 0)
             for address, meaning in ((reading, _READ_SET), (writing, _WRITE_SET), (exceptional, _EXCEPT_SET))]
     limit = _timeout(kernel, timeout)
+    waiting = None
+    if mask:
+        address, size_of_mask = struct.unpack("<QQ", kernel.space.read(mask, 16))
+        waiting = signals.mask_argument(kernel, address, size_of_mask)
     numbers, wanted = [], []
     for fd in range(count):
         events = sum(meaning & ~(_HUP | _ERR) for _address, meaning, bits in sets if bits >> fd & 1)
         if events:
             numbers.append(fd)
             wanted.append((kernel.descriptors.host(fd), events))
-    found, left = _wait(kernel, wanted, limit)
+    with kernel.signals.masked(waiting):
+        found = _wait(kernel, wanted, limit, timeout)
     total = 0
     for address, meaning, bits in sets:
         answer = sum(1 << fd for fd, seen in zip(numbers, found, strict=True) if bits >> fd & 1 and seen & meaning)
         total += answer.bit_count()
         if address:
             kernel.space.write(address, answer.to_bytes(size, "little"))
-    _put_left(kernel, timeout, left)
     return total
 
 

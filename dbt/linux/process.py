@@ -9,12 +9,12 @@ import ctypes
 import errno
 import os
 import struct
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.linux import host
 from dbt.linux import time as guest_time
+from dbt.linux.blocking import ERESTARTSYS
 from dbt.linux.exits import ExitGroup
 from dbt.linux.host import failure, identity, int32
 from dbt.memory import READ, WRITE
@@ -312,11 +312,11 @@ def _futex_wait(kernel: Kernel, word: int, operation: int, value: int, timeout: 
         raise failure(errno.EAGAIN)
     if limit is None:
         kernel.tell_once("the guest's only thread waits for a futex that nobody can wake")
-        while True:
-            time.sleep(3600)
+        guest_time.sleep(kernel, None, ERESTARTSYS)
+        raise AssertionError("a sleep without an end has ended")
     if operation & _FUTEX_COMMAND == _FUTEX_WAIT_BITSET:  # an absolute time
         limit -= guest_time.now(kernel, 0 if operation & _FUTEX_CLOCK_REALTIME else 1)
-    guest_time.sleep(kernel, limit)
+    guest_time.sleep(kernel, limit, ERESTARTSYS if operation & _FUTEX_COMMAND == _FUTEX_WAIT_BITSET else errno.EINTR)
     raise failure(errno.ETIMEDOUT)
 
 

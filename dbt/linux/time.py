@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dbt.linux.blocking import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, Interrupted, blocking
 from dbt.linux.host import failure, int32
 
 if TYPE_CHECKING:
@@ -38,15 +39,23 @@ def now(kernel: Kernel, clock: int) -> int:
     return time.clock_gettime_ns(clock)
 
 
-def sleep(kernel: Kernel, duration: int) -> None:
-    """Let nanoseconds pass."""
-    if duration <= 0:
-        return
-    if kernel.deterministic:
-        kernel.slept += duration
-    else:
-        end = struct.pack("<qq", *divmod(min(time.monotonic_ns() + duration, _FAR), 1_000_000_000))
-        kernel.blocking("clock_nanosleep", time.CLOCK_MONOTONIC, _ABSOLUTE, end, None)
+def sleep(kernel: Kernel, duration: int | None, restart: int, ended: Callable[[], bool] | None = None) -> None:
+    """Let nanoseconds pass, None: for ever. A signal ends it: Interrupted with `restart`.
+
+    In virtual time nothing is waited for: the clock moves on, from timer to timer.
+    """
+    ended = ended or kernel.signals.interrupting
+    if kernel.deterministic and (duration is not None or kernel.alarms.due is not None):
+        kernel.alarms.let_pass(duration, ended)
+        if ended():
+            raise Interrupted(restart)
+    elif duration is None or duration > 0:
+        end = None
+        if duration is not None:
+            end = struct.pack("<qq", *divmod(min(time.monotonic_ns() + duration, _FAR), 1_000_000_000))
+        name, arguments = (("ppoll", (None, 0, None, None, 0)) if end is None else
+                           ("clock_nanosleep", (time.CLOCK_MONOTONIC, _ABSOLUTE, end, None)))
+        blocking(name, arguments, ended, restart=restart, masked=kernel.signals.replaced)
 
 
 def _put(kernel: Kernel, address: int, nanoseconds: int) -> None:
@@ -78,7 +87,7 @@ def gettimeofday(kernel: Kernel, result: int, zone: int) -> None:
 
 
 def nanosleep(kernel: Kernel, request: int, remaining: int) -> None:
-    sleep(kernel, kernel.take_time(request))
+    _sleep_until(kernel, 1, now(kernel, 1) + kernel.take_time(request), remaining)
 
 
 def clock_nanosleep(kernel: Kernel, clock: int, flags: int, request: int, remaining: int) -> None:
@@ -86,7 +95,21 @@ def clock_nanosleep(kernel: Kernel, clock: int, flags: int, request: int, remain
     if number not in _SLEEPABLE or flags & ~_ABSOLUTE:
         raise failure(errno.EINVAL)
     duration = kernel.take_time(request)
-    sleep(kernel, duration - now(kernel, number) if flags & _ABSOLUTE else duration)
+    if flags & _ABSOLUTE:
+        sleep(kernel, duration - now(kernel, number), ERESTARTNOHAND)
+    else:
+        _sleep_until(kernel, number, now(kernel, number) + duration, remaining)
+
+
+def _sleep_until(kernel: Kernel, clock: int, end: int, remaining: int) -> None:
+    """Sleep, and when a signal ends that, say how long it would still have been; restart_syscall goes on with it."""
+    try:
+        sleep(kernel, end - now(kernel, clock), ERESTART_RESTARTBLOCK)
+    except Interrupted:
+        if remaining:
+            _put(kernel, remaining, max(0, end - now(kernel, clock)))
+        kernel.restart = lambda: _sleep_until(kernel, clock, end, remaining)
+        raise
 
 
 def times(kernel: Kernel, result: int) -> int:

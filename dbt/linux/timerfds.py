@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dbt.linux import host
 from dbt.linux import time as guest_time
+from dbt.linux.blocking import Interrupted
 from dbt.linux.host import failure, int32
 
 if TYPE_CHECKING:
@@ -83,24 +84,30 @@ def _counted(descriptor: int) -> bool:
     return bool(asked.poll(0))
 
 
-def virtual_wait(kernel: Kernel, timeout: int | None, poll: Callable[[int | None], int]) -> tuple[int, int | None]:
+def virtual_wait(kernel: Kernel, timeout: int | None, poll: Callable[[int | None], int],
+                 restart: int) -> tuple[int, int | None]:
     """Wait by `poll(nanoseconds, or None for ever)` while virtual time passes: (what it found, what is left).
 
     Nothing that virtual time brings is waited for in earnest: it goes on to the next timer, or to the timeout.
+    Interrupted with `restart` if one of the timers sends a signal.
     """
     end = None if timeout is None else kernel.virtual_time() + timeout
     while True:
         now = kernel.virtual_time()
         for timer in kernel.timers.values():
             timer.pass_time(now)
-        soonest = min((timer.next for timer in kernel.timers.values() if timer.next is not None), default=None)
+        expiries = (kernel.alarms.due, *(timer.next for timer in kernel.timers.values()))
+        soonest = min((point for point in expiries if point is not None), default=None)
         if soonest is None and end is None:
             return poll(None), None
         ready = poll(0)
         if ready or end == now:
             return ready, None if end is None else end - now
         reached = min(point for point in (soonest, end) if point is not None)
-        kernel.slept += reached - now
+        kernel.slept += max(0, reached - now)
+        kernel.alarms.catch_up()
+        if kernel.signals.interrupting():
+            raise Interrupted(restart)
 
 
 def timerfd_create(kernel: Kernel, clock: int, flags: int) -> int:

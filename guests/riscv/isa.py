@@ -146,6 +146,7 @@ def _guest(isa: str, features: frozenset[str], own: Sequence[Extension]) -> Gues
         trap_names=traps.NAMES,
         syscall_length=4,
         signals=traps.SIGNALS,
+        signal_codes=traps.SIGNAL_CODES,
         hot_slots=registers.HOT,
         reset_on_trap=(registers.RESERVED_SIZE,),
         linux=linux,

@@ -19,6 +19,13 @@ STACK_POINTER = "sp"
 THREAD_POINTER = "tp"
 STACK_ALIGNMENT = 16
 
+# Signal handlers: number, siginfo, ucontext, return address, stack; where registers lie in a "ucontext" (an array
+# holds whole ones, a field of bits holds low parts: register, shift, width); the code that a handler returns to.
+HANDLER_REGISTERS = ("a0", "a1", "a2", "ra", "sp")
+CONTEXT_ARRAYS = {"gregs": ("pc", *(f"x{i}" for i in range(1, 32))), "fpregs": tuple(f"f{i}" for i in range(32))}
+CONTEXT_BITS = {"fcsr": (("fflags", 0, 5), ("frm", 5, 3))}
+SIGRETURN = bytes.fromhex("9308b008 73000000")  # li a7, 139 (rt_sigreturn); ecall
+
 # Executable files.
 ELF_MACHINE = 243
 CODE_ALIGNMENT = 2
@@ -113,6 +120,8 @@ _MSGHDR = (
     "flags i32",
     "_pad i32",
 )
+_STACK = ("ss_sp u64", "ss_flags i32", "ss_size u64")
+_SIGINFO = ("si_signo i32", "si_errno i32", "si_code i32")
 STRUCTS: dict[str, tuple[str, ...]] = {
     "timespec": _TIMESPEC,
     "timeval": _TIMEVAL,
@@ -202,7 +211,14 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "winsize": ("ws_row u16", "ws_col u16", "ws_xpixel u16", "ws_ypixel u16"),
     "flock": ("l_type i16", "l_whence i16", "l_start i64", "l_len i64", "l_pid i32"),
     "sigaction": ("handler u64", "flags u64", "mask u64"),  # riscv has no sa_restorer
-    "sigaltstack": ("ss_sp u64", "ss_flags i32", "ss_size u64"),
+    "sigaltstack": _STACK,
+    "siginfo_kill": (*_SIGINFO, "_align u32", "si_pid i32", "si_uid u32", "_rest 104s"),
+    "siginfo_timer": (*_SIGINFO, "_align u32", "si_tid i32", "si_overrun i32", "si_value u64", "_rest 96s"),
+    "siginfo_fault": (*_SIGINFO, "_align u32", "si_addr u64", "_rest 104s"),
+    "ucontext": (
+        "uc_flags u64", "uc_link u64", *_STACK, "uc_sigmask u64", "_unused 128s",  # room for 1024 signals, and to 16
+        "gregs u64*32", "fpregs u64*32", "fcsr u32", "_quad 268s",  # a struct __riscv_q_ext_state holds them
+    ),
     "hwprobe": ("key i64", "value u64"),
     "epoll_event": ("events u32", "data u64"),  # packed on x86-64 only
     "itimerspec": ("interval_sec i64", "interval_nsec i64", "value_sec i64", "value_nsec i64"),
@@ -235,6 +251,8 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "mmsghdr": (*_MSGHDR, "len u32"),
     "cmsghdr": ("len u64", "level i32", "type i32"),
     "sock_fprog": ("len u16", "filter u64"),
+    "itimerval": ("interval_sec i64", "interval_usec i64", "value_sec i64", "value_usec i64"),
+    "sigevent": ("sigev_value u64", "sigev_signo i32", "sigev_notify i32", "sigev_tid i32", "_rest 44s"),
 }
 
 

@@ -31,6 +31,12 @@ NAMES = {
     STORE_PAGE_FAULT: "store/AMO page fault",
 }
 FAULTS = {"load": LOAD_PAGE_FAULT, "store": STORE_PAGE_FAULT, "fetch": FETCH_PAGE_FAULT}
+# si_code of those that are no page fault: ILL_ILLOPC, TRAP_BRKPT, BUS_ADRALN, SEGV_ACCERR; their si_addr is pc
+# (arch/riscv/kernel/traps.c).
+SIGNAL_CODES = {
+    FETCH_MISALIGNED: 1, FETCH_FAULT: 2, ILLEGAL_INSTRUCTION: 1, BREAKPOINT: 1, LOAD_MISALIGNED: 1, LOAD_FAULT: 2,
+    STORE_MISALIGNED: 1, STORE_FAULT: 2,
+}  # fmt: skip
 # What Linux sends to a process for each (arch/riscv: traps and page faults): SIGILL, SIGTRAP, SIGBUS, SIGSEGV.
 SIGNALS = {
     FETCH_MISALIGNED: 7, FETCH_FAULT: 11, ILLEGAL_INSTRUCTION: 4, BREAKPOINT: 5, LOAD_MISALIGNED: 7,

@@ -43,6 +43,7 @@ GUEST = Guest(
     fetch_misaligned_cause=interrupts.MISALIGNED,
     syscall_length=4,
     signals={},
+    signal_codes={},
     ticks=1,
     hot_slots=(0, 1, 2, 3, 4, 5, 6),
     fault_causes={"fetch": interrupts.FETCH_FAULT},

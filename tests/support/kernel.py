@@ -54,5 +54,10 @@ class Guest:
     def put(self, address: int, form: str, *values: int) -> None:
         self.space.write(address, struct.pack(form, *values))
 
+    def taken(self) -> int:
+        """The number of the next signal that is to be delivered, 0 if there is none; it is taken."""
+        found = self.kernel.signals.take(~self.kernel.signals.mask)
+        return 0 if found is None else found[0]
+
     def get(self, address: int, form: str) -> tuple[int, ...]:
         return struct.unpack(form, self.space.read(address, struct.calcsize(form)))
