@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 JOBS ?= 2
-DEBIAN_PACKAGES ?= busybox-static
+DEBIAN_PACKAGES ?= bash bc busybox-static bzip2 coreutils dash diffutils file findutils gawk gcc git grep gzip jq \
+	libc6-dev lua5.4 make mawk netcat-openbsd openssl perl python3 sed sqlite3 tar tcl vim-tiny xz-utils zstd
 BENCH ?= @all
 STAGES ?=
 

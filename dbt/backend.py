@@ -94,7 +94,8 @@ class Backend:
         self._keep = keep
 
     def tier0(
-        self, state: State, may_open: Callable[[int], bool], opened: Callable[[int], None], progress: Progress
+        self, state: State, may_open: Callable[[int], bool], opened: Callable[[int], None],
+        reaches_on: Callable[[int], bool], progress: Progress,
     ) -> Tier0:
         """Tier 0, of stencils that were kept or are made now."""
         from dbt.tier0 import Tier0, as_code
@@ -108,7 +109,7 @@ class Backend:
             stencils = self._keep("stencils", lambda: as_code(self._stencils(progress)))
             _tiers[assumed] = stencils.text, self._keep("copier", self._copier)
         self.library, copier = _tiers[assumed]
-        tier = Tier0(state, self.library, copier, options.promote, may_open, opened)
+        tier = Tier0(state, self.library, copier, options.promote, may_open, opened, reaches_on)
         state.words[LEAVE] = tier.through
         return tier
 

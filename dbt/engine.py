@@ -246,13 +246,13 @@ class Translated:
             return None if self._stencils else self._warmed(key)
         if self._stencils and self.tier0 is None:
             try:
-                self.tier0 = self.translator.backend.tier0(self.state, self._may_open, self._opened, self.progress)
+                self.tier0 = self.translator.backend.tier0(
+                    self.state, self._may_open, self._opened, self._reaches_on, self.progress
+                )
             except OSError as error:
                 self.note = f"there are no stencils, and cold code is interpreted: {error.strerror or error}"
                 self._stencils = False
-        if self.disk is not None and self._translates and key[0] >> PAGE_SHIFT not in self._asked:
-            self._asked.add(key[0] >> PAGE_SHIFT)
-            self._recall(self.disk, key[0] >> PAGE_SHIFT)
+        if self._look_up(key[0] >> PAGE_SHIFT):
             found = self.cache.get(key)
             if found is not None:
                 return found
@@ -288,10 +288,24 @@ class Translated:
         self.coherence.copied(page)
         return True
 
+    def _reaches_on(self, page: int) -> bool:
+        """Whether an instruction may begin in a page's last two bytes and end in the next one."""
+        end = page + 1 << PAGE_SHIFT
+        return bool(self.space.peek(end - 2, 1)[0] & 3 == 3 and (self.space.protection(end) or 0) & EXEC)
+
+    def _look_up(self, page: int) -> bool:
+        """Install what is on disk of a guest page, the first time; returns whether this was it."""
+        if self.disk is None or not self._translates or page in self._asked:
+            return False
+        self._asked.add(page)
+        self._recall(self.disk, page)
+        return True
+
     def _opened(self, page: int) -> None:
         """Translations that are there are what jumps to them lead to."""
         if self.tier0 is None:  # while it is made there are none
             return
+        self._look_up(page)
         for translation in self.cache.in_page(page):
             self._lead_to(translation)
 

@@ -130,6 +130,7 @@ def note(handler: Handler) -> str:
 
 # Answered with ENOSYS on purpose and without a word: programs ask for them and do well without.
 REFUSED = {
+    "landlock_create_ruleset": "programs go on without a sandbox of their own",
     "rseq": "restartable sequences are an optimisation; C libraries go on without",
     "userfaultfd": "programs fall back",
     "seccomp": "as a kernel without filters: programs go on without, and say so",

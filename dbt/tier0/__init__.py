@@ -130,12 +130,13 @@ def _address(mapping: mmap.mmap) -> int:
 class Tier0:
     """The tier of one engine. `library` are the stencils, `natives` the copier and what goes with it.
 
-    `may_open` is asked before a guest page is read for the first time, `opened` told when it may be.
+    `may_open` is asked before a guest page is read for the first time, `opened` told when it may be, and `reaches_on`
+    asked whether an instruction seems to begin in its last two bytes and to end in the next page.
     """
 
     def __init__(
         self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
-        opened: Callable[[int], None],
+        opened: Callable[[int], None], reaches_on: Callable[[int], bool],
     ) -> None:  # fmt: skip
         self._state = state
         self._words = words = state.words
@@ -146,6 +147,7 @@ class Tier0:
         self.memory = Memory(SIZE)
         self._may_open = may_open
         self._opened = opened
+        self._reaches_on = reaches_on
         assert not natives.relocations
         self._natives = natives.text
         self._start = START + len(natives.text) + 15 & -16
@@ -210,11 +212,16 @@ class Tier0:
         return page in self._pages
 
     def _open(self, page: int) -> bool:
-        """Have the copier read this page and the one after it, into which its last instruction may reach."""
+        """Have the copier read this page, and the one after it if an instruction may reach into that.
+
+        Of an instruction that begins in the last two bytes the copier makes a callout if it may not read the rest.
+        """
         if page >> SPACE_BITS - PAGE_SHIFT or not self._may_open(page):
             return False
         self._pages.add(page)
         self._bytes[OPEN + page] = 1
+        if self._reaches_on(page) and page + 1 not in self._pages:
+            self._open(page + 1)
         self._opened(page)
         return True
 

@@ -195,6 +195,19 @@ def test_an_instruction_across_two_pages_follows_both() -> None:
     rig.close()
 
 
+def test_an_instruction_across_two_pages_is_copied_at_once() -> None:
+    """A loop of which it is a part never asks the monitor, though its second page was not open when it was copied."""
+    rig = Rig(((CODE, 0x2000, 7),), replace(ALONE), translated=True)
+    at = CODE + 0xFFE
+    loop = [asm("addi", rd=5, rs1=5, imm=1), asm("bne", rs1=5, rs2=6, imm=-4), asm("ecall")]
+    rig.space.poke(at, words_to_bytes(loop))
+    rig.state.slots[6] = 1000
+    rig.state.pc = at
+    assert rig.run(1 << 60).trap and rig.state.slots[5] == 1000
+    assert rig.engine.stepped == 1 and not rig.engine.interpreted  # the ecall
+    rig.close()
+
+
 def test_a_host_that_refuses_the_memory_is_told_and_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(name: str) -> int:
         raise PermissionError(1, "Operation not permitted")

@@ -864,6 +864,10 @@ SYSTEM_CALLS = (
 )  # fmt: skip
 
 PROCESSES = (
+    ("an instruction at a page's end is always a callout", "dbt/tier0/__init__.py",
+     "if self._reaches_on(page) and page + 1 not in self._pages:", "if False:",
+     TIER0 + "test_an_instruction_across_two_pages_is_copied_at_once",
+     "a program spends its time in the monitor if its loop has such an instruction"),
     ("memory that a child of vfork has changed is lost", "dbt/linux/children.py",
      "        kernel.space.poke(address, content)\n", "        pass\n",
      PROCESS_TESTS + "test_processes_from_python[vfork]",
