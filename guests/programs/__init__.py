@@ -335,6 +335,25 @@ PROGRAMS: dict[str, Program] = {program.name: program for program in _TABLE}
 
 _SYSTEMS = (
     System(
+        name="kernel",
+        about="a small operating system: processes, Sv39, preemption, files on a virtio disk, a shell",
+        input="echo hello\nprimes 1000\nforks\nfault load\nshutdown\n",
+        output=(
+            "kernel: started in machine mode\n"
+            "disk: none\n"
+            "$ echo hello\n"
+            "hello\n"
+            "$ primes 1000\n"
+            "168 primes below 1000\n"
+            "$ forks\n"
+            "15 processes, 0 pages lost\n"
+            "$ fault load\n"
+            "process 18 (fault): load page fault at pc 100d6, address 8\n"
+            "process 18 was killed\n"
+            "$ shutdown\n"
+        ),
+    ),
+    System(
         name="uart",
         about="greets on the UART and sends a line back",
         input="a line\n",

@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -39,6 +40,12 @@ FLAGS = """
     -fno-math-errno -ffp-contract=off
 """
 """No a*b+c becomes an fma unless the source says fma, so that every machine prints the same checksums."""
+
+
+USER_FLAGS = """
+    -Ilibrary -Ikernel -Tkernel/user/user.ld -ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-n -Wl,-s
+"""
+"""Of programs in the kernel: nothing that they do not use, no space between their parts in the file, no symbols."""
 
 
 class BuildError(Exception):
@@ -71,17 +78,34 @@ def build(name: str, output: Path, target: str = "riscv64") -> None:
         raise BuildError(f"there is no program {name!r}; there are: {', '.join(names() + systems())}")
 
 
-def _system(name: str, output: Path) -> None:
-    """Compile a program of a machine."""
-    flags = ["-Ibare", "-Ilibrary", "-Tlibrary/machine.ld"]
-    _compile(name, SYSTEM, [name, "bare", "library"], "system", flags, output)
+def build_for_firmware(name: str, output: Path) -> None:
+    """Compile the kernel for the address at which firmware starts what it boots, in supervisor mode."""
+    if name != "kernel":
+        raise BuildError(f"{name} does not start in supervisor mode: only kernel does")
+    _system(name, output, "kernel/firmware.ld")
 
 
-def _compile(name: str, root: Path, folders: Sequence[str], target: str, flags: Sequence[str], output: Path) -> None:
-    """Compile all sources of some folders. The compiler sees relative paths only: none can leak into the output."""
+def _system(name: str, output: Path, script: str = "library/machine.ld") -> None:
+    """Compile a program of a machine. The kernel takes the programs of its user mode in, which are made before."""
+    flags = ["-std=c23", "-Ilibrary", f"-T{script}"]  # C23 has #embed
+    if name != "kernel":
+        _compile(name, SYSTEM, [name, "bare", "library"], "system", [*flags, "-Ibare"], output)
+        return
+    with tempfile.TemporaryDirectory() as scratch:  # a copy, so that nothing stays in the tree
+        copy = shutil.copytree(SYSTEM, Path(scratch, "system"))
+        for source in sorted((copy / "kernel/user").glob("*.c")):
+            if source.stem != "library":
+                sources = [f"kernel/user/{source.name}", "kernel/user/library.c", "library"]
+                _compile(source.stem, copy, sources, "system", USER_FLAGS.split(), source.with_suffix(".elf"))
+        _compile(name, copy, ["kernel", "library"], "system", flags, output)
+
+
+def _compile(name: str, root: Path, parts: Sequence[str], target: str, flags: Sequence[str], output: Path) -> None:
+    """Compile sources, and all of folders. The compiler sees relative paths only: none can leak into the output."""
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError('the C cross compiler is missing: pip install "dragoman[cross]"')
-    sources = [str(path.relative_to(root)) for each in folders for path in sorted((root / each).glob("*.[cS]"))]
+    found = [[root / part] if (root / part).is_file() else sorted((root / part).glob("*.[cS]")) for part in parts]
+    sources = [str(path.relative_to(root)) for paths in found for path in paths]
     output = output.resolve()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as scratch:
         fresh = Path(scratch) / output.name
@@ -93,27 +117,40 @@ def _compile(name: str, root: Path, folders: Sequence[str], target: str, flags: 
         fresh.replace(output)
 
 
+def _each(chosen: Sequence[str], folder: Path, file: str, make: Callable[[str, Path], None]) -> None:
+    """Make each program's file in a folder, and say how large it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        output = folder / file.format(name)
+        make(name, output)
+        print(f"{name}: {output.stat().st_size} bytes")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m guests.programs.build",
         description="Rebuild the bundled RISC-V guest programs from their sources.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="programs to build; all when none is given")
-    parser.add_argument("--native", metavar="DIR", type=Path, help="build x86-64 Linux executables into DIR")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--native", metavar="DIR", type=Path, help="build x86-64 Linux executables into DIR")
+    other.add_argument(
+        "--firmware", metavar="DIR", type=Path,
+        help="build the kernel into DIR for a start by firmware such as OpenSBI, in supervisor mode",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    target = "riscv64" if options.native is None else "x86_64"
     try:
         if options.native is not None:
-            options.native.mkdir(parents=True, exist_ok=True)
-        for name in options.names or names() + systems() * (target == "riscv64"):
-            folder = SYSTEM if name in systems() else ROOT
-            output = folder / name / f"{name}.elf" if options.native is None else options.native / name
-            build(name, output, target)
-            print(f"{name}: {output.stat().st_size} bytes")
+            _each(options.names or names(), options.native, "{}", lambda name, output: build(name, output, "x86_64"))
+        elif options.firmware is not None:
+            _each(options.names or ["kernel"], options.firmware, "{}.elf", build_for_firmware)
+        else:
+            _each([name for name in options.names or names() if name not in systems()], ROOT, "{0}/{0}.elf", build)
+            _each([name for name in options.names or systems() if name in systems()], SYSTEM, "{0}/{0}.elf", build)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
-    if target == "riscv64" and importlib.metadata.version("ziglang") != COMPILER:
+    if not options.native and importlib.metadata.version("ziglang") != COMPILER:
         print(f"note: the committed ELFs were made by ziglang {COMPILER}", file=sys.stderr)
     return 0
 
