@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbt.cli.devices import add_devices
 from dbt.cli.errors import FAILURE, LIMIT, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.options import Parser, bad, number
 
@@ -50,6 +51,18 @@ def _parser() -> Parser:
     parser.option("-m", "--memory", metavar="SIZE", type=memory_size, default=128 << 20, help="RAM (default: 128M)")
     parser.option("-M", "--machine", metavar="NAME", default="virt", help="the board: virt, which is the only one")
     parser.option("--smp", metavar="N", type=number(1, 1), default=1, help="harts: 1")
+    parser.option(
+        "--drive", metavar="file=FILE", action="append", default=[],
+        help="a disk, as a virtio block device: file=FILE, and readonly=on, or snapshot=on, which leaves the file as "
+        "it is; also if=none,id=NAME with a --device",
+    )
+    parser.option(
+        "--device", metavar="KIND", action="append", default=[],
+        help="virtio-blk-device,drive=NAME; virtio-rng-device: random bytes; virtio-serial-device: a second console, "
+        "which has the terminal's input",
+    )
+    parser.option("--snapshot", action="store_true", help="leave all files of disks as they are")
+    parser.option("--global", metavar="PROPERTY", action="append", default=[], help="taken, and of no effect")
     parser.option("--nographic", action="store_true", help="as it always is: the serial port is the terminal")
     parser.option(
         "--deterministic", action="store_true",
@@ -89,6 +102,7 @@ def command(words: Sequence[str]) -> int:
 
     terminal = Terminal()
     board = Board(guests.load_machine("riscv64"), options.memory, Console(terminal.write))
+    add_devices(board, options)
     plan = opened(lambda: _load(board, bios, options.kernel, options.initrd), options.kernel or bios or "")
     tree = board.tree(options.append, plan.initrd)
     if options.dumpdtb is not None:

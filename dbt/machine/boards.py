@@ -16,6 +16,7 @@ from dbt.machine.devices.finisher import Finisher
 from dbt.machine.devices.htif import Htif
 from dbt.machine.devices.plic import SOURCES, Plic
 from dbt.machine.devices.uart import Uart
+from dbt.machine.devices.virtio import Function, Virtio
 from dbt.machine.memory import Device
 from dbt.machine.vm import Machine
 from guests.spec import Guest
@@ -38,6 +39,7 @@ VIRT = {
     "serial": Place(0x1000_0000, 10),
     "ram": Place(0x8000_0000),
 }
+VIRTIO = [Place(0x1000_1000 + 0x1000 * i, 1 + i) for i in range(8)]  # transports, in the order of devices
 ROM_SIZE = 0x1000
 CPU, PLIC_HANDLE, TEST_HANDLE = 1, 2, 3  # phandles
 MODES = (11, 9)  # interrupts of the hart that the PLIC's contexts raise
@@ -54,7 +56,8 @@ class Board:
         self.vm.set_user_memory_region(VIRT["ram"].base, ram)
         self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
         self.vcpu = self.vm.create_vcpu()
-        plic = Plic(self.vcpu.set_line)
+        self._virtio = 0  # transports in use
+        self._plic = plic = Plic(self.vcpu.set_line)
         self._add(Finisher(self.vm.end))
         self._add(Aclint(self.vm.clock, self.vm.events, self.vcpu.set_line))
         self._add(plic)
@@ -62,6 +65,16 @@ class Board:
 
     def _add(self, device: Device) -> None:
         self.vm.add_device(VIRT[device.name].base, device)
+
+    def add_virtio(self, function: Function) -> Virtio:
+        """A virtio device at the next transport. ValueError if all are taken."""
+        if self._virtio == len(VIRTIO):
+            raise ValueError(f"the board has {len(VIRTIO)} virtio devices at most")
+        place = VIRTIO[self._virtio]
+        self._virtio += 1
+        device = Virtio(function, self.vm.memory, lambda level: self._plic.raise_source(place.irq, level))
+        self.vm.add_device(place.base, device)
+        return device
 
     def add_htif(self, symbols: Mapping[str, int]) -> None:
         """The interface of test programs, where their symbols are."""
@@ -113,11 +126,21 @@ class Board:
         def at(name: str, size: int) -> list[int]:
             return fdt.cells(VIRT[name].base, size)
 
+        virtio = {
+            f"virtio_mmio@{place.base:x}": {
+                "compatible": "virtio,mmio",
+                "reg": fdt.cells(place.base, 0x1000),
+                "interrupt-parent": PLIC_HANDLE,
+                "interrupts": place.irq,
+            }
+            for place in VIRTIO[: self._virtio]
+        }
         return {
             "#address-cells": 2,
             "#size-cells": 2,
             "compatible": "simple-bus",
             "ranges": None,
+            **virtio,
             f"test@{VIRT['test'].base:x}": {
                 "compatible": ["sifive,test1", "sifive,test0", "syscon"],
                 "reg": at("test", Finisher.size),

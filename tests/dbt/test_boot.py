@@ -149,6 +149,14 @@ def test_input_reaches_the_guest_and_a_deterministic_run_repeats(tmp_path: Path)
         (["-kernel", "{here}/ok", "-M", "sifive_u"], 2, "there is no board"),
         (["-initrd", "{here}/ok", "-bios", "{here}/ok"], 2, "there is no -kernel"),
         (["{here}/ok"], 2, "given with -kernel"),
+        (["-kernel", "{here}/ok", "-drive", "file={here}/absent"], 127, "there is no such file"),
+        (["-kernel", "{here}/ok", "-drive", "file={here}/ok"], 126, "smaller than a sector"),
+        (["-kernel", "{here}/ok", "-drive", "file={here}/big,format=qcow2"], 2, "'qcow2' is not done"),
+        (["-kernel", "{here}/ok", "-drive", "{here}/big"], 2, "is not understood"),
+        (["-kernel", "{here}/ok", "-drive", "file={here}/big,if=none,id=a"], 2, "id=a has no -device"),
+        (["-kernel", "{here}/ok", "-device", "virtio-blk-device,drive=a"], 2, "there is no -drive"),
+        (["-kernel", "{here}/ok", "-device", "e1000"], 2, "there is no 'e1000'"),
+        (["-kernel", "{here}/ok", *["-device", "virtio-rng-device"] * 9], 2, "8 virtio devices at most"),
         (["-fancy"], 2, "there is no option"),
         (["-dumpdtb", "{here}/absent/tree"], 2, "cannot write"),
     ],
@@ -222,6 +230,22 @@ def test_a_tree_goes_through_dtc_and_back(tmp_path: Path) -> None:
     both = [subprocess.run([dtc, "-q", "-s", "-I", "dtb", "-O", "dts"], input=data, capture_output=True).stdout
             for data in (tree, again)]  # fmt: skip
     assert both[0] == both[1] and b"zz" in both[0]
+
+
+def test_virtio_devices_are_where_the_tree_says(tmp_path: Path) -> None:
+    """The guest reads the first one's number; a disk of its own, in xv6's words for QEMU."""
+    (tmp_path / "disk").write_bytes(bytes(1 << 16))
+    ask = [*li(5, 0x1000_1000), asm("lw", rd=7, rs1=5, imm=8), asm("slli", rd=7, rs1=7, imm=16), *li(6, 0x3333),
+           asm("add", rd=6, rs1=6, rs2=7), *li(5, TEST), asm("sw", rs1=5, rs2=6, imm=0), SPIN]  # fmt: skip
+    words = ["-drive", f"file={tmp_path}/disk,if=none,format=raw,id=x0", "-global", "virtio-mmio.force-legacy=false",
+             "-device", "virtio-blk-device,drive=x0,bus=virtio-mmio-bus.0"]  # fmt: skip
+    path = raw(tmp_path / "ask", ask)
+    assert boot("-kernel", path, "-device", "virtio-rng-device", *words, "-snapshot").returncode == 4
+    assert boot("-kernel", path, *words).returncode == 2
+    boot("-dumpdtb", tmp_path / "tree", *words)
+    dtc = peers.need("dtc", "device-tree-compiler")
+    source = subprocess.run([dtc, tmp_path / "tree"], capture_output=True, check=True)
+    assert b"virtio_mmio@10001000" in source.stdout and source.stderr == b""
 
 
 def test_a_property_of_no_kind_is_refused() -> None:

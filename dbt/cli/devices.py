@@ -1,0 +1,87 @@
+"""The devices of `dragoman boot` that are asked for: -drive and -device, in QEMU's words.
+
+Owns: these words. Must not know: what a device does.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING, Any
+
+from dbt.cli.errors import USAGE, Fail, opened
+
+if TYPE_CHECKING:
+    from dbt.machine.boards import Board
+    from dbt.machine.devices.block import Image
+    from dbt.machine.devices.virtio import Function, Virtio
+
+DRIVE = ("file", "if", "id", "format", "readonly", "snapshot", "index", "media", "cache")
+KINDS = ("virtio-blk-device", "virtio-rng-device", "virtio-serial-device")
+ON = ("on", "yes", "true")
+
+
+def _properties(option: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
+    """name=value, with commas; a doubled comma is one of a value's."""
+    found = {}
+    for part in text.replace(",,", "\0").split(","):
+        name, equals, value = part.replace("\0", ",").partition("=")
+        if not equals or name not in known:
+            raise Fail(USAGE, f"{option}: {part!r} is not understood (there are: {' '.join(known)})")
+        found[name] = value
+    return found
+
+
+def add_devices(board: Board, options: Any) -> None:
+    """Disks and other virtio devices, in the order of the command line; drives with an interface of their own first."""
+    from dbt.machine.devices.block import Block
+    from dbt.machine.devices.entropy import Entropy
+    from dbt.machine.devices.virtio_console import VirtioConsole
+
+    waiting: dict[str, Image] = {}
+    for text in options.drive:
+        properties = _properties("-drive", text, DRIVE)
+        image = _image(properties, options.snapshot)
+        if properties.get("if") == "none":
+            waiting[properties.get("id", "")] = image
+        else:
+            _add(board, Block(image))
+    for text in options.device:
+        kind, _, rest = text.partition(",")
+        properties = _properties("-device", rest, ("drive", "bus", "id")) if rest else {}
+        match kind:
+            case "virtio-blk-device":
+                name = properties.get("drive", "")
+                if name not in waiting:
+                    raise Fail(USAGE, f"-device: there is no -drive with if=none,id={name}")
+                _add(board, Block(waiting.pop(name)))
+            case "virtio-rng-device":
+                _add(board, Entropy(random.Random(0).randbytes if options.deterministic else os.urandom))
+            case "virtio-serial-device":
+                console = VirtioConsole(board.console)
+                console.listen(_add(board, console).serve)
+            case _:
+                raise Fail(USAGE, f"-device: there is no {kind!r} (there are: {' '.join(KINDS)})")
+    if waiting:
+        raise Fail(USAGE, f"-drive: id={next(iter(waiting))} has no -device")
+
+
+def _add(board: Board, function: Function) -> Virtio:
+    try:
+        return board.add_virtio(function)
+    except ValueError as error:
+        raise Fail(USAGE, str(error)) from None
+
+
+def _image(properties: dict[str, str], snapshot: bool) -> Image:
+    from dbt.machine.disks import Overlay, Raw
+
+    if properties.get("format", "raw") != "raw":
+        raise Fail(USAGE, f"-drive: the format {properties['format']!r} is not done (there is: raw)")
+    path = properties.get("file")
+    if not path:
+        raise Fail(USAGE, "-drive: file=FILE is wanted")
+    read_only = properties.get("readonly") in ON
+    over = snapshot or properties.get("snapshot") in ON
+    raw: Raw = opened(lambda: Raw(path, read_only or over), path)
+    return Overlay(raw) if over and not read_only else raw

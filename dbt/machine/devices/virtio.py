@@ -1,0 +1,138 @@
+"""The transport of virtio devices over memory-mapped registers (VIRTIO 1.2, section 4.2), version 2.
+
+Owns: the registers, features, the device's status. Must not know: any device; it is given one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dbt.machine.devices.virtqueue import MOST, Broken, Queue
+from dbt.machine.memory import Memory
+
+MAGIC, VERSION, VENDOR = 0x7472_6976, 2, 0x554D_4551  # "virt"; QEMU's vendor, which drivers do not look at
+VERSION_1 = 1 << 32  # the feature without which there is nothing to talk about
+FEATURES_OK, DRIVER_OK, NEEDS_RESET = 8, 4, 64  # of the status
+USED, CONFIGURATION = 1, 2  # of the interrupt's status
+CONFIG = 0x100
+
+
+class Function(Protocol):
+    """What a virtio device does beyond being one."""
+
+    name: str
+    number: int  # its device ID
+    features: int
+    queues: int
+
+    def configuration(self) -> bytes:
+        """Its configuration space."""
+
+    def serve(self, index: int, queue: Queue) -> bool:
+        """Serve what is in a queue; says whether an interrupt is due. Raises Broken."""
+
+
+class Virtio:
+    """A device behind registers. `raise_irq` is its interrupt line."""
+
+    size = 0x200
+
+    def __init__(self, function: Function, memory: Memory, raise_irq: Callable[[bool], None]) -> None:
+        self.name = function.name
+        self._function = function
+        self._raise_irq = raise_irq
+        self._queues = [Queue(memory) for _ in range(function.queues)]
+        self._reset()
+
+    def _reset(self) -> None:
+        self._status = self._interrupt = 0
+        self._selected = self._feature_half = self._driver_half = 0
+        self._accepted = 0
+        for queue in self._queues:
+            queue.reset()
+        self._raise_irq(False)
+
+    def read(self, offset: int, size: int) -> int:
+        if offset >= CONFIG:
+            data = self._function.configuration()[offset - CONFIG : offset - CONFIG + size]
+            return int.from_bytes(data, "little")
+        features = self._function.features | VERSION_1
+        queue = self._queue
+        match offset:
+            case 0x000:
+                return MAGIC
+            case 0x004:
+                return VERSION
+            case 0x008:
+                return self._function.number
+            case 0x00C:
+                return VENDOR
+            case 0x010:
+                return features >> 32 * self._feature_half & 0xFFFF_FFFF if self._feature_half < 2 else 0
+            case 0x034:
+                return MOST if queue is not None else 0
+            case 0x044:
+                return int(queue is not None and queue.ready)
+            case 0x060:
+                return self._interrupt
+            case 0x070:
+                return self._status
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        queue = self._queue
+        match offset:
+            case 0x014:
+                self._feature_half = value
+            case 0x020 if self._driver_half < 2:
+                shift = 32 * self._driver_half
+                self._accepted = self._accepted & ~(0xFFFF_FFFF << shift) | value << shift
+            case 0x024:
+                self._driver_half = value
+            case 0x030:
+                self._selected = value
+            case 0x038 if queue is not None and 0 < value <= MOST and value & value - 1 == 0:
+                queue.size = value
+            case 0x044 if queue is not None:
+                queue.ready = bool(value & 1)
+            case 0x050 if value < len(self._queues):
+                self.serve(value)
+            case 0x064:
+                self._interrupt &= ~value
+                self._raise_irq(bool(self._interrupt))
+            case 0x070:
+                self._set_status(value)
+            case 0x080 | 0x084 | 0x090 | 0x094 | 0x0A0 | 0x0A4 if queue is not None:
+                part = {0x8: "descriptors", 0x9: "driver", 0xA: "device"}[offset >> 4]
+                shift = 8 * (offset & 4)
+                old = getattr(queue, part)
+                setattr(queue, part, old & ~(0xFFFF_FFFF << shift) | value << shift)
+
+    @property
+    def _queue(self) -> Queue | None:
+        return self._queues[self._selected] if self._selected < len(self._queues) else None
+
+    def _set_status(self, value: int) -> None:
+        if value == 0:
+            self._reset()
+            return
+        offered = self._function.features | VERSION_1
+        if self._accepted & ~offered or not self._accepted & VERSION_1:
+            value &= ~FEATURES_OK
+        self._status = value | self._status & NEEDS_RESET
+
+    def serve(self, index: int) -> None:
+        """Let the device look at one of its queues."""
+        if not self._status & DRIVER_OK or self._status & NEEDS_RESET:
+            return
+        try:
+            if self._function.serve(index, self._queues[index]):
+                self._signal(USED)
+        except Broken:
+            self._status |= NEEDS_RESET
+            self._signal(CONFIGURATION)
+
+    def _signal(self, why: int) -> None:
+        self._interrupt |= why
+        self._raise_irq(True)
