@@ -18,7 +18,7 @@ FOLDER = "/proc/sys/fs/binfmt_misc"
 RUNNER = "dragoman-riscv64"
 NAME = "dragoman-riscv64"
 _HEADER = 20  # bytes of an ELF header up to the machine
-_LONGEST = 127  # bytes of an interpreter's path (Linux, fs/binfmt_misc.c: BINPRM_BUF_SIZE and the line's own limit)
+_LONGEST = 127  # bytes of an interpreter's path, by the same page
 
 DESCRIPTION = """\
 Print the line that lets the kernel run RISC-V programs by themselves, `./program` instead of `dragoman run ./program`.

@@ -375,6 +375,10 @@ class Calls:
         """Memory as a program might have it: strings, structures with pointers, sizes."""
         size = PAGES * 4096
         self.space.map(DATA, size + 4096, 3, fixed=True)
+        self.space.write(DATA, self._data(rng, size))
+        self.space.protect(DATA + size, 4096, 1)
+
+    def _data(self, rng: random.Random, size: int) -> bytes:
         cells = [rng.choice((self._word(rng), rng.randrange(64), DATA + rng.randrange(size))) for _ in range(size // 8)]
         data = bytearray(struct.pack(f"<{len(cells)}Q", *cells))
         self.texts = [rng.randrange(0, size - 4200, 64) for _ in range(60)]
@@ -382,8 +386,7 @@ class Calls:
             name = rng.choice(_NAMES) + b"\0"
             data[at : at + len(name)] = name
         self.texts = [DATA + at for at in self.texts]
-        self.space.write(DATA, data)
-        self.space.protect(DATA + size, 4096, 1)
+        return bytes(data)
 
     def _words(self, rng: random.Random, name: str) -> tuple[int, ...]:
         """Arguments: wild ones, or such as the parameters ask for, but for one or none."""
@@ -446,6 +449,94 @@ class Calls:
         return self.results
 
 
+ROWS = 40  # calls that a program of `Processes` makes
+PATIENCE = 0.3  # seconds for one
+_OF_THE_TREE = ("mount", "umount2", "move_mount", "mount_setattr", "pivot_root", "chroot")  # the next one needs it
+
+
+class Processes(Calls):
+    """Cases that are a program each, which makes a few dozen calls: signals come, programs are executed and forked."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        from support.tiny import leave, program
+
+        super().__init__(seed, folder)
+        self.calls = [(number, name) for number, name in self.calls if name not in _OF_THE_TREE]
+        importlib.import_module("dbt.child")
+        with self._process(program(folder / "first", leave(0))) as process:  # all is imported then
+            process.run()
+
+    def case(self, number: int) -> None:
+        import dragoman
+
+        rng = random.Random(self.seed * 1_000_003 + number)
+        path = Path("/program")
+        path.write_bytes(self._program(rng))
+        path.chmod(0o755)
+        self._guard()
+        with self._process(path) as process:
+            canaries = _Canaries(process.space)
+            self.name, self.since = "program", time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+            try:
+                process.run(20_000)
+                how = "exited" if process.signal is None else "killed"
+            except dragoman.LimitReached:
+                how = "went on"
+            except _Waited:
+                how = "waited"
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self.name = ""
+            canaries.check()
+        self.results[how] = self.results.get(how, 0) + 1
+        if number % 20 == 0:
+            self._end_children()
+
+    def _process(self, path: Path) -> Any:
+        import dragoman
+
+        return dragoman.load(path, engine="reference", stdin=self.null, stdout=self.null, stderr=self.null, env={},
+                             strace=self._line)  # fmt: skip
+
+    def _tick(self, number: int, frame: object) -> None:
+        if self.name and time.monotonic() - self.since > PATIENCE:
+            raise _Waited
+
+    def _end_children(self) -> None:
+        """Those that guests have made, and that wait for something: all processes but us, who are the first here."""
+        assert os.getpid() == 1
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+
+    def _program(self, rng: random.Random) -> bytes:
+        """A loop over a table of calls, which stands behind the data; the last one is exit_group."""
+        from support import tiny
+        from support.riscv import asm, words_to_bytes
+
+        size, registers = PAGES * 4096, (10, 11, 12, 13, 14, 15, 17)
+        code = [asm("lui", rd=8, imm=DATA + size),
+                *(asm("ld", rd=register, rs1=8, imm=8 * index) for index, register in enumerate(registers)),
+                asm("addi", rd=8, rs1=8, imm=56), tiny.ECALL,
+                asm("jal", rd=0, imm=-4 * (len(registers) + 2))]  # fmt: skip
+        data = self._data(rng, size)
+        rows: list[int] = []
+        for _ in range(ROWS):
+            number, name = rng.choice(self.calls)
+            rows += [*self._words(rng, name), number]
+        content = data + struct.pack(f"<{len(rows) + 7}Q", *rows, *[0] * 6, 94)
+        text, start = words_to_bytes(code), 64 + 2 * 56
+        return b"".join((
+            tiny.header(tiny.BASE + start, count=2), tiny.segment(tiny.BASE, 0, start + len(text), start + len(text)),
+            tiny.segment(DATA, start + len(text), len(content), len(content)), text, content))  # fmt: skip
+
+    def finish(self) -> dict[str, int]:
+        return self.results
+
+
 # --- the process, and who watches it --------------------------------------------------------------------------------
 
 
@@ -454,12 +545,11 @@ def main(words: Sequence[str]) -> None:
     out = os.fdopen(os.dup(1), "w", 1)
     with contextlib.suppress(PermissionError):
         os.setsid()
-    cases: Programs | Calls
-    if kind == "programs":
-        cases = Programs(seed, folder)
-    else:
-        cases = Calls(seed, folder)
-        cases.isolate(folder) if kind == "isolated" else cases.record()
+    cases: Programs | Calls = {"programs": Programs, "processes": Processes}.get(kind, Calls)(seed, folder)
+    if kind in ISOLATED:
+        cases.isolate(folder)
+    elif kind == "recorded":
+        cases.record()
     for number in range(first, first + count):
         out.write(f"{number}\n")
         try:
@@ -503,12 +593,13 @@ def watch(kind: str, seed: int, count: int, folder: Path, most: int = 20) -> Out
 
 def _command(kind: str, seed: int, first: int, count: int, folder: Path) -> list[str]:
     command = [sys.executable, "-m", "support.hostile", kind, str(seed), str(first), str(count), str(folder)]
-    if kind != "isolated":
+    if kind not in ISOLATED:
         return command
     setup = 'mount -t tmpfs -o size=32m none "$0" && mkdir "$0/proc" && mount -t proc none "$0/proc" && exec "$@"'
     return [*NAMESPACES, "sh", "-c", setup, str(folder), *command]
 
 
+ISOLATED = ("isolated", "processes")
 NAMESPACES = ("unshare", "-Urmpnif", "--kill-child")
 
 
