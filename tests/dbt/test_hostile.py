@@ -52,6 +52,21 @@ def test_very_many_calls_with_wild_arguments(tmp_path: Path) -> None:
     well(watch("isolated", 2, 100_000, tmp_path), 100_000, "done", "failed", "waited", "left")
 
 
+def test_programs_of_wild_calls(tmp_path: Path) -> None:
+    if not hostile.has_namespaces():
+        pytest.skip("users, mounts, processes and a network of one's own are not to be had here")
+    count = round(100 * SCALE)
+    well(watch("processes", 1, count, tmp_path), count, "exited", "killed", "waited")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_programs_of_wild_calls(tmp_path: Path) -> None:
+    if not hostile.has_namespaces():
+        pytest.skip("users, mounts, processes and a network of one's own are not to be had here")
+    well(watch("processes", 2, 3000, tmp_path), 3000, "exited", "killed", "waited")
+
+
 def test_calls_where_the_host_permits_nothing(tmp_path: Path) -> None:
     count = round(2000 * SCALE)
     well(watch("recorded", 1, count, tmp_path), count, "done", "failed", "waited")

@@ -279,6 +279,7 @@ def test_processes_and_signals_are_shown(tmp_path: Path) -> None:
     inside = [line for line in lines if line.startswith(f"[pid {made[1]}] ")]
     assert [line.split("] ")[1] for line in inside][1:] == ["exit_group(4) = ?", "+++ exited with 4 +++"]
     assert f"wait4(-1, [{{WIFEXITED(s) && WEXITSTATUS(s) == 4}}], 0, NULL) = {made[1]}" in lines
+    assert any(line.startswith("--- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_USER, si_pid=") for line in lines)
     assert lines[-1] == "+++ exited with 2 +++"
 
 
