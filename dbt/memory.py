@@ -428,7 +428,7 @@ class AddressSpace:
             if attached:
                 contents = ctypes.string_at(attached, length)
             effect = ("map", {"address": start, "length": length, "protection": protection, "shared": shared,
-                              "reserve": reserve, "name": name, "data": contents})
+                              "reserve": reserve, "name": name, "data": contents, "file": fd >= 0, "offset": offset})
         replaced_code = self._has_code(start, start + length)
         copied = length
         if attached:
@@ -609,11 +609,14 @@ class AddressSpace:
                 raise ValueError(f"unknown effect {kind!r}")
 
     def _replay_map(self, address: int, length: int, protection: int, shared: bool, reserve: bool, name: str,
-                    data: bytes | None) -> None:
-        shared = shared and data is None
-        self.map(address, length, protection, fixed=True, shared=shared, reserve=reserve, name=name)
+                    data: bytes | None, file: bool, offset: int) -> None:
+        private = data is not None
+        self.map(address, length, protection, fixed=True, shared=shared and not private, reserve=reserve, name=name)
         if data:
             self.poke(address, data)
+        if private:  # it is called what it is a copy of
+            self._carve(address, address + length)
+            self._insert(Region(address, address + length, protection, name, shared, file, offset))
 
     # Checks and copies ----------------------------------------------------------------------------------------
 
