@@ -547,6 +547,24 @@ class AddressSpace:
             if self._has_code(address, address + length):
                 self._tell(address, address + length)
 
+    def move_in_file(self, address: int, length: int, offset: int, remap: Callable[[int], object]) -> None:
+        """Part of one shared mapping of a file shows another part of it. `remap` is given the host address. EINVAL."""
+        start, end = self._range(address, length)
+        region = self.region_at(start)
+        if region is None or region.end < end or not (region.shared and region.file):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self.unwatch(start, end)
+        remap(self.base + start)
+        self._say_offset(region, start, end, offset)
+        if self._effects is not None:
+            self._effects.append(("moved", start, end - start, offset, self._peek(start, end - start, "load")))
+        if region.protection & EXEC:
+            self._tell(start, end)
+
+    def _say_offset(self, region: Region, start: int, end: int, offset: int) -> None:
+        self._carve(start, end)
+        self._insert(replace(region, start=start, end=end, offset=offset))
+
     def sync(self, address: int, length: int, flags: int) -> None:
         """msync: holes are ENOMEM, after the rest was written back."""
         start, end = self._range(address, length, hole=errno.ENOMEM)
@@ -572,11 +590,12 @@ class AddressSpace:
 
     @contextmanager
     def record(self) -> Iterator[list[Effect]]:
-        """Collect the effects of write, poke, map, unmap, protect, remap and discard, in order.
+        """Collect the effects of write, poke, map, unmap, protect, remap, discard and move_in_file, in order.
 
         Each is a tuple: ("write", address, bytes), ("poke", address, bytes), ("map", keywords),
         ("unmap", address, length), ("protect", address, length, protection),
-        ("remap", old, old_length, new, new_length) or ("discard", address, length).
+        ("remap", old, old_length, new, new_length), ("discard", address, length) or
+        ("moved", address, length, offset, bytes).
         """
         if self._effects is not None:
             raise RuntimeError("record() is already active on this address space")
@@ -605,8 +624,16 @@ class AddressSpace:
                 self.remap(old, old_length, new_length, may_move=True, to=None if new == old else new)
             elif kind == "discard":
                 self.discard(*operands)
+            elif kind == "moved":
+                self._replay_moved(*operands)
             else:
                 raise ValueError(f"unknown effect {kind!r}")
+
+    def _replay_moved(self, address: int, length: int, offset: int, data: bytes) -> None:
+        region = self.region_at(address)
+        assert region is not None, f"no mapping at {address:#x}"
+        self.poke(address, data)
+        self._say_offset(region, address, address + length, offset)
 
     def _replay_map(self, address: int, length: int, protection: int, shared: bool, reserve: bool, name: str,
                     data: bytes | None, file: bool, offset: int) -> None:

@@ -4,8 +4,8 @@ Owns: `Kernel` (what a process has: descriptors, break, signal dispositions, lim
 error convention, and the list of what is not done. Must not know: any architecture, or the CPU:
 an engine calls `Kernel.call` with plain numbers and puts the result where its ABI wants it.
 
-Every effect on guest memory goes through the address space's write, map, unmap, protect, remap and discard, so
-that lockstep can record a call once and replay it.
+Every effect on guest memory goes through the address space's calls, and what the host's kernel writes there itself is
+told to it (`AddressSpace.target`, `arrived`), so that lockstep can record a call once and replay it.
 """
 
 from __future__ import annotations

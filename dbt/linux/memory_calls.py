@@ -117,6 +117,17 @@ def mremap(kernel: Kernel, old: int, old_length: int, new_length: int, flags: in
     return moved
 
 
+def remap_file_pages(kernel: Kernel, address: int, length: int, protection: int, page: int, flags: int) -> None:
+    """Obsolete; the protection has to be 0, and the flags are ignored."""
+    address &= -PAGE_SIZE
+    length &= -PAGE_SIZE
+    if protection or not length or page + length // PAGE_SIZE >= 1 << 52:
+        raise failure(errno.EINVAL)
+    _need_unsealed(kernel, address, length)
+    kernel.space.move_in_file(address, length, page * PAGE_SIZE, lambda there: host.call(
+        "remap_file_pages", there, length, 0, page, 0))
+
+
 # Sealing ----------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +242,6 @@ def riscv_flush_icache(kernel: Kernel, start: int, end: int, flags: int) -> None
 CALLS: dict[str, Callable[..., int | None]] = {
     "brk": brk, "mmap": mmap, "munmap": munmap, "mprotect": mprotect, "mremap": mremap, "madvise": madvise,
     "msync": msync, "mincore": mincore, "mlock": mlock, "mlock2": mlock2, "munlock": mlock, "mlockall": mlockall,
-    "munlockall": munlockall, "mseal": mseal, "process_madvise": process_madvise,
+    "munlockall": munlockall, "mseal": mseal, "remap_file_pages": remap_file_pages, "process_madvise": process_madvise,
     "membarrier": membarrier, "riscv_flush_icache": riscv_flush_icache,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import cross
+from support.peers import debian_program
 
 import dragoman
 from dbt.lockstep import lockstep
@@ -27,6 +28,15 @@ def test_calls_answer_as_under_qemu(family: str, engine: str, program: Path) -> 
     ours = dragoman.run(program, [family], engine=engine)
     assert ours.stdout.decode().splitlines() == wanted[1].decode().splitlines()
     assert (ours.status, ours.stderr) == (0, b"")
+
+
+def test_a_larger_program_finds_all_that_it_asks_for() -> None:
+    python = debian_program("usr/bin/python3")
+    root, words = python.parents[2], [str(cross.PROGRAMS / "families.py")]
+    wanted = cross.qemu(python, words, root=root)
+    assert wanted[0] == 0, wanted
+    ours = dragoman.run(python, words, sysroot=root)
+    assert (ours.status, ours.stdout, ours.stderr) == wanted
 
 
 def test_the_engines_agree_on_what_calls_write(program: Path, tmp_path: Path) -> None:

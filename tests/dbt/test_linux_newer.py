@@ -233,6 +233,27 @@ def test_mremap_that_leaves_the_old_range(guest: Guest) -> None:
     guest.fails(errno.EINVAL, "mremap", shared, P, P, 5, 0)
 
 
+def test_a_mapping_shows_another_part_of_its_file(guest: Guest, here: Path) -> None:
+    (here / "f").write_bytes(b"".join(bytes([index]) * P for index in range(4)))
+    fd = guest.ok("openat", AT_FDCWD, "f", 2, 0)
+    other = AddressSpace()
+    other.map(BUFFER, 0x40000, READ | WRITE, fixed=True)
+    with guest.space.record() as effects:
+        start = guest.ok("mmap", 0, 3 * P, 3, 1, fd, 0)
+        guest.ok("remap_file_pages", start + P, P, 0, 3, 0)
+    other.replay(effects)
+    assert other.regions() == guest.space.regions() and other.load(start + P, 1) == 3
+    other.close()
+    assert [guest.space.load(start + index * P, 1) for index in range(3)] == [0, 3, 2]
+    guest.space.store(start + P, 1, 9)
+    guest.ok("msync", start + P, P, 4)
+    assert (here / "f").read_bytes()[3 * P] == 9
+    assert [region.offset for region in guest.space.regions() if region.file] == [0, 3 * P, 2 * P]
+    guest.fails(errno.EINVAL, "remap_file_pages", start, P, 1, 0, 0)
+    guest.fails(errno.EINVAL, "remap_file_pages", BUFFER, P, 0, 0, 0)
+    guest.fails(errno.EINVAL, "remap_file_pages", start, 0, 0, 0, 0)
+
+
 def test_sealed_memory_stays(guest: Guest) -> None:
     start = guest.ok("mmap", 0, 3 * P, 3, 0x22, -1, 0)
     guest.ok("mseal", start + P, P, 0)
