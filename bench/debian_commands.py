@@ -207,6 +207,8 @@ COMMANDS = (
                                    "cat <(echo sub) - <<< here; (exit 5) & wait $!; echo $?"), executes=True),
     Command("bash-commands", "bash", ("bash", "-c", "for i in {1..60}; do t=$(expr $i + 1); done; echo $t"),
             executes=True),
+    Command("bash-trap", "bash", ("bash", "-c", "trap 'echo caught' USR1; trap 'echo bye' EXIT; kill -USR1 $$; "
+                                  "echo after")),
     Command("dash-start", "dash", ("dash", "-c", "echo $((1 + 1))")),
     Command("dash-loop", "dash", ("dash", "-c", _SHELL_LOOP)),
     Command("dash-script", "dash", ("dash", "-c", "./script arg; echo $?"), executes=True),

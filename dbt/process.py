@@ -116,7 +116,6 @@ class Process:
         )  # fmt: skip
         self.kernel.flush, self.kernel.leaving = self.flush, self._last_words
         self.flushes: list[Callable[[], object]] = []  # called before a fork, so that nothing is written twice
-        self.child = False  # of a guest's process: we end with it
         self._running = False
         self._call, self._strace = self.kernel.call, self._tracer()
         if self._strace is not None:
@@ -267,6 +266,11 @@ class Process:
             self._leave(None)
         return self.status
 
+    @property
+    def child(self) -> bool:
+        """Whether we are a process that the guest has made: we end with it."""
+        return self.kernel.child
+
     def _leave(self, error: BaseException | None) -> NoReturn:
         from dbt.child import leave
 
@@ -394,7 +398,12 @@ class Process:
             self.engine.renew()
 
     def _begin_child(self, here: Forked) -> None:
-        self.child = True
+        if self._host_signals is None:  # what is sent to who has us run the parent is not for the guest; to us, it is
+            from dbt.linux.host_signals import HostSignals
+
+            mirror = self._host_signals = self.kernel.signals.mirror = HostSignals(self.kernel.signals)
+            mirror.begin_child()
+            mirror.attached().__enter__()  # to our end
         slots = self.state.slots
         if here.stack is not None:
             slots[self.guest.stack_slot] = here.stack

@@ -12,12 +12,15 @@ import ctypes
 import errno
 import marshal
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbt.linux import host
 from dbt.linux.exits import Forked
 from dbt.linux.host import failure, int32
+from dbt.memory import MemoryFault
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
@@ -78,21 +81,27 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
     answers, telling = os.pipe() if flags & _VFORK else (-1, -1)
     kernel.flush()
     parent = kernel.pid, os.getpid()
+    # A signal for the child would be forgotten, by Python or by us, that came before it is one.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         made = os.fork()
+        if made == 0:
+            _begin_child(kernel, parent, number, seed, telling if flags & _VM else -1)
     except OSError:
         for descriptor in (answers, telling):
             if descriptor >= 0:
                 os.close(descriptor)
         raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     if made == 0:
         if answers >= 0:
             os.close(answers)
-        _begin_child(kernel, parent, number, seed, telling if flags & _VM else -1)
         if flags & _CLEAR_SIGHAND:
             kernel.signals.execute()
         if flags & _CHILD_SETTID:
-            kernel.space.write(child_tid, kernel.pid.to_bytes(4, "little"))
+            with suppress(MemoryFault):  # nobody is told, as on Linux
+                kernel.space.write(child_tid, kernel.pid.to_bytes(4, "little"))
         kernel.clear_child_tid = child_tid if flags & _CHILD_CLEARTID else 0
         raise Forked(stack or None, tls if flags & _SETTLS else None)
     kernel.family.add(number or made, made)

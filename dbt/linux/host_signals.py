@@ -29,6 +29,7 @@ _CHILD_FLAGS = 3  # SA_NOCLDSTOP, SA_NOCLDWAIT
 _LIBRARY = bit(32, 33)  # the host's C library keeps these for itself
 _FAULTS = bit(SIGSEGV, SIGBUS)
 _OURS = ~(UNBLOCKABLE | _LIBRARY | SYNCHRONOUS)  # what the host's actions follow the guest's of
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BY_PYTHON = bit(siginfo.SIGPIPE, 25)  # the interpreter ignores these for itself: it says nothing of who started us
 
 
@@ -84,6 +85,17 @@ class HostSignals:
         self._set_actions(wanted)
         noted = bit(*(number for number, (kind, _flags) in wanted.items() if kind == "note"))
         self._set_mask(self._signals.mask & ~noted & _OURS & siginfo.EVERY)
+
+    def begin_child(self) -> None:
+        """In a new process, while all is blocked: what Python would do of its own, to end the run in order, is left.
+
+        A handler of Python's that a signal finds just before a call begins to wait is executed when that ends.
+        """
+        for number in _ENDING:
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+                if number in self._actions:
+                    self._kept[number] = self._calls.take_over(number, *self._actions[number])
 
     def _set_actions(self, wanted: dict[int, tuple[str, int]]) -> None:
         """The mask is right only afterwards, so a signal may come with either action: as on Linux."""

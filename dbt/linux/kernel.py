@@ -182,6 +182,7 @@ class Kernel:
         self.random = None if chosen is None else _random(chosen)
         self.pid = os.getpid() if self.seed is None or self.random is None else self.random.randrange(*_PIDS)
         self.family = Family(self.pid)
+        self.child = False  # whether the guest's fork made us
         self.sharing: Sharing | None = None  # of a child of vfork, until it executes a program
         self.flush: Callable[[], None] = lambda: None  # called before a fork: nothing may be written twice
         self.leaving: Callable[[], None] = lambda: None  # called before a program of the host's takes our place
@@ -329,6 +330,7 @@ class Kernel:
 
     def begin_child(self, pid: int, seed: int | None) -> None:
         """We are a process of our own now."""
+        self.child = True
         self.pid = pid
         self.family.add(pid, os.getpid())
         if seed is not None:

@@ -93,6 +93,9 @@ class Mirror(Protocol):
     def pending(self) -> int:
         """Those of them that have been sent."""
 
+    def begin_child(self) -> None:
+        """We are in a new process, in which all is blocked for now."""
+
     def unblock(self) -> None:
         """The host may send again what it kept while there was no room here."""
 
@@ -218,6 +221,8 @@ class Signals:
     def begin_child(self) -> None:
         """In a new process: nothing was sent to it yet."""
         self.shared, self.own = Pending(), Pending()
+        if self.mirror is not None:
+            self.mirror.begin_child()
 
     def execute(self) -> None:
         """A new program runs: what had a handler has the default action; the mask and what is pending stay."""

@@ -16,7 +16,9 @@ from support import cross, peers
 
 import dragoman
 
-PROBES = ["tree", "pipes", "vfork", "spawn", "orphans", "exec", "memory"]
+PROBES = [
+    "tree", "pipes", "vfork", "spawn", "orphans", "exec", "memory", "zombies", "waits", "groups", "clone", "sigchld",
+]  # fmt: skip
 
 
 NAME = "process_probe"

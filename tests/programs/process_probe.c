@@ -269,7 +269,8 @@ static void probe_waits(void) {
         close(pair[1]);
         if (read(pair[0], &byte, 1) == 0)
             kill(getpid(), SIGSTOP);
-        _exit(14);
+        for (;;)
+            pause();
     }
     say("nothing yet %d\n", waitpid(child, &status, WNOHANG));
     siginfo_t info = {.si_pid = 1};
@@ -282,6 +283,7 @@ static void probe_waits(void) {
     kill(child, SIGCONT);
     found = waitpid(child, &status, WCONTINUED);
     say("continue %d, %s\n", found == child, ended(status));
+    kill(child, SIGUSR1);
     found = waitpid(-1, &status, 0);
     say("end %d, %s\n", found == child, ended(status));
     for (int number = 1; number < 16; number += 7) {
@@ -504,7 +506,11 @@ static void probe_clone(void) {
     pid_t parent_tid = 0;
     static pid_t *child_tid;
     child_tid = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+#ifdef __riscv
     long child = syscall(SYS_clone, CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | SIGCHLD, NULL, &parent_tid, NULL, child_tid);
+#else /* x86-64 has the last two the other way round */
+    long child = syscall(SYS_clone, CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | SIGCHLD, NULL, &parent_tid, child_tid, NULL);
+#endif
     if (child == 0)
         _exit(*(volatile pid_t *)child_tid == getpid() && syscall(SYS_gettid) == getpid() ? 27 : 28);
     int status = wait_for(child);
@@ -581,6 +587,69 @@ static void probe_numbers(void) {
     say("%d %d %d\n", getpid(), child, seen);
 }
 
+static volatile sig_atomic_t caught, reaped;
+
+static void on_child(int number, siginfo_t *info, void *context) {
+    int status, before = errno;
+    while (waitpid(-1, &status, WNOHANG) > 0)
+        reaped++;
+    caught += info->si_code == CLD_EXITED && info->si_status == 5;
+    errno = before;
+}
+
+/* The end of a child arrives as a signal: it ends what waits, or lets it go on, and may be waited for in the handler. */
+static void probe_sigchld(void) {
+    struct sigaction action = {.sa_sigaction = on_child, .sa_flags = SA_SIGINFO}, before;
+    sigset_t set, old;
+    sigaction(SIGCHLD, &action, &before);
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    for (int i = 0; i < 10; i++) {
+        if (fork() == 0) {
+            usleep(1000);
+            _exit(5);
+        }
+        while (reaped == i)
+            sigsuspend(&old);
+    }
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    say("reaped %d, told of %d\n", reaped, caught);
+    reaped = 0;
+    if (fork() == 0) {
+        usleep(50000);
+        _exit(5);
+    }
+    int result = usleep(20000000);
+    say("slept %d %s, reaped %d\n", result, strerror(errno), reaped);
+    action.sa_flags |= SA_NOCLDWAIT;
+    sigaction(SIGCHLD, &action, NULL);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(6);
+    pid_t found;
+    do
+        found = waitpid(child, NULL, 0);
+    while (found == -1 && errno == EINTR);
+    say("no zombie %d %s\n", found, strerror(errno));
+    action.sa_flags = SA_SIGINFO | SA_NOCLDSTOP | SA_RESTART;
+    sigaction(SIGCHLD, &action, NULL);
+    caught = reaped = 0;
+    child = fork();
+    if (child == 0) {
+        kill(getpid(), SIGSTOP);
+        _exit(5);
+    }
+    int status = 0;
+    waitpid(child, &status, WUNTRACED);
+    say("%s, told of %d\n", ended(status), caught);
+    kill(child, SIGCONT);
+    while (!reaped)
+        usleep(1000);
+    say("told of %d\n", caught);
+    sigaction(SIGCHLD, &before, NULL);
+}
+
 static void inspect(void) {
     const char *pid = getenv("PID");
     struct sigaction two, window;
@@ -604,7 +673,8 @@ static const struct {
 } probes[] = {{"tree", probe_tree},       {"pipes", probe_pipes},   {"vfork", probe_vfork}, {"spawn", probe_spawn},
               {"orphans", probe_orphans}, {"zombies", probe_zombies}, {"waits", probe_waits}, {"groups", probe_groups},
               {"memory", probe_memory},   {"exec", probe_exec},     {"clone", probe_clone}, {"inspect", inspect},
-              {"short", probe_short},     {"again", probe_again},   {"numbers", probe_numbers}};
+              {"short", probe_short},     {"again", probe_again},   {"numbers", probe_numbers},
+              {"sigchld", probe_sigchld}};
 
 int main(int argc, char **argv) {
     static char path[4096];
