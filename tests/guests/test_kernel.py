@@ -149,7 +149,7 @@ def test_a_machine_that_stops_in_between_leaves_whole_files(tmp_path: Path) -> N
             assert do(machine, "write kept words") == ""
             machine.type("".join(f"cp shell s{i}\nappend s{i} more\ncp fault s{i}\nrm s{i - 1}\n" for i in range(50)))
             machine.expect("cp shell s0\n")
-            time.sleep(rng.random())
+            time.sleep(rng.random() / 2)
         files = tablefs.read(disk.read_bytes(), stopped=True)
         assert files["kept"] == b"words\n"
         with console(KERNEL, disk=disk) as machine:
@@ -240,7 +240,7 @@ def test_firmware_starts_the_kernel_only(tmp_path: Path, capsys: pytest.CaptureF
 # --- defects ------------------------------------------------------------------------------------------------------
 
 PLANTED = [  # a name, the file, what stands in it, what stands there instead, and the test that has to fail
-    ("no time slices", "process.c", "timer_set(start + board.clock / SLICE);", "timer_set(NEVER);",
+    ("no time slices", "process.c", "timer_set(start + turn);", "timer_set(NEVER);",
      test_processes_that_compute_take_turns),
     ("a stack that is not given back", "process.c", "page_drop(p->stack);", ";", test_a_fault_ends_its_process_alone),
     ("pages stay writable after a fork", "space.c", "from[i] = (from[i] & ~(u64)W) | COPY;", ";",
