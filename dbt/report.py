@@ -363,7 +363,7 @@ def programs_text() -> str:
     for p in PROGRAMS.values():
         lines.append(f"@{p.name:11} {p.kind:8} {p.small_instructions:12,} {p.large_instructions:16,}  {p.about}")
     lines.append("small and large: guest instructions, about, with that word as the argument")
-    lines += ["", "programs of a machine, which start in machine mode on QEMU's board virt:"]
+    lines += ["", "programs of a machine, for dragoman boot -kernel:"]
     lines += [f"@{s.name:11} {s.about}" for s in SYSTEMS.values()]
     return "\n".join(lines)
 

@@ -42,8 +42,8 @@ def _parser() -> Parser:
     )  # fmt: skip
     parser.option(
         "--kernel", metavar="FILE",
-        help="what to start: an ELF file, the Image of a kernel or raw bytes, also compressed; behind firmware in "
-        "supervisor mode, else in machine mode",
+        help="what to start: an ELF file, the Image of a kernel or raw bytes, also compressed, or @NAME for one that "
+        "comes with Dragoman; behind firmware in supervisor mode, else in machine mode",
     )
     parser.option("--bios", metavar="FILE", help="firmware to start first, at the begin of RAM (none: there is none)")
     parser.option("--initrd", metavar="FILE", help="a file system for the kernel, in its memory")
@@ -140,7 +140,7 @@ def _load(board: Board, bios: str | None, kernel: str | None, initrd: str | None
     placed = None
     if kernel is not None:
         at = base if firmware is None else _up(firmware.end)
-        placed = images.place(memory, guest, kernel, at)
+        placed = images.place(memory, guest, _file(kernel), at)
     tree = base + min(board.ram, TREE_BELOW) - TREE_ROOM
     behind = max((each.end for each in (firmware, placed) if each is not None), default=base)
     where = None
@@ -159,6 +159,15 @@ def _load(board: Board, bios: str | None, kernel: str | None, initrd: str | None
         placed.entry if firmware is not None and placed is not None else 0,
         tree, where, symbols,
     )  # fmt: skip
+
+
+def _file(kernel: str) -> str:
+    """The file that is meant by a path, or by "@name" for a bundled program of a machine; raises UnknownProgram."""
+    if not kernel.startswith("@"):
+        return kernel
+    from guests import programs
+
+    return programs.system_file(kernel)
 
 
 def _up(address: int) -> int:

@@ -385,7 +385,7 @@ def find(reference: str) -> Program:
     """The program of user mode meant by "@name", as written on a command line, or by its bare name."""
     name = reference.removeprefix("@")
     if name in SYSTEMS:
-        raise UnknownProgram(f"@{name} needs a machine for itself: it is no program of user mode")
+        raise UnknownProgram(f"@{name} needs a machine for itself: dragoman boot -kernel @{name}")
     return _find(name, PROGRAMS, "program")
 
 
@@ -393,7 +393,7 @@ def find_system(reference: str) -> System:
     """The program of a machine meant by "@name" or by its bare name."""
     name = reference.removeprefix("@")
     if name in PROGRAMS:
-        raise UnknownProgram(f"@{name} is a program of user mode: it does not start a machine")
+        raise UnknownProgram(f"@{name} is a program of user mode: dragoman run @{name}")
     return _find(name, SYSTEMS, "program of a machine")
 
 
