@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -139,6 +140,7 @@ class _Pair:
             step = self.random.randint(1, self.stride)
             if limit is not None:
                 step = min(step, limit - left.count)
+            step = max(1, min(step, leader.events.due - left.count))
             mine = leader.engine.run(left.count + step)
             theirs = follower.engine.run(right.count + step)
             report.boundaries += 1
@@ -149,7 +151,9 @@ class _Pair:
                 report.difference = self._difference(where, step, what)
                 break
             if mine.trap:
-                self._trap(mine)
+                self._lead(partial(leader.handle, mine))
+            if leader.events.due <= left.count and not left.mid_block and not leader.ended:
+                self._lead(leader.events.deliver)
             if progress is not None and report.boundaries % 1024 == 0:
                 report.instructions = left.count
                 progress(report)
@@ -159,11 +163,11 @@ class _Pair:
         report.in_regions = sum(cache.retired(t) for t in cache.translations() if len(t.source) > 1)
         return report
 
-    def _trap(self, stop: Stop) -> None:
-        """The leader's monitor handles it; the follower takes over the result."""
+    def _lead(self, act: Callable[[], object]) -> None:
+        """The leader handles a trap, or timers that expire; the follower takes over the result."""
         leader, follower = self.leader, self.follower
         with leader.space.record() as effects:
-            leader.handle(stop)
+            act()
         follower.space.replay(effects)
         left, right = leader.state, follower.state
         right.slots[:] = left.slots[:]

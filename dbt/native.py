@@ -5,7 +5,8 @@
                          host's floating-point flags and restores the host's environment
     leave                where translated code goes to return to the run loop
     handler              the process's SIGSEGV and SIGBUS action: a fault of a guest access resumes at its
-                         landing; any other fault is given back to whoever handled the signal before
+                         landing; any other fault is given back to whoever handled the signal before, and a
+                         signal that was sent, which is no fault, is theirs while ours stays
 
 Their texts are compiled once and their code may be kept: what is where in this process comes in by relocation.
 Owns: these functions and the signal action. Must not know: guests, blocks, what exits mean, who compiles.
@@ -28,7 +29,7 @@ from ir.llvm import Target, flag_lines, rounding_code
 
 _libc = ctypes.CDLL(None, use_errno=True)
 ARENAS = 64  # arenas alive at once in a process
-RESTORE = ARENAS * 24  # after them: the address of the C library's sigaction
+RESTORE = ARENAS * 24  # after them: the addresses of the C library's sigaction and raise
 PREVIOUS = RESTORE + 64  # then struct sigaction of SIGSEGV, and of SIGBUS
 
 
@@ -158,9 +159,28 @@ other:
   %bus = icmp eq i32 %signal, {signal.SIGBUS}
   %skip = select i1 %bus, i64 {PREVIOUS + x86_64.SIGACTION[3]}, i64 {PREVIOUS}
   %oldp = getelementptr i8, ptr %rows, i64 %skip
+  %codep = getelementptr i8, ptr %info, i64 {x86_64.SI_CODE}
+  %code = load i32, ptr %codep
+  %sent = icmp sle i32 %code, 0
+  br i1 %sent, label %asked, label %give
+asked:
+  %old = load ptr, ptr %oldp
+  %which = ptrtoint ptr %old to i64
+  switch i64 %which, label %theirs [ i64 0, label %give  i64 1, label %done ]
+theirs:
+  call void %old(i32 %signal, ptr %info, ptr %context)
+  ret void
+give:
   %fp = getelementptr i8, ptr %rows, i64 {RESTORE}
   %f = load ptr, ptr %fp
   %r = call i32 %f(i32 %signal, ptr %oldp, ptr null)
+  br i1 %sent, label %once_more, label %done
+once_more:
+  %raisep = getelementptr i8, ptr %rows, i64 {RESTORE + 8}
+  %raise = load ptr, ptr %raisep
+  %r2 = call i32 %raise(i32 %signal)
+  br label %done
+done:
   ret void
 }}
 """
@@ -184,6 +204,7 @@ class FaultHandler:
         self._words = memoryview(self._data).cast("Q")
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
         self._words[RESTORE >> 3] = ctypes.cast(_libc.sigaction, ctypes.c_void_p).value or 0
+        self._words[(RESTORE >> 3) + 1] = ctypes.cast(_libc["raise"], ctypes.c_void_p).value or 0
         self._previous = self._address + PREVIOUS
         self._arena = Arena(1 << 16)
         self._handler = self._arena.place(code, {"rows": self._address}.__getitem__) + code.functions["handler"][0]

@@ -46,6 +46,7 @@ X86_64 = Host(
 FEATURE_FUSED = "fma"  # the CPU feature without which fused multiply-add is not a host instruction
 FEATURE_CARRYLESS = "pclmul"  # the CPU feature without which there is no carry-less product
 UCONTEXT_PC = 168  # byte offset of the program counter in ucontext_t
+SI_CODE = 8  # byte offset of si_code in siginfo_t: above 0 for a fault, not so for a signal that was sent
 SIGACTION = (0, 8, 136, 152)  # byte offsets in libc's struct sigaction: handler, mask, flags; its size
 MAP_LOW = 0x40  # MAP_32BIT: the mapping lies below 2 GiB, where 32 bits of a relocation reach
 ADDRESS = "movl $$%s, ${0:k}"  # assembly: the address of a symbol there, as a relocation of 32 bits

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,85 @@ def test_handlers_repair_and_all_registers_are_kept(program: Path, options: dict
 @pytest.mark.parametrize("case", DEADLY)
 def test_what_is_not_handled_ends_the_guest(program: Path, case: str) -> None:
     assert output(command(program, case))[0] == -DEADLY[case]
+
+
+# What others send ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def signalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cross.build(tmp_path_factory.mktemp("signalled"), "signalled", "-static", "-w")
+
+
+def sending(words: list[str], *numbers: int, lines: int = 1, pause: float = 0.2) -> tuple[int, bytes, bytes]:
+    """Run a command, send signals once it has said that it is ready, then a byte; its status, output and errors."""
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout is not None
+    before = b"".join(child.stdout.readline() for _ in range(lines))
+    for number in numbers:
+        time.sleep(pause)
+        child.send_signal(number)
+    try:
+        out, err = child.communicate(b"x", timeout=60)
+    finally:
+        child.kill()
+    return child.returncode, before + out, err
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGSEGV, signal.SIGBUS,
+                                    signal.SIGWINCH, signal.SIGTSTP])  # fmt: skip
+@pytest.mark.parametrize("case", ["loop", "read"])
+def test_what_is_sent_to_us_reaches_the_guest(signalled: Path, engine: str, number: int, case: str) -> None:
+    expected = b"ready\nseen 1 last %d code 0 parent 1\n" % number
+    assert sending(command(signalled, case, f"--engine={engine}"), number) == (0, expected, b"")
+
+
+def test_a_sent_fault_leaves_our_own_handler(signalled: Path) -> None:
+    """SIGSEGV from outside is the guest's; what it does wrong afterwards is still told with its registers."""
+    status, out, err = sending(command(signalled, "wild"), signal.SIGSEGV)
+    assert (status, out) == (-signal.SIGSEGV, b"ready\n") and b"store/AMO page fault at 0x" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM, signal.SIGSEGV])
+def test_without_a_handler_it_ends_us_without_a_word(signalled: Path, number: int) -> None:
+    assert sending(command(signalled, "default"), number) == (-number, b"ready\n", b"")
+
+
+def test_ctrl_c_without_a_handler_is_ours(signalled: Path) -> None:
+    status, out, err = sending(command(signalled, "default"), signal.SIGINT)
+    assert (status, out) == (130, b"ready\n") and err.startswith(b"dragoman: interrupted after ")
+
+
+def test_what_is_blocked_waits(signalled: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM)
+    done = sending(command(signalled, "blocked"), *numbers, lines=2)
+    assert done == (0, b"ready\nblocked\nseen 0\nseen 3 last 2 code 0 parent 1\n", b"")
+
+
+def test_stopping_and_going_on(signalled: Path) -> None:
+    """As a shell sees it: the default action of SIGTSTP stops us, and SIGCONT lets us go on."""
+    words = command(signalled, "default")
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=False)
+    assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+    child.send_signal(signal.SIGCONT)
+    assert child.communicate(b"x", timeout=60)[0] == b"seen 0 last 0 code 0 parent 0\n" and child.returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["loop", "read"])
+def test_a_hundred_signals_at_any_time(signalled: Path, case: str) -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        done = sending(command(signalled, case), signal.SIGUSR1, pause=rng.random() * 0.05)
+        assert done == (0, b"ready\nseen 1 last 10 code 0 parent 1\n", b"")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["loop", "restart", "timers", "longjmp", "masks"])
+def test_a_hundred_times(program: Path, native: Path, case: str) -> None:
+    expected = output([str(native), case])
+    for _ in range(100):
+        assert output(command(program, case)) == expected
