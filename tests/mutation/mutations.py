@@ -27,6 +27,8 @@ class Mutation(NamedTuple):
 # --- tests, by file -------------------------------------------------------------------------------------------------
 
 AGREE = "tests/dbt/test_engines_agree.py::"
+BLOCKING_TESTS = "tests/dbt/test_blocking.py::"
+SIGNAL_TESTS = "tests/dbt/test_signals.py::"
 BACKGROUND = "tests/dbt/test_background.py::"
 ASSEMBLER = "tests/guests/test_assembler.py::"
 BINFMT = "tests/dbt/test_binfmt.py::"
@@ -869,6 +871,17 @@ SYSTEM_CALLS = (
      "a store-conditional after a system call succeeds"),
 )  # fmt: skip
 
+SIGNALS = (
+    ("every interrupted call is made again", "dbt/linux/delivery.py",
+     'bool(action["flags"] & SA_RESTART)', "True",
+     SIGNAL_TESTS + "test_inside_another_program_too[reference]", "a program waits on where it asked to be woken"),
+    ("the highest signal comes first", "dbt/linux/signals.py", "(bits & -bits).bit_length()", "bits.bit_length()",
+     SIGNAL_TESTS + "test_inside_another_program_too[reference]", "real-time signals come in the wrong order"),
+    ("a call counts as waiting before it was made", "dbt/linux/blocking.py", "    waited = masked\n",
+     "    waited = True\n", BLOCKING_TESTS + "test_what_is_not_for_the_guest_does_not_end_a_call",
+     "a write fails with EINTR when a signal came before it"),
+)  # fmt: skip
+
 PROCESSES = (
     ("an instruction at a page's end is always a callout", "dbt/tier0/__init__.py",
      "if self._reaches_on(page) and page + 1 not in self._pages:", "if False:",
@@ -1209,6 +1222,7 @@ KINDS = {
     "system calls": SYSTEM_CALLS,
     "programs": FOUND,
     "processes": PROCESSES,
+    "signals": SIGNALS,
     "files": FILES,
     "commands": COMMANDS,
     "privileged": PRIVILEGED,
