@@ -15,6 +15,7 @@ from support import cross
 from support.peers import need
 
 import dragoman
+from dbt.lockstep import lockstep
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ("translated", "reference")
@@ -97,6 +98,18 @@ def test_handlers_repair_and_all_registers_are_kept(program: Path, options: dict
 @pytest.mark.parametrize("case", DEADLY)
 def test_what_is_not_handled_ends_the_guest(program: Path, case: str) -> None:
     assert output(command(program, case))[0] == -DEADLY[case]
+
+
+def test_timers_of_virtual_time_end_at_the_same_instruction_in_both_engines(program: Path) -> None:
+    seen = [dragoman.run(program, ["ticks"], engine=engine, seed=1) for engine in ENGINES]
+    assert seen[0].stdout == seen[1].stdout and seen[0].instructions == seen[1].instructions
+    assert len({int(word) for word in seen[0].stdout.split()}) == 5
+
+
+@pytest.mark.parametrize("case", ["order", "longjmp", "masks", "ticks"])
+def test_the_engines_agree_at_every_boundary(program: Path, case: str) -> None:
+    report = lockstep(program, [case])
+    assert report.difference is None and report.status == 0 and report.boundaries > 5000
 
 
 # What others send ---------------------------------------------------------------------------------------------------

@@ -471,6 +471,19 @@ static void case_loop(void) {
     printf("twenty\n");
 }
 
+/* Where a loop is when timers end: the same in every deterministic run. */
+static void case_ticks(void) {
+    set(SIGALRM, count, 0, 0);
+    struct itimerval value = {{0, 7}, {0, 7}};
+    setitimer(ITIMER_REAL, &value, 0);
+    long n = 0, at[5];
+    for (int before = 0; before < 5; n++)
+        if (seen > before)
+            at[before++] = n;
+    setitimer(ITIMER_REAL, &(struct itimerval){0}, 0);
+    printf("%ld %ld %ld %ld %ld\n", at[0], at[1], at[2], at[3], at[4]);
+}
+
 /* Ends, one each. */
 static void case_blocked_fault(void) {
     set(SIGSEGV, count, 0, 0);
@@ -511,7 +524,7 @@ static const struct {
 } cases[] = {
     {"info", case_info}, {"order", case_order}, {"nested", case_nested}, {"stack", case_stack},
     {"longjmp", case_longjmp}, {"restart", case_restart}, {"masks", case_masks}, {"timers", case_timers},
-    {"loop", case_loop}, {"queue", case_queue}, {"blocked_fault", case_blocked_fault},
+    {"loop", case_loop}, {"ticks", case_ticks}, {"queue", case_queue}, {"blocked_fault", case_blocked_fault},
     {"ignored_fault", case_ignored_fault}, {"term", case_term}, {"abort", case_abort},
 #ifdef __riscv
     {"registers", case_registers}, {"repair", case_repair}, {"faults", case_faults}, {"no_stack", case_no_stack},
