@@ -259,7 +259,7 @@ COMMANDS = (
     Command("jq", "jq", ("jq", "-c", "map(select(.id % 7 == 0) | {id, t: .tags[1]}) | length, .[3], (map(.t) | add)",
                          "data.json")),
     # archives and digests
-    Command("gzip", "gzip", ("gzip", "-c", "large")),
+    Command("gzip", "gzip", ("gzip", "-nc", "large")),
     Command("gunzip", "gzip", ("gzip", "-dc"), gzip.compress(FILES["text"], mtime=0)),
     Command("bzip2", "bzip2", ("bzip2", "-c", "text")),
     Command("xz", "xz-utils", ("xz", "-c", "-T1", "text")),

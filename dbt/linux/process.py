@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from dbt.linux import host
@@ -32,6 +33,7 @@ _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
 
 _FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE, _FUTEX_WAKE_OP = 0, 1, 3, 4, 5
+_FUTEX_PRIVATE = 0x80
 _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET, _FUTEX_COMMAND, _FUTEX_CLOCK_REALTIME = 9, 10, 0x7F, 0x100
 
 
@@ -291,6 +293,9 @@ def futex(kernel: Kernel, word: int, operation: int, value: int, timeout: int, s
     command = operation & _FUTEX_COMMAND
     if word % 4:
         raise failure(errno.EINVAL)
+    region = None if operation & _FUTEX_PRIVATE else kernel.space.region_at(word)
+    if region is not None and region.shared:
+        return _futex_shared(kernel, word, operation, value, timeout, second, third)
     if command in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
         return _futex_wait(kernel, word, operation, value, timeout)
     if command in (_FUTEX_WAKE, _FUTEX_WAKE_BITSET, _FUTEX_REQUEUE):
@@ -304,6 +309,22 @@ def futex(kernel: Kernel, word: int, operation: int, value: int, timeout: int, s
         _futex_operate(kernel, second, third)
         return 0
     raise failure(errno.ENOSYS)
+
+
+def _futex_shared(kernel: Kernel, word: int, operation: int, value: int, timeout: int, second: int, third: int) -> int:
+    """A word that other processes have, too: the host's kernel finds it by the memory that it is in."""
+    base, command = kernel.space.base, operation & _FUTEX_COMMAND
+    kernel.space.check(word, 4, 1)
+    if command not in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
+        if command in (_FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE, _FUTEX_WAKE_OP):
+            kernel.space.check(second, 4, 3)
+        return host.call("futex", base + word, operation, value & 0xFFFFFFFF, timeout, base + second, third)
+    limit = kernel.take_time(timeout) if timeout else None
+    if command == _FUTEX_WAIT:  # from now on: as a point in time, since the call may be made again
+        operation, third = operation & ~_FUTEX_COMMAND & ~_FUTEX_CLOCK_REALTIME | _FUTEX_WAIT_BITSET, 0xFFFFFFFF
+        limit = None if limit is None else monotonic_ns() + limit
+    end = None if limit is None else struct.pack("<qq", *divmod(limit, 1_000_000_000))
+    return kernel.blocking("futex", base + word, operation, value & 0xFFFFFFFF, end, 0, third)
 
 
 def _futex_wait(kernel: Kernel, word: int, operation: int, value: int, timeout: int) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support import cross, peers
 
+from bench import debian
 from bench.debian_commands import COMMANDS, PACKAGES, Command, arguments, environment, fill
 
 Outcome = tuple[int, bytes, bytes, dict[str, bytes]]
@@ -77,3 +78,38 @@ def test_a_program_that_misses_its_loader_is_told_where_to_look(root: Path, tmp_
     assert done.returncode == 126 and done.stdout == ""
     assert re.fullmatch(r"dragoman: .*/bash is dynamically linked, and its loader /lib/.* is not here: -L DIR or .*\n",
                         done.stderr), done.stderr  # fmt: skip
+
+
+# How fast they are --------------------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_measures_what_agrees(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert debian.main(["--runs=1", f"--root={root}", "printf", "bash-start"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["bash-start", "printf"]
+    assert all(0 < float(word) < 100 for line in lines[2:4] for word in line.split()[1:])
+
+
+def test_the_benchmark_finds_a_difference(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "COMMANDS", (Command("own", "bash", ("bash", "-c", "echo $DRAGOMAN_CACHE_DIR")),))
+    assert debian.main(["--runs=1", f"--root={root}"]) == debian.DIFFER
+    assert "own: printed " in capsys.readouterr().err
+
+
+def test_sums_are_of_long_commands_and_differences_of_short_ones() -> None:
+    def row(qemu: float, cold: float, warm: float) -> dict[str, dict[str, float]]:
+        return {way: {"cpu": s, "wall": s} for way, s in (("qemu", qemu), ("cold", cold), ("warm", warm))}
+
+    text = debian.table({"a": row(2, 4, 1), "b": row(1, 2, 2), "c": row(0.1, 0.3, 0.2), "d": row(0.2, 0.3, 0.5)})
+    assert "cpu, cold: 2 commands over 0.5 s take 6.00 s, 2.00 of qemu's 3.00 s" in text
+    assert "wall, warm: 2 commands over 0.5 s take 3.00 s, 1.00 of qemu's 3.00 s" in text
+    assert "cpu, cold: 2 shorter commands take +0.150 s more (median)" in text
+
+
+@pytest.mark.parametrize("words", [["nonesuch"], ["--runs=0"], ["--root=/nonesuch"]])
+def test_the_benchmark_refuses_what_it_cannot_do(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        debian.main(words)
+    assert caught.value.code == 2 and capsys.readouterr().err.count("error: ") == 1

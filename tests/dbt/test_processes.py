@@ -18,6 +18,7 @@ import dragoman
 
 PROBES = [
     "tree", "pipes", "vfork", "spawn", "orphans", "exec", "memory", "zombies", "waits", "groups", "clone", "sigchld",
+    "semaphores",
 ]  # fmt: skip
 
 

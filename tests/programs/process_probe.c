@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -17,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -376,14 +378,44 @@ static void probe_memory(void) {
             }
             _exit(*own == 20000 ? 19 : 20);
         }
-    }
-    for (int i = 0; i < 4; i++)
         say("%s\n", ended(wait_for(children[i])));
+    }
     int in_file[7] = {0};
     if (pread(fd, in_file, sizeof in_file, 0) != sizeof in_file)
         say("pread\n");
     say("shared %ld %ld, private %ld, file %d %d %d\n", counter[0], counter[1], *own, words[5], in_file[5], in_file[6]);
     close(fd);
+}
+
+/* Semaphores in memory that processes share: who waits sleeps in the kernel until another process posts. */
+static void probe_semaphores(void) {
+    sem_t *both = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    sem_init(both, 1, 0);
+    sem_init(both + 1, 1, 0);
+    int *turns = (int *)(both + 2);
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < 50; i++) {
+            sem_wait(both);
+            usleep(i % 10 == 0 ? 2000 : 0);
+            *turns = *turns * 3 + i;
+            sem_post(both + 1);
+        }
+        _exit(33);
+    }
+    for (int i = 0; i < 50; i++) {
+        *turns += 1;
+        sem_post(both);
+        sem_wait(both + 1);
+    }
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_nsec += 20000000;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    int result = sem_timedwait(both, &end);
+    say("semaphores %d, %d %s", *turns, result, strerror(errno));
+    say(", %s\n", ended(wait_for(child)));
 }
 
 static void attempt(const char *what, const char *path) {
@@ -674,7 +706,7 @@ static const struct {
               {"orphans", probe_orphans}, {"zombies", probe_zombies}, {"waits", probe_waits}, {"groups", probe_groups},
               {"memory", probe_memory},   {"exec", probe_exec},     {"clone", probe_clone}, {"inspect", inspect},
               {"short", probe_short},     {"again", probe_again},   {"numbers", probe_numbers},
-              {"sigchld", probe_sigchld}};
+              {"sigchld", probe_sigchld}, {"semaphores", probe_semaphores}};
 
 int main(int argc, char **argv) {
     static char path[4096];
