@@ -64,8 +64,12 @@ class Timer:
 
         A signal that still waits is taken back, as Linux does from 6.13 on.
         """
+        self.stop()
         self._waiting = None
         self.start(first, interval, absolute)
+
+    def stop(self) -> None:
+        """Turn it off, and be told of what has expired until now."""
 
     def start(self, first: int, interval: int, absolute: bool) -> None:
         """As `set`."""
@@ -118,6 +122,10 @@ class HostTimer(Timer):
         self._host = ctypes.c_void_p()
         _checked(_libc.timer_create(_AWAKE.get(clock, clock), event, ctypes.byref(self._host)))
         self._pid = os.getpid()
+
+    def stop(self) -> None:
+        _checked(_libc.timer_settime(self._host, 0, bytes(32), None))
+        self.kernel.signals.collect()
 
     def start(self, first: int, interval: int, absolute: bool) -> None:
         wanted = struct.pack("<qqqq", *divmod(interval, _SECOND), *divmod(first, _SECOND))
