@@ -78,6 +78,10 @@ demo: $(VENV)/.base ## set up, then run RISC-V programs and check the translator
 	@echo "== Billions of instructions, at full speed. The statistics tell what was translated and what it cost."
 	@$(SHOW) run --stats @queens large 2>&1
 	@echo
+	@echo "== A machine: a small kernel of our own, from reset to its shell and off again, in the reference interpreter."
+	@printf '%s\n' 'echo hello from a process' 'primes 1000' 'fault load' shutdown | \
+		{ $(SHOW) boot --deterministic -m 32 -kernel @kernel; }
+	@echo
 	@echo "All equal. More programs: $(VENV)/bin/dragoman info --programs    All commands: $(VENV)/bin/dragoman --help"
 
 test: $(VENV)/.test lint ## lint and all tests but the long ones (10 minutes on 2 cores)

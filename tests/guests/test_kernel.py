@@ -232,6 +232,25 @@ def test_each_way_to_start_and_each_timer(firmware: bool, cpu: str, tmp_path: Pa
         stop(machine, 3)
 
 
+@pytest.mark.parametrize(("words", "timer"), [(["i", "m", "sstc"], ""), (["i", "m"], ", without stimecmp")])
+def test_the_device_tree_is_believed(words: list[str], timer: str, tmp_path: Path) -> None:
+    """Another list of extensions, other sizes of RAM, and words that mean nothing to us."""
+    tree, put = tmp_path / "tree", peers.need("fdtput", "device-tree-compiler")
+    machine = [peers.need("qemu-system-riscv64", "qemu-system-misc"), "-M", f"virt,dumpdtb={tree}", "-m", "64"]
+    subprocess.run([*machine, "-display", "none", "-bios", "none"], check=True, capture_output=True)
+    subprocess.run([put, "-t", "s", tree, "/cpus/cpu@0", "riscv,isa", "rv64ima"], check=True)
+    subprocess.run([put, "-t", "s", tree, "/cpus/cpu@0", "riscv,isa-extensions", *words], check=True)
+    subprocess.run([put, "-t", "x", tree, "/memory@80000000", "reg", "0", "80000000", "0", "2000000"], check=True)
+    subprocess.run([put, "-d", tree, "/soc", "ranges"], check=True)
+    with console(KERNEL, "-dtb", str(tree), memory=64) as board:
+        board.expect(f"kernel: started in machine mode{timer}\n")
+        board.expect("$ ")
+        pages = re.fullmatch(r"(\d+) pages, \d+ free, 0 shared\n", do(board, "mem"))
+        assert pages is not None and 8000 < int(pages[1]) < 8192, "32 MiB less the kernel"
+        assert do(board, "sleep 10") == ""
+        stop(board)
+
+
 def test_firmware_starts_the_kernel_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(["uart", "--firmware", str(tmp_path)]) == 1
     assert "only kernel does" in capsys.readouterr().err

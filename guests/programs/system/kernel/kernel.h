@@ -75,7 +75,7 @@ struct frame { /* what trampoline.S knows by its offsets */
     u64 kernel_entry; /* at 272 */
 };
 enum { X_SP = 2 - 1, X_A0 = 10 - 1, X_A1, X_A2, X_A7 = 17 - 1 }; /* in frame.x */
-struct context { u64 ra, sp, s[12]; }; /* what switch.S keeps */
+struct context { u64 ra, sp, s[12]; }; /* what switch_context of start.S keeps */
 struct open_file { enum { CLOSED, CONSOLE, ON_DISK, LINKED } kind; u32 number, offset; };
 enum state { NONE, READY, RUNNING, SLEEPING, ZOMBIE };
 struct process {
