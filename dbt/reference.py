@@ -31,6 +31,10 @@ LIMIT = Stop(False)
 GRANULARITIES = ("block", "insn")
 
 
+def _nothing() -> None:
+    """The addresses of a process mean what they mean."""
+
+
 class Space(Protocol):
     """What bodies reach: the memory of a process, or of a hart. All raise MemoryFault or Trap."""
 
@@ -58,6 +62,7 @@ class Integers:
         self._store = space.store
         self._space = space
         self.wall_clock = wall_clock
+        self.remap: Callable[[], None] = _nothing  # addresses may mean something else from now on
         self.code_fences: list[Callable[[], None]] = []
         self.at = 0  # address of the instruction being executed
         self.next = 0  # address of the next one, as the body decides

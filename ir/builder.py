@@ -129,6 +129,9 @@ class Builder:
     def attend(self) -> None:
         raise NeedsCallout
 
+    def remap(self) -> None:
+        raise NeedsCallout
+
     def trap_if(self, condition: Value, cause: int, value: Value = 0) -> None:
         self.emit("leave_if", (condition,), ("trap",))
 

@@ -24,7 +24,7 @@ Dragoman runs RISC-V (RV64GC) Linux programs on x86-64 by translating them while
 
 commands:
   run PROGRAM [ARGS...]       run a program
-  boot -kernel FILE ...       start a machine: firmware, a kernel, a program for bare metal
+  boot -kernel FILE|@NAME     start a machine: firmware, a kernel, a program for bare metal
   compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code

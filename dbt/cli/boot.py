@@ -38,7 +38,7 @@ def memory_size(text: str) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "boot", "Start a machine: RISC-V firmware, a kernel, or a program for bare metal. It is QEMU's board `virt`.",
-        "", STATUSES,
+        "[@NAME]", STATUSES,
     )  # fmt: skip
     parser.option(
         "--kernel", metavar="FILE",
@@ -86,7 +86,9 @@ def _normal(words: Sequence[str]) -> list[str]:
 def command(words: Sequence[str]) -> int:
     parser = _parser()
     options, rest = parser.split(_normal(words))
-    if rest:
+    if len(rest) == 1 and rest[0].startswith("@") and options.kernel is None:
+        options.kernel = rest[0]
+    elif rest:
         parser.error(f"what is {rest[0]!r}? A kernel is given with -kernel")
     if options.machine.partition(",")[0] != "virt":
         parser.error(f"-machine: there is no board {options.machine!r} (there is: virt)")

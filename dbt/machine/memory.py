@@ -1,7 +1,8 @@
 """Physical memory of a virtual machine: RAM in slots, and devices on a bus.
 
-A device may lie over RAM, which is then hidden there; nothing else may overlap. Owns: the map. Must not know: what a
-device does, address translation.
+A device may lie over RAM, which is then hidden there; nothing else may overlap. Pages may be watched, by whoever
+remembers something of what is in them. Owns: the map, and telling watchers of every write, a device's too.
+Must not know: what a device does, address translation.
 """
 
 from __future__ import annotations
@@ -46,10 +47,22 @@ class Mapping(NamedTuple):
         return self.base + self.device.size
 
 
+class Watcher(Protocol):
+    """Who remembers what was in watched pages."""
+
+    def watched(self) -> None:
+        """Another page is watched from now on: its writes must come here."""
+
+    def written(self) -> None:
+        """A watched page was written. None is watched any more."""
+
+
 class Memory:
     """All that answers at physical addresses."""
 
     def __init__(self) -> None:
+        self.watchers: list[Watcher] = []
+        self._watched: set[int] = set()  # pages
         self.slots: list[Slot] = []
         self.devices: list[Mapping] = []
         self._hidden: set[int] = set()  # pages of RAM over which a device lies
@@ -80,6 +93,33 @@ class Memory:
             if base < high and low < end:
                 raise ValueError(f"{name} at {base:#x} overlaps {other} at {low:#x}")
 
+    # --- watching ----------------------------------------------------------------------------------------
+
+    def watch(self, address: int) -> None:
+        """Tell the watchers of the next write to the page of this address."""
+        if address >> PAGE_SHIFT not in self._watched:
+            self._watched.add(address >> PAGE_SHIFT)
+            for watcher in self.watchers:
+                watcher.watched()
+
+    def _note(self, address: int, length: int) -> None:
+        """These bytes are written."""
+        pages = range(address >> PAGE_SHIFT, (address + length - 1 >> PAGE_SHIFT) + 1)
+        if not self._watched.isdisjoint(pages):
+            self._watched.clear()
+            for watcher in self.watchers:
+                watcher.written()
+
+    def page(self, address: int, writing: bool) -> tuple[mmap.mmap, int] | None:
+        """The RAM of a whole page and where it begins there; None where a device is, or where a write is watched."""
+        number = address >> PAGE_SHIFT
+        if number in self._hidden or (writing and number in self._watched):
+            return None
+        for base, length, memory in self.slots:
+            if base <= address < base + length:
+                return memory, (address & -1 << PAGE_SHIFT) - base
+        return None
+
     # --- accesses of harts: at most 8 bytes, and within a page -------------------------------------------
 
     def read(self, address: int, size: int) -> int:
@@ -99,6 +139,7 @@ class Memory:
         for base, length, memory in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
+                self._note(address, size)
                 memory[offset : offset + size] = value.to_bytes(size, "little")
                 return
         mapping = self._device(address, size)
@@ -147,6 +188,8 @@ class Memory:
     def poke(self, address: int, data: bytes | memoryview) -> None:
         """Write bytes of RAM; Absent where there are none."""
         slot = self._ram(address, len(data))
+        if data:
+            self._note(address, len(data))
         slot.memory[address - slot.base : address - slot.base + len(data)] = bytes(data)
 
     def _ram(self, address: int, length: int) -> Slot:

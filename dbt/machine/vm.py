@@ -140,6 +140,7 @@ class Vcpu:
         self.data: int | None = None
         self.space = HartSpace(vm.guest, self.state.slots, vm.memory)
         self.engine = Reference(self.state, self.space, lambda: vm.clock.time)
+        self.engine.domain.remap = self.space.remap
         self._number = number
         self.reset()
 
@@ -168,6 +169,7 @@ class Vcpu:
     def run(self, until: int = NEVER) -> Exit:
         """Run until something is for the caller to do, or the clock's count is at least `until` at a boundary."""
         clock, engine, trapped = self.vm.clock, self.engine, None
+        self.space.remap()  # the caller may have changed the state
         while True:
             deadline = until
             if engine.interruptible:
@@ -191,6 +193,7 @@ class Vcpu:
 
     def step(self) -> None:
         """Take the interrupt that is due here, or execute one instruction, or take its trap."""
+        self.space.remap()
         if self.engine.interruptible:
             self._set_timer()
             cause = self.privileged.due(self.engine.domain)

@@ -1,7 +1,7 @@
 """From a guest's addresses to physical ones: page tables, and physical memory protection (Privileged ISA).
 
-Sv39, Sv48 and Sv57 with Svade or Svadu (menvcfg.ADUE), Svpbmt, Svnapot. Nothing is remembered: each access is as if
-it walked. Owns: the walk, permissions, and the order of faults. Must not know: what memory is; it is given as two
+Sv39, Sv48 and Sv57 with Svade or Svadu (menvcfg.ADUE), Svpbmt, Svnapot. Nothing is remembered here: each access is as
+if it walked. Owns: the walk, permissions, and the order of faults. Must not know: what memory is; it is given as two
 functions on physical addresses that raise `Absent`.
 """
 
@@ -52,11 +52,8 @@ class Mmu:
 
         Raises Trap, with the address as its value, where the current mode may not make this access.
         """
-        slots = self._slots
-        mode = slots[p.PRIVILEGE]
-        if access != FETCH and slots[p.MSTATUS] & p.MPRV:
-            mode = slots[p.MSTATUS] >> p.MPP_SHIFT & 3
-        satp = slots[p.SATP]
+        mode = self._mode(access)
+        satp = self._slots[p.SATP]
         if mode == p.MACHINE or satp >> 60 == 0:
             physical = address
             if physical >> PHYSICAL_BITS:
@@ -66,6 +63,24 @@ class Mmu:
         if not self._permitted(physical, size, access, mode):
             raise Trap(ACCESS_FAULTS[access], address)
         return physical
+
+    def context(self) -> tuple[int, ...]:
+        """All of the CPU state that translation depends on: what held in one context holds when it comes again."""
+        slots = self._slots
+        status = slots[p.MSTATUS] & (p.MPRV | p.MPP | p.SUM | p.MXR)
+        protection = slots[p.PMPCFG0 : p.PMPADDR0 + p.PMP_ENTRIES]
+        return slots[p.PRIVILEGE], status, slots[p.SATP], slots[p.MENVCFG], *protection
+
+    def permits_page(self, physical: int, access: str) -> bool:
+        """Whether the current mode may make this access to every byte of a physical page."""
+        return self._permitted(physical & -PAGE, PAGE, access, self._mode(access))
+
+    def _mode(self, access: str) -> int:
+        """The mode as which an access is made: that of mstatus.MPP for data under MPRV."""
+        slots = self._slots
+        if access != FETCH and slots[p.MSTATUS] & p.MPRV:
+            return slots[p.MSTATUS] >> p.MPP_SHIFT & 3
+        return slots[p.PRIVILEGE]
 
     def _walk(self, address: int, access: str, mode: int, satp: int) -> int:
         levels = LEVELS[satp >> 60]

@@ -166,6 +166,7 @@ def float_dirty(m):
 
 _SSTATUS = p.SIE | p.SPIE | p.SPP | p.FS | p.SUM | p.MXR
 _MSTATUS = _SSTATUS | p.MIE_BIT | p.MPIE | p.MPP | p.MPRV | p.TVM | p.TW | p.TSR
+_REMAPS = {p.MSTATUS, p.MENVCFG, p.SATP, *range(p.PMPCFG0, p.PMPADDR0 + p.PMP_ENTRIES)}  # what addresses mean
 _DELEGABLE = 0xB3FE  # exceptions 1-9, 12, 13 and 15: all but those that cannot come from below
 _CBO = p.FIOM | p.CBIE | p.CBCFE | p.CBZE
 
@@ -244,6 +245,8 @@ def _write(row: Row) -> Callable[[Any, Any], None]:
             mask = row.mask if row.by is None else m.and_(row.mask, m.s[row.by])
             new = m.or_(m.and_(old, m.xor(mask, ALL)), m.and_(value, mask))
             m.s[row.slot] = new if row.legal is None else row.legal(m, old, new)
+        if row.slot in _REMAPS:
+            m.remap()
         if row.attends:
             m.attend()
 

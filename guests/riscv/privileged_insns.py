@@ -23,6 +23,7 @@ def enter_mode(m, mode):
     """Go on in this mode. A reservation ends; the new mode may take what was pending."""
     m.s[p.PRIVILEGE] = mode
     m.s[RESERVED_SIZE] = 0
+    m.remap()
     m.attend()
 
 

@@ -39,6 +39,7 @@ def enter(m, pc, cause, value):
         m.s[machine] = m.select(below, m.s[machine], new)
     m.s[p.PRIVILEGE] = m.select(below, p.SUPERVISOR, p.MACHINE)
     m.s[RESERVED_SIZE] = 0
+    m.remap()
     vector = m.select(below, m.s[p.STVEC], m.s[p.MTVEC])
     offset = m.select(m.both(interrupt, p.has(m, vector, 1)), m.shl(code, 2), 0)
     return m.add(m.and_(vector, p.ALL & ~3), offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import os
 import shutil
@@ -15,12 +16,14 @@ from pathlib import Path
 
 import pytest
 from support import peers
-from support.riscv import asm, words_to_bytes
+from support.riscv import asm, scaled, words_to_bytes
 from support.tiny import header, segment
 
 from dbt.machine import fdt, images
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console
+from dbt.machine.exits import Intr
+from guests.programs import system_file
 from guests.riscv import machine
 
 RAM, UART, TEST = 0x8000_0000, 0x1000_0000, 0x10_0000
@@ -130,11 +133,38 @@ def test_input_reaches_the_guest_and_a_deterministic_run_repeats(tmp_path: Path)
     assert runs[0].stdout == runs[1].stdout == b"twice"
 
 
+def history(feed: bytes, stride: int = 20_000) -> list[tuple[int, int, str]]:
+    """Our kernel's run: count, pc and a digest of all registers and RAM, from time to time and at the end."""
+    made, printed = board(16 << 20), bytearray()
+    made.console.output = printed.extend
+    made.console.feed(feed)
+    placed = images.place(made.vm.memory, made.guest, system_file("kernel"), RAM)
+    made.vm.memory.poke(RAM + 0x80_0000, made.tree())
+    made.reset(placed.entry, RAM + 0x80_0000)
+    found = []
+    for until in range(stride, 20_000_000, stride):
+        exit = made.vcpu.run(until)
+        digest = hashlib.sha256(made.vm.memory.peek(RAM, made.ram) + made.vcpu.state.snapshot() + printed)
+        found.append((made.vcpu.retired, made.vcpu.state.pc, digest.hexdigest()))
+        if not isinstance(exit, Intr):
+            return found
+    raise AssertionError("it did not end")
+
+
+def test_a_run_is_the_same_each_time_and_another_with_other_input() -> None:
+    runs = [history(b"echo x\nshutdown\n") for _ in range(scaled(20))]
+    assert all(run == runs[0] for run in runs) and len(runs[0]) > 5
+    other = history(b"echo y\nshutdown\n")
+    assert other[-1] != runs[0][-1]
+
+
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
         ([], 2, "-kernel or -bios is wanted"),
         (["-kernel", "{here}/absent"], 127, "there is no such file"),
+        (["@none"], 127, "no bundled program of a machine @none"),
+        (["@sieve"], 127, "is a program of user mode"),
         (["-kernel", "{here}"], 126, "is a directory"),
         (["-kernel", "{here}/empty"], 126, "is empty"),
         (["-kernel", "{here}/cut"], 126, "is compressed, and damaged"),

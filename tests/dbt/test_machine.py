@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
-from support.riscv import Tally, asm
+from support.riscv import Tally, asm, scaled
 
 import guests
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown, SystemEvent
 from dbt.machine.memory import Memory
 from dbt.machine.vm import Machine, Vcpu, Vm
 from guests.decode import encode
-from guests.riscv import machine, traps
+from guests.riscv import machine, mmu, traps
 from guests.riscv import privileged as p
-from guests.spec import Absent
+from guests.spec import Absent, Trap
 
 RAM, SIZE = 0x8000_0000, 0x10_0000
 HANDLER = RAM + 0x400
@@ -138,6 +140,84 @@ def test_nothing_is_executed_from_a_device() -> None:
     vcpu.step()
     vcpu.step()
     assert vcpu.state.slots[p.MCAUSE] == traps.FETCH_FAULT
+
+
+# --- what is remembered of translations ---------------------------------------------------------------------------
+
+
+def test_what_is_remembered_is_what_a_walk_would_find() -> None:
+    """Random tables, edited by guest stores and from outside, in changing contexts, against a hart that forgets."""
+    tally, rng = Tally("accesses"), Random(6)
+    vcpu = made(NOP)
+    slots, memory = vcpu.state.slots, vcpu.vm.memory
+    tables = [RAM + 0x1_0000 + 0x1000 * i for i in range(6)]
+    pages = [RAM + 0x2_0000 + 0x1000 * i for i in range(4)]
+    for i, page in enumerate(pages):
+        memory.poke(page, bytes([4 * i + 3]) * 0x1000)  # as code, words of 32 bits
+
+    def entry(to: int, flags: int) -> int:
+        return to >> 12 << 10 | flags
+
+    def edit() -> None:
+        """Change an entry: of a root, of a middle table, or a leaf."""
+        table = rng.choice(tables)
+        if table in tables[:4]:
+            low = tables[2:4] if table in tables[:2] else tables[4:]
+            value = entry(rng.choice(low), 1)
+        else:
+            value = entry(rng.choice(pages), rng.choice((0, 0xCF, 0xDF, 0x4B, 0x0F, 0x0F, 0x1F, 0x5F)))
+        at = table + 8 * rng.randrange(2)
+        if rng.getrandbits(1):
+            memory.poke(at, value.to_bytes(8, "little"))
+        else:
+            slots[p.PRIVILEGE] = p.MACHINE
+            vcpu.space.remap()
+            for _ in range(2):  # the first tells whom it concerns, so the second can be remembered
+                vcpu.space.store(at, 8, value)
+
+    def attempt(access: str, address: int, value: int) -> object:
+        try:
+            if access == "store":
+                return vcpu.space.store(address, 4, value)
+            return vcpu.space.load(address, 4) if access == "load" else vcpu.space.fetch(address)
+        except Trap as trap:
+            return trap.cause, trap.value
+
+    def walked(access: str, address: int) -> object:
+        """The same once more, by a walk that nobody watches: what is there now, if it may be reached."""
+        try:
+            at = walker.translate(address, 4, access)
+        except Trap as trap:
+            return trap.cause, trap.value
+        return memory.read(at, 4)
+
+    def marks(at: int, value: int) -> None:
+        raise AssertionError("the access has not left the marks that a walk leaves")
+
+    walker = mmu.Mmu(slots, lambda at: memory.read(at, 8), marks)
+    slots[p.PMPCFG0], slots[p.PMPADDR0] = 0x1F, (1 << 54) - 1
+    reached, mode = 0, p.SUPERVISOR
+    slots[p.SATP] = 8 << 60 | tables[0] >> 12
+    for _ in range(scaled(6000)):
+        if rng.randrange(3) == 0:
+            edit()
+        if rng.randrange(8) == 0:
+            mode = rng.choice((p.USER, p.SUPERVISOR, p.SUPERVISOR))
+            slots[p.SATP] = 8 << 60 | rng.choice(tables[:2]) >> 12
+            slots[p.MSTATUS] = rng.choice((0, p.SUM))
+            slots[p.MENVCFG] = rng.choice((0, p.ADUE))
+            slots[p.PMPCFG0] = rng.choice((0x1F, 0x1F, 0x1F, 0x19))
+        slots[p.PRIVILEGE] = mode
+        vcpu.space.remap()
+        access, address = rng.choice(("load", "store", "fetch")), rng.randrange(2) << 30 | rng.randrange(2) << 21
+        address |= rng.randrange(2) << 12 | rng.choice((0, 64, 0x802, 0xFFC))
+        value = rng.getrandbits(30) << 2 | 3
+        mine, theirs = attempt(access, address, value), walked(access, address)
+        same = tally.check((value if mine is None else mine) == theirs)
+        same or tally.note(f"{access} at {address:#x}: {mine}, walking {theirs}")
+        reached += not isinstance(mine, tuple)
+    assert reached > 100
+    tally.done(f"{reached} reached")
 
 
 # --- exits ------------------------------------------------------------------------------------------------------
