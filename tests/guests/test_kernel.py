@@ -186,6 +186,22 @@ def test_a_fault_ends_its_process_alone() -> None:
         stop(machine, 7)
 
 
+def test_wild_calls_leave_nothing_behind(tmp_path: Path) -> None:
+    for seed in range(scaled(4)):
+        disk = blank(tmp_path / "disk")
+        with console(KERNEL, disk=disk) as machine:
+            machine.expect("$ ")
+            memory = do(machine, "mem")
+            machine.type(f"wild {seed}\nwait\n")
+            machine.expect("$ wait\n")
+            machine.expect("$ ")
+            assert do(machine, "forks") == "15 processes, 0 pages lost\n"
+            assert do(machine, "mem") == memory
+            assert do(machine, "ps").count("\n") == 2, "the shell is alone"
+            stop(machine)
+        tablefs.read(disk.read_bytes())
+
+
 def test_control_c_ends_what_the_shell_waits_for() -> None:
     with console(KERNEL) as machine:
         machine.expect("$ ")

@@ -141,9 +141,16 @@ static int find_linked(const char *name) {
     return -1;
 }
 
+static int is_name(const char *name) {
+    for (const char *c = name; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return 0;
+    return *name && strlen(name) < NAME;
+}
+
 static struct entry *create(const char *name) {
     size_t length = strlen(name);
-    for (struct entry *e = disk.entries; mounted && length > 0 && length < NAME && e < disk.entries + FILES; e++)
+    for (struct entry *e = disk.entries; mounted && is_name(name) && e < disk.entries + FILES; e++)
         if (!e->name[0]) {
             *e = (struct entry){0};
             memcpy(e->name, name, length);

@@ -17,6 +17,9 @@ PROGRAM(fault) {
 PROGRAM(forks) {
 #embed "user/forks.elf"
 };
+PROGRAM(wild) {
+#embed "user/wild.elf"
+};
 
 const struct program programs[] = {
     {"shell", shell, sizeof shell},
@@ -24,5 +27,6 @@ const struct program programs[] = {
     {"spin", spin, sizeof spin},
     {"fault", fault, sizeof fault},
     {"forks", forks, sizeof forks},
+    {"wild", wild, sizeof wild},
 };
 const u32 program_count = LENGTH(programs);

@@ -151,7 +151,7 @@ static const struct command { const char *name; int words; int (*act)(void); con
 static int help(void) {
     for (u32 i = 0; i < LENGTH(commands); i++)
         print("%-9s %s\n", commands[i].name, commands[i].about);
-    print("[run] PROGRAM [WORD...] [&]: fault, forks, primes, spin, or one from the disk; ^C ends it\n");
+    print("[run] PROGRAM [WORD...] [&]: fault, forks, primes, spin, wild, or one from the disk; ^C ends it\n");
     return 0;
 }
 
