@@ -67,8 +67,10 @@ SOCKETS = "tests/dbt/test_linux_sockets.py::"
 REGION_RUN = "tests/dbt/test_regions.py::"
 QEMU = "tests/dbt/test_qemu.py::"
 SPIKE = "tests/guests/test_spike.py::"
+SYSTEMS = "tests/guests/test_systems.py::"
 TIER0 = "tests/dbt/test_tier0.py::"
 STACK = "tests/dbt/test_linux_stack.py::"
+SMALL_KERNEL = "tests/guests/test_kernel.py::"
 STRACE = "tests/dbt/test_strace.py::"
 UNICORN = "tests/guests/test_unicorn.py::"
 
@@ -902,6 +904,14 @@ PROCESSES = (
 )
 
 FOUND = (
+    ("a program of a machine is run as a Linux program", "guests/programs/__init__.py",
+     "    if name in SYSTEMS:\n", "    if name in ():\n",
+     SYSTEMS + "test_each_kind_is_told_from_the_other",
+     "who asks for one is not told of dragoman boot"),
+    ("the kernel for firmware lies where firmware is", "guests/programs/build.py",
+     '_system(name, output, "kernel/firmware.ld")', "_system(name, output)",
+     SMALL_KERNEL + "test_each_way_to_start_and_each_timer[firmware-rv64]",
+     "it overwrites OpenSBI, or is refused"),
     ("an absolute link of the sysroot leads out of it", "dbt/linux/sysroot.py",
      "                done.clear()\n", "                return target\n",
      LINUX_PROGRAMS + "test_links_lead_to_places_inside[/thing-True-/usr/lib/thing]",
