@@ -7,10 +7,13 @@ import gzip
 import hashlib
 import lzma
 import os
+import pty
+import select
 import shutil
 import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -211,6 +214,39 @@ def test_a_lost_hart_and_a_hart_that_waits_for_nothing_are_told(tmp_path: Path) 
     assert lost.returncode == 126 and b"traps (instruction access fault), for ever" in lost.stderr
     waits = boot("--deterministic", "-kernel", raw(tmp_path / "waits", [0x10500073, SPIN]))
     assert waits.returncode == 125 and b"nothing will ever send" in waits.stderr
+
+
+def test_keys_at_a_terminal() -> None:
+    """The guest gets Ctrl-C as a byte; Ctrl-A is ours: h helps, twice sends itself, x ends. The terminal is put back."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "boot", "@uart"], stdin=slave, stdout=slave, stderr=slave,
+        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
+    )  # fmt: skip
+    seen = b""
+
+    def expect(text: bytes) -> None:
+        nonlocal seen
+        while text not in seen:
+            assert select.select([master], [], [], 60)[0], seen
+            seen += os.read(master, 4096)
+        seen = seen.partition(text)[2]
+
+    try:
+        expect(b"a line, please: ")
+        os.write(master, b"\x01h")
+        expect(b"Ctrl-A x  end")
+        os.write(master, b"a\x03\x01\x01b")
+        expect(b"b")
+        os.write(master, b"\x01x")
+        assert process.wait(60) == 0
+        assert termios.tcgetattr(slave) == before
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
 
 
 # --- images and trees -------------------------------------------------------------------------------------------------
