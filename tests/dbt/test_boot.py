@@ -217,7 +217,7 @@ def test_a_lost_hart_and_a_hart_that_waits_for_nothing_are_told(tmp_path: Path) 
 
 
 def test_keys_at_a_terminal() -> None:
-    """The guest gets Ctrl-C as a byte; Ctrl-A is ours: h helps, twice sends itself, x ends. The terminal is put back."""
+    """The guest gets Ctrl-C; Ctrl-A is ours: h helps, twice sends itself, x ends. The terminal is put back."""
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     process = subprocess.Popen(
