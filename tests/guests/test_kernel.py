@@ -1,4 +1,4 @@
-"""Our kernel on QEMU's board: what it prints, what is on its disk, and that processes cannot harm it or each other."""
+"""Our kernel, on QEMU's board and ours: what it prints, what its disk holds; processes harm nothing but themselves."""
 
 from __future__ import annotations
 
@@ -92,6 +92,29 @@ def test_a_disk_that_was_written_elsewhere_is_read(tmp_path: Path) -> None:
         stop(machine)
     expected = {"empty": b"", "copy": text.encode(), "sector": b"x" * 511 + b"\nmore\n"}
     assert tablefs.read(disk.read_bytes()) == expected
+
+
+def ours(*flags: str, lines: str) -> tuple[int, str]:
+    """Status and output of the kernel in our machine, where time is the number of instructions."""
+    command = [sys.executable, "-m", "dragoman", "boot", "-m", "32", "--deterministic", "-kernel", "@kernel", *flags]
+    done = subprocess.run(command, input=lines.encode(), capture_output=True, timeout=600)
+    assert done.stderr == b""
+    return done.returncode, done.stdout.decode().replace("\r", "")
+
+
+def test_the_disk_of_our_machine_over_two_boots(tmp_path: Path) -> None:
+    disk = blank(tmp_path / "disk")
+    flags = "-drive", f"file={disk},format=raw,if=none,id=d", "-device", "virtio-blk-device,drive=d"
+    for said, line, answer in (("sectors, formatted", "write note one two", ""), ("sectors", "cat note", "one two\n")):
+        expected = f"kernel: started in machine mode\ndisk: 2048 {said}\n$ {line}\n{answer}$ shutdown 5\n"
+        assert ours(*flags, lines=f"{line}\nshutdown 5\n") == (5, expected)
+        assert tablefs.read(disk.read_bytes()) == {"note": b"one two\n"}
+
+
+def test_processes_take_turns_in_our_machine() -> None:
+    status, text = ours(lines="spin # 2 &\nspin @ 2 &\nwait\nshutdown\n")
+    assert status == 0
+    assert re.sub("[^#@]", "", text).endswith("#@#@"), text
 
 
 def test_a_full_disk_keeps_what_is_there(tmp_path: Path) -> None:

@@ -50,10 +50,17 @@ class Console:
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
 
+    def close(self) -> None:
+        """After the end of the process: what it printed has been read."""
+        self._reader.join(10)
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # what was typed and nobody read
+            self.process.stdin.close()
+
     def finish(self) -> int:
         """The status with which the machine ends."""
         status = self.process.wait(max(1.0, self._deadline - time.monotonic()))
-        self._reader.join(10)
+        self.close()
         return status
 
 
@@ -70,8 +77,10 @@ def console(
     if disk is not None:
         command += ["-drive", f"file={disk},format=raw,if=none,id=disk", "-device", "virtio-blk-device,drive=disk"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        yield Console(process, seconds)
-    finally:
-        process.kill()
-        process.communicate()
+    with process:
+        made = Console(process, seconds)
+        try:
+            yield made
+        finally:
+            process.kill()
+            made.close()
