@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-long lint bench bench-stages peers debian-guests clean
+.PHONY: help demo test test-long test-outside lint bench bench-stages peers debian-guests clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -89,6 +89,9 @@ test: $(VENV)/.test lint ## lint and all tests but the long ones (10 minutes on 
 
 test-long: $(VENV)/.test lint ## all tests, and ten times as many random cases (hours)
 	DRAGOMAN_TEST_SCALE=10 $(RUN) -m pytest -n $(JOBS) --dist worksteal --timeout 10800
+
+test-outside: $(VENV)/.test ## programs from outside the tree: RISCV_TESTS=DIR, XV6=DIR are checkouts, XV6's made
+	RISCV_TESTS=$(RISCV_TESTS) XV6=$(XV6) $(RUN) -m pytest tests/dbt/test_boot.py -k "riscv_tests or xv6" -rs -s
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(RUN) -m ruff check .

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from support import peers
+from support.qemu_system import Console as PipedConsole
 from support.riscv import asm, scaled, words_to_bytes
 from support.tiny import header, segment
 
@@ -371,3 +372,30 @@ def test_riscv_tests(tmp_path: Path, suite: str, kind: str) -> None:
             failed.append(f"{source.stem}: {exit}")
     print(f"\n{suite}-{kind}: {passed} passed; failed: {failed}; not built by this compiler: {unbuilt}")
     assert not failed and (passed or unbuilt)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_xv6() -> None:
+    """xv6-riscv comes to its prompt and lists its files; XV6 names a checkout in which kernel and disk are made."""
+    checkout = os.environ.get("XV6")
+    if not checkout:
+        pytest.skip("XV6 names no checkout of mit-pdos/xv6-riscv")
+    words = ["-bios", "none", "-m", "128", "-smp", "1", "-global", "virtio-mmio.force-legacy=false", "-snapshot",
+             "-kernel", f"{checkout}/kernel/kernel", "-drive", f"file={checkout}/fs.img,if=none,format=raw,id=x0",
+             "-device", "virtio-blk-device,drive=x0,bus=virtio-mmio-bus.0"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "boot", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
+    )  # fmt: skip
+    try:
+        machine = PipedConsole(process, 3000)
+        machine.expect("xv6 kernel is booting")
+        machine.expect("init: starting sh\n$ ")
+        machine.type("ls\n")
+        listing = machine.expect("$ ")
+    finally:
+        process.kill()
+        process.wait()
+    names = {line.split()[0] for line in listing.splitlines() if line.split()[1:]}
+    assert {"README", "cat", "ls", "sh", "usertests"} <= names, listing

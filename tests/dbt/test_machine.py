@@ -8,6 +8,7 @@ import pytest
 from support.riscv import Tally, asm, scaled
 
 import guests
+from dbt.machine.devices.aclint import Aclint
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown, SystemEvent
 from dbt.machine.memory import Memory
 from dbt.machine.vm import Machine, Vcpu, Vm
@@ -353,6 +354,50 @@ def test_the_timer_of_supervisor_mode() -> None:
     vcpu.run(30 * GUEST.ticks + 1)
     assert slots[p.SCAUSE] == 1 << 63 | 5 and slots[p.PRIVILEGE] == p.SUPERVISOR
     assert p.pending(vcpu.engine.domain) & p.STI
+
+
+@pytest.mark.parametrize("deadline", [1, 1000, 1023, 1024, 1025, 100_000])
+def test_straight_line_code_is_interrupted_at_the_end_of_a_page(deadline: int) -> None:
+    """A megabyte without a jump: the delay has a bound, since a page's end is a boundary."""
+    vcpu = made()
+    vcpu.vm.memory.poke(RAM + 0x1000, NOP.to_bytes(4, "little") * (SIZE - 0x1000 >> 2))
+    vcpu.state.pc = RAM + 0x1000
+    enabled(vcpu, p.MTI)
+    vcpu.vm.events.at(deadline, lambda: vcpu.set_line("timer", True))
+    assert run(vcpu, 150_000) == Intr()
+    taken = (vcpu.state.slots[p.MEPC] - RAM - 0x1000) // 4
+    assert taken % 1024 == 0 and 0 <= taken - deadline < 1024
+
+
+def test_mtimecmp_may_be_written_in_the_middle_of_a_block() -> None:
+    """The deadline that it sets is past: the interrupt comes at the end of this block, not at the next deadline."""
+    vcpu = made(asm("sd", rs1=10, rs2=0, imm=0), NOP, NOP, asm("jal", rd=0, imm=4), SPIN)
+    vcpu.vm.add_device(0x200_0000, Aclint(vcpu.vm.clock, vcpu.vm.events, vcpu.set_line))
+    vcpu.state.slots[10] = 0x200_4000
+    enabled(vcpu, p.MTI)
+    run(vcpu, 50)
+    assert vcpu.state.slots[p.MCAUSE] == 1 << 63 | 7 and vcpu.state.slots[p.MEPC] == RAM + 16
+
+
+def test_an_instruction_across_pages_of_which_the_second_is_absent() -> None:
+    """A page fault of the fetch, whose value is where the second page begins; mapped, the instruction is executed."""
+    vcpu = made(NOP)
+    memory, slots = vcpu.vm.memory, vcpu.state.slots
+    root, low, leaves = (RAM + 0x4000 + 0x1000 * i for i in range(3))
+    memory.poke(root, (low >> 12 << 10 | 1).to_bytes(8, "little"))
+    memory.poke(low, (leaves >> 12 << 10 | 1).to_bytes(8, "little"))
+    memory.poke(leaves + 8, (RAM + 0x8000 >> 12 << 10 | 0x4B).to_bytes(8, "little"))
+    word = asm("addi", rd=5, rs1=0, imm=7).to_bytes(4, "little")
+    memory.poke(RAM + 0x8FFE, word[:2])
+    memory.poke(RAM + 0xF000, word[2:])  # the pages are not neighbours in memory
+    slots[p.SATP], slots[p.PRIVILEGE] = 8 << 60 | root >> 12, p.SUPERVISOR
+    slots[p.PMPCFG0], slots[p.PMPADDR0] = 0x1F, (1 << 54) - 1
+    for entry in (0, RAM + 0xF000 >> 12 << 10 | 0x4B):
+        memory.poke(leaves + 16, entry.to_bytes(8, "little"))
+        slots[p.PRIVILEGE], vcpu.state.pc = p.SUPERVISOR, 0x1FFE
+        vcpu.step()
+    assert (slots[p.MCAUSE], slots[p.MTVAL], slots[p.MEPC]) == (traps.FETCH_PAGE_FAULT, 0x2000, 0x1FFE)
+    assert slots[5] == 7 and vcpu.state.pc == 0x2002
 
 
 def test_counters_stop_start_and_are_set() -> None:
