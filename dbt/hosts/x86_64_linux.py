@@ -3,9 +3,10 @@
 `call(number, a1 .. a6)` makes a system call unless FLAG is set; then, or if a signal comes before the call has begun
 to wait, the result is -512 (-ERESTARTSYS). `handler(signal, info, context)` is a signal action: it sets FLAG, moves an
 interrupted pc that lies between the test and the end of the call to `interrupted`, and appends the siginfo to a ring
-of ENTRIES at RING. When the ring is nearly full it leaves all signals but those of faults blocked, so that the kernel
-keeps what comes: whoever empties the ring unblocks them. A fault of our own (ILL, TRAP, BUS, FPE, SEGV or SYS that the
-kernel sent) gets its default action back, and happens again. The data lie PAGE behind the code.
+of ENTRIES at RING. When the ring is nearly full it leaves signals blocked (HELD_BACK: all but faults, and the two by
+which the C library talks to its threads), so that the kernel keeps what comes: who empties the ring unblocks them. A
+fault of our own (ILL, TRAP, BUS, FPE, SEGV or SYS that the kernel sent) gets its default action back, and happens
+again. The data lie PAGE behind the code.
 
 Owns: facts of the host (arch/x86/entry/syscalls/syscall_64.tbl; the System V ABI's ucontext). Must not know: guests.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 PAGE = 4096
 FLAG, HEAD, TAIL = 0, 8, 16  # byte offsets in the data; entries that were begun, and entries that were read
-HELD_BACK = 0xFFFFFFFFFFFFFB27  # signals that wait while the handler runs: all but ILL, TRAP, BUS, FPE and SEGV
+HELD_BACK = 0xFFFFFFFE7FFFFB27  # what waits while the handler runs: not ILL, TRAP, BUS, FPE, SEGV, 32, 33
 RING, ENTRIES, ENTRY = 4096, 1024, 128  # byte offset, number and size of what the handler appends
 ROOM = 960  # entries from which on signals stay blocked; each thread can still be in one handler
 SIGACTION = (0, 8, 136, 152)  # byte offsets in libc's struct sigaction: handler, mask, flags; its size
@@ -61,7 +62,7 @@ append:
     sub data+16(%rip), %rcx
     cmp $960, %rcx
     jb copy
-    movabs $0xfffffffffffffb27, %rcx
+    movabs $0xfffffffe7ffffb27, %rcx
     mov %rcx, 296(%rdx)
 copy:
     and $1023, %eax
@@ -86,7 +87,7 @@ CODE = bytes.fromhex("""
     c7c000feffffc3b8b0090080480fa3f87306837e08007f7cc705ba0f000001000000488b
     82a8000000488d0dc3ffffff4829c84883f80b730e488d0dbfffffff48898aa8000000b8
     01000000f0480fc1058f0f00004889c1482b0d8d0f00004881f9c0030000721148b927fb
-    ffffffffffff48898a2801000025ff030000c1e007488d3d541f00004801c7b910000000
+    ff7ffeffffff48898a2801000025ff030000c1e007488d3d541f00004801c7b910000000
     f348a5c3b80d000000488d35540f000031d241ba080000000f05c3
 """)
 CALL, HANDLER = 0, 0x2B  # byte offsets in CODE

@@ -9,6 +9,8 @@ import random
 import select
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +157,29 @@ def test_a_full_ring_leaves_the_rest_to_the_kernel(ours: Guarded) -> None:
         seen += [struct.unpack_from("<q", info, 24)[0] for info in infos]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert seen == list(range(count))
+
+
+FULL = """
+import ctypes, os, signal, sys, threading
+from dbt.linux.blocking import calls
+number = signal.SIGRTMIN + 20
+calls().take_over(number, "note", 0)
+reading, writing = os.pipe()
+other = threading.Thread(target=os.read, args=(reading, 1), daemon=True)
+other.start()
+for _ in range(1000):
+    signal.pthread_kill(other.ident, number)
+while len(calls().arrived()) == 0:
+    pass
+os.setresuid(-1, -1, -1)  # the C library has every thread do this, by a signal of its own
+print("done")
+"""
+
+
+def test_a_full_ring_leaves_the_c_library_its_signals() -> None:
+    """They were blocked, too, in a thread that came to note others; setuid then waited for it, and for ever."""
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
 def test_what_is_not_for_the_guest_does_not_end_a_call(ours: Guarded) -> None:
