@@ -37,9 +37,10 @@ _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 
 ET_EXEC, ET_DYN = 2, 3
-PT_LOAD, PT_INTERP, PT_PHDR, PT_GNU_STACK = 1, 3, 6, 0x6474E551
+PT_LOAD, PT_INTERP, PT_PHDR, PT_GNU_EH_FRAME, PT_GNU_STACK = 1, 3, 6, 0x6474E550, 0x6474E551
 PF_X, PF_W, PF_R = 1, 2, 4
 SHT_SYMTAB, SHT_DYNSYM = 2, 11
+SHN_ABS = 0xFFF1  # a symbol that is no address, such as the name of a version
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
 
 _TYPES = {0: "no file type", 1: "a relocatable object file (not linked)", 4: "a core dump"}
@@ -99,6 +100,7 @@ class Image:
     phnum: int
     executable_stack: bool
     interpreter: bytes = b""  # of a dynamic program, the path of its loader
+    frame_header: int = 0  # the address of .eh_frame_hdr, 0 if there is none
 
     @property
     def size(self) -> int:
@@ -188,9 +190,11 @@ def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
     segments = _segments(data, headers, refuse)
     _check_entry(entry, segments, facts.CODE_ALIGNMENT, refuse)
     stack_flags = next((header[1] for header in headers if header[0] == PT_GNU_STACK), 0)
+    frame_header = next((header[3] for header in headers if header[0] == PT_GNU_EH_FRAME), 0)
     return Image(name=name, data=data, position_independent=kind == ET_DYN, entry=entry, flags=flags,
                  segments=segments, phdr_address=_phdr_address(headers, segments, phoff), phnum=phnum,
-                 executable_stack=bool(stack_flags & PF_X), interpreter=_interpreter(data, headers, refuse))
+                 executable_stack=bool(stack_flags & PF_X), interpreter=_interpreter(data, headers, refuse),
+                 frame_header=frame_header)
 
 
 def load(space: AddressSpace, image: Image, bias: int = 0) -> Loaded:
@@ -310,7 +314,7 @@ def _symbols_of(data: bytes, wanted: int) -> list[Symbol]:
         names = data[strings[4]:strings[4] + strings[5]]
         table = data[section[4]:section[4] + section[5]]
         for name, info, _other, shndx, value, size in _SYMBOL.iter_unpack(table[:len(table) // 24 * 24]):
-            if shndx and name and info & 15 in (STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC):
+            if shndx not in (0, SHN_ABS) and name and info & 15 in (STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC):
                 text = names[name:names.find(b"\0", name)].decode("utf-8", "replace")
                 if text and not text.startswith("$"):  # mapping symbols ($x, $d) name no code
                     found.add(Symbol(value, size, text))

@@ -117,6 +117,22 @@ def registers_text(process: Process) -> str:
     return "\n".join(" ".join(shown[i : i + 4]) for i in range(0, len(shown), 4))
 
 
+def backtrace(process: Process) -> str:
+    """The calls that a process is in, the innermost first, and why there are no more: a line each."""
+    from dbt.unwind import Unwinder
+
+    frames, why = Unwinder(process).frames()
+    lines = []
+    for number, frame in enumerate(frames):
+        if frame.signal:
+            lines.append(f"#{number:<2} handler of {signal_name(frame.signal)} entered")
+            continue
+        where = f" <{_offset(frame.function, frame.pc - frame.start)}>" if frame.function else ""
+        file = f" in {frame.module.name}" if frame.module else ""
+        lines.append(f"#{number:<2} {frame.pc:#x}{where}{file}")
+    return "\n".join([*lines, f"the backtrace ends: {why}"])
+
+
 # --- statistics -------------------------------------------------------------------------------------------------
 
 

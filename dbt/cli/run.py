@@ -261,8 +261,12 @@ def _tell_death(process: Process) -> None:
     from dbt import report
 
     say(report.reason(process))
-    if process.trap is not None and sys.stderr is not None:
+    if sys.stderr is None:
+        return
+    if process.trap is not None:
         print(report.registers_text(process), file=sys.stderr)
+    if process.trap is not None or process.signal == signal.SIGABRT:
+        print(report.backtrace(process), file=sys.stderr)
 
 
 def _show_stats(process: Process, times: tuple[float, float, float], form: str, line: Callable[[str], None]) -> None:

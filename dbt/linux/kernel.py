@@ -209,6 +209,7 @@ class Kernel:
         self.no_new_privileges = 0
         self.auxiliary = b""
         self.loaded: Loaded | None = None
+        self.loader: Loaded | None = None  # of a dynamic program
         self.on_flush_icache: Callable[[], None] | None = None
         self._told: set[str] = set()
         self._bound: dict[int, tuple[Handler, int]] = {}  # of the calls made so far
@@ -273,9 +274,10 @@ class Kernel:
         """Load a program, with its loader if it has one, and build its stack: (first instruction, stack pointer)."""
         bias = self.abi.PIE_BASE if image.position_independent else 0
         loaded = load(self.space, image, bias)
-        first, base = loaded.entry, 0
+        first, base, self.loader = loaded.entry, 0, None
         if loader is not None:
-            helper = load(self.space, loader, self.space.free(loader.size) if loader.position_independent else 0)
+            place = self.space.free(loader.size) if loader.position_independent else 0
+            helper = self.loader = load(self.space, loader, place)
             first, base = helper.entry, helper.bias
         self.loaded = loaded
         if name is not None:

@@ -6,7 +6,10 @@ that `dbt.linux` is given. Must not know: how a call is carried out, or anything
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
+
+from guests.spec import Decoded
 
 MACHINE = "riscv64"  # what uname says
 PAGE_SIZE = 4096
@@ -18,6 +21,12 @@ CALL_RESULT = "a0"
 STACK_POINTER = "sp"
 THREAD_POINTER = "tp"
 STACK_ALIGNMENT = 16
+
+# Frames of calls: registers by their DWARF numbers (psABI, "DWARF Register Numbers"); the return address, and the frame
+# pointer with where the return address and the caller's frame pointer lie from it (psABI, "Frame Pointer Convention").
+DWARF_REGISTERS = tuple(f"x{i}" for i in range(32))
+RETURN_ADDRESS, FRAME_POINTER = "x1", "x8"
+FRAME_RECORD = (-8, -16)
 
 # Signal handlers: number, siginfo, ucontext, return address, stack; where registers lie in a "ucontext" (an array
 # holds whole ones, a field of bits holds low parts: register, shift, width); the code that a handler returns to.
@@ -97,6 +106,13 @@ OPEN_FLAGS = {
     "O_PATH": 0o10000000,
     "__O_TMPFILE": 0o20000000,
 }
+
+
+def prologue(instructions: Iterable[Decoded]) -> tuple[int, int, dict[int, int]] | None:
+    """What a function's instructions tell of its frame (guests.riscv.prologue), by DWARF numbers."""
+    from guests.riscv.prologue import frame
+
+    return frame(instructions)
 
 
 def ioctl_rows() -> str:

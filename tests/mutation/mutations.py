@@ -29,6 +29,7 @@ class Mutation(NamedTuple):
 AGREE = "tests/dbt/test_engines_agree.py::"
 BLOCKING_TESTS = "tests/dbt/test_blocking.py::"
 SIGNAL_TESTS = "tests/dbt/test_signals.py::"
+UNWIND = "tests/dbt/test_unwind.py::"
 BACKGROUND = "tests/dbt/test_background.py::"
 ASSEMBLER = "tests/guests/test_assembler.py::"
 BINFMT = "tests/dbt/test_binfmt.py::"
@@ -818,6 +819,18 @@ SYSTEM_CALLS = (
      "mask &= ~bits", "mask &= bits",
      KERNEL + "test_signals_to_oneself",
      "signals stay blocked"),
+    ("a caller is named by the instruction it returns to", "dbt/unwind.py",
+     "around(pc if exact else pc - 1)", "around(pc)",
+     UNWIND + "test_the_frames_of_a_process[abort]",
+     "a backtrace names the function behind one that ends with a call of abort"),
+    ("what a frame table keeps is not given back", "dbt/cfi.py",
+     "self.cfa, self.rules = self._kept.pop()", "self._kept.pop()",
+     UNWIND + "test_rows_are_those_of_readelf",
+     "behind an early return the caller is looked for where its frame is no more"),
+    ("a prologue that moves sp down is read as one that moves it up", "guests/riscv/prologue.py",
+     "!= SP else depth - step", "!= SP else depth + step",
+     UNWIND + "test_the_frames_of_a_process[chain]",
+     "backtraces of C programs end after one frame"),
     ("a blocked signal is lost", "dbt/linux/signals.py",
      "if self.ignores(number) and not self.mask & bit(number):", "if self.ignores(number) or self.mask & bit(number):",
      KERNEL + "test_signals_to_oneself",
