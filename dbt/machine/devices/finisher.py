@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dbt.machine.exits import SYSTEM_EVENT_CRASH, SYSTEM_EVENT_RESET, SYSTEM_EVENT_SHUTDOWN, Exit, SystemEvent
 
-FAIL, PASS, RESET = 0x3333, 0x5555, 0x7777
+EVENTS = {0x5555: SYSTEM_EVENT_SHUTDOWN, 0x3333: SYSTEM_EVENT_CRASH, 0x7777: SYSTEM_EVENT_RESET}
 
 
 class Finisher:
@@ -22,12 +22,6 @@ class Finisher:
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
-        if offset:
-            return
-        match value & 0xFFFF:
-            case 0x5555:
-                self._end(SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0))
-            case 0x3333:
-                self._end(SystemEvent(SYSTEM_EVENT_CRASH, value >> 16 & 0xFFFF))
-            case 0x7777:
-                self._end(SystemEvent(SYSTEM_EVENT_RESET, 0))
+        event = EVENTS.get(value & 0xFFFF)
+        if offset == 0 and event is not None:
+            self._end(SystemEvent(event, value >> 16 & 0xFFFF if event == SYSTEM_EVENT_CRASH else 0))

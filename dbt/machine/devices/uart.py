@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from dbt.machine.devices.console import Console
 
-RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR = range(8)
 DLAB = 0x80  # of LCR: the first two registers are the divisor
 RECEIVED, SENT = 1, 2  # of IER
 NONE, SENT_ID, RECEIVED_ID = 1, 2, 4  # of IIR
@@ -17,6 +16,12 @@ FIFOS = 0xC0  # of IIR, where FCR turned them on
 DATA_READY, EMPTY = 1, 0x60  # of LSR: the transmitter and its holding register
 LOOP = 0x10  # of MCR
 PRESENT = 0xB0  # of MSR: carrier, ready, clear to send
+
+
+class Register:
+    """Offsets. IIR is read and FCR written at the same one; the first two are the divisor's while DLAB is set."""
+
+    DATA, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR = range(8)
 
 
 class Uart:
@@ -33,53 +38,53 @@ class Uart:
         console.arrived = self._update
 
     def read(self, offset: int, size: int) -> int:
-        if self._lcr & DLAB and offset in (RBR_THR, IER):
+        if self._lcr & DLAB and offset in (Register.DATA, Register.IER):
             return self._divisor >> 8 * offset & 0xFF
         match offset:
-            case 0:
+            case Register.DATA:
                 byte = self._console.get()
                 self._update()
                 return byte or 0
-            case 1:
+            case Register.IER:
                 return self._ier
-            case 2:
+            case Register.IIR_FCR:
                 found = self._interrupt()
                 if found == SENT_ID:
                     self._sent = False
                     self._update()
                 return found | (FIFOS if self._fcr & 1 else 0)
-            case 3:
+            case Register.LCR:
                 return self._lcr
-            case 4:
+            case Register.MCR:
                 return self._mcr
-            case 5:
+            case Register.LSR:
                 return EMPTY | (DATA_READY if len(self._console) else 0)
-            case 6:
+            case Register.MSR:
                 return self._looped() if self._mcr & LOOP else PRESENT
-            case 7:
+            case Register.SCR:
                 return self._scratch
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
         value &= 0xFF
-        if self._lcr & DLAB and offset in (RBR_THR, IER):
+        if self._lcr & DLAB and offset in (Register.DATA, Register.IER):
             self._divisor = self._divisor & ~(0xFF << 8 * offset) | value << 8 * offset
             return
         match offset:
-            case 0:
+            case Register.DATA:
                 if not self._mcr & LOOP:
                     self._console.output(bytes([value]))
                 self._sent = True
-            case 1:
+            case Register.IER:
                 self._sent = self._sent or bool(value & SENT & ~self._ier)
                 self._ier = value & 0xF
-            case 2:
+            case Register.IIR_FCR:
                 self._fcr = value
-            case 3:
+            case Register.LCR:
                 self._lcr = value
-            case 4:
+            case Register.MCR:
                 self._mcr = value & 0x1F
-            case 7:
+            case Register.SCR:
                 self._scratch = value
         self._update()
 
