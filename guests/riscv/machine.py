@@ -17,7 +17,7 @@ from guests.riscv.privileged_insns import SVINVAL, SYSTEM
 from guests.spec import Body, Guest, Privileged, Row
 from ir.records import replace
 
-EXTENSIONS = ("sstc", "svade", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "sv57")
+EXTENSIONS = ("sstc", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "sv57")
 """What every machine has beyond its ISA string, by the names that a device tree gives them."""
 FLOAT = frozenset({"f", "d", "zfa", "zfhmin"})
 CACHE_BLOCKS = {"cbo.inval": p.CBIE, "cbo.clean": p.CBCFE, "cbo.flush": p.CBCFE, "cbo.zero": p.CBZE}

@@ -51,7 +51,8 @@ FIOM, CBIE, CBCFE, CBZE = 1, 3 << 4, 1 << 6, 1 << 7
 ADUE, PBMTE, STCE = 1 << 61, 1 << 62, 1 << 63
 TIME = 2  # the bit of `time` in the counter enables
 
-RESET = {"privilege": MACHINE, "mstatus": UXL | SXL}
+# Accessed and dirty bits are the hardware's at first: kernels that know nothing of menvcfg rely on it.
+RESET = {"privilege": MACHINE, "mstatus": UXL | SXL, "menvcfg": ADUE}
 
 
 def link(domain: Any) -> None:

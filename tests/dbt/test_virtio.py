@@ -133,7 +133,7 @@ def sector(number: int) -> bytes:
 
 def test_features_that_were_not_offered_are_refused(path: Path) -> None:
     rig = Rig(Block(Raw(str(path))))
-    for low, high in ((1, 1), (0, 0), (0, 3)):
+    for low, high in ((1, 1), (0, 3)):
         rig.reg(0x70, 0)
         rig.reg(0x24, 0)
         rig.reg(0x20, low)

@@ -138,6 +138,7 @@ class OurHart:
 
     def reset(self) -> None:
         self.vcpu.reset(CODE)
+        self.put(0x30A, 0)  # Spike's reset leaves accessed and dirty bits to software
         self.put(0x305, HANDLER)
         self.put(0x105, S_HANDLER)
 

@@ -12,7 +12,7 @@ from dbt.machine.devices.virtqueue import MOST, Broken, Queue
 from dbt.machine.memory import Memory
 
 MAGIC, VERSION, VENDOR = 0x7472_6976, 2, 0x554D_4551  # "virt"; QEMU's vendor, which drivers do not look at
-VERSION_1 = 1 << 32  # the feature without which there is nothing to talk about
+VERSION_1 = 1 << 32  # a driver that does not accept it, as xv6's, is taken for one that does: there is no other form
 FEATURES_OK, DRIVER_OK, NEEDS_RESET = 8, 4, 64  # of the status
 USED, CONFIGURATION = 1, 2  # of the interrupt's status
 CONFIG = 0x100
@@ -117,8 +117,7 @@ class Virtio:
         if value == 0:
             self._reset()
             return
-        offered = self._function.features | VERSION_1
-        if self._accepted & ~offered or not self._accepted & VERSION_1:
+        if self._accepted & ~(self._function.features | VERSION_1):
             value &= ~FEATURES_OK
         self._status = value | self._status & NEEDS_RESET
 
