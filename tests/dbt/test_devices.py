@@ -87,7 +87,7 @@ def plic(*enabled: tuple[int, int, int]) -> tuple[Plic, Lines]:
     return device, lines
 
 
-def test_a_source_is_claimed_served_and_comes_again_while_its_line_is_up() -> None:
+def test_a_source_is_claimed_served_and_comes_again_when_its_device_says_so() -> None:
     device, lines = plic((10, 1, 2))
     device.raise_source(10, True)
     assert lines == {"external": False, "supervisor external": True}
@@ -98,6 +98,10 @@ def test_a_source_is_claimed_served_and_comes_again_while_its_line_is_up() -> No
     device.raise_source(10, True)  # it is still up
     assert not lines["supervisor external"]
     device.write(claim, 4, 10)
+    assert lines["supervisor external"] and device.read(claim, 4) == 10
+    device.write(claim, 4, 10)  # its device has not said again that it is up
+    assert not lines["supervisor external"]
+    device.raise_source(10, True)
     assert lines["supervisor external"] and device.read(claim, 4) == 10
     device.raise_source(10, False)
     device.write(claim, 4, 10)
@@ -125,6 +129,7 @@ def test_who_has_not_enabled_a_source_cannot_complete_it() -> None:
     device, lines = plic((3, 2, 1))
     device.raise_source(3, True)
     assert device.read(CONTEXT + 4, 4) == 3
+    device.raise_source(3, True)
     device.write(CONTEXT + 0x1000 + 4, 4, 3)
     assert not lines["external"]
     device.write(CONTEXT + 4, 4, 3)

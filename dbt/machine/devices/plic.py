@@ -15,14 +15,18 @@ BITS = (1 << SOURCES) - 2
 
 
 class Plic:
-    """Sources are levels. `set_line` raises and lowers the lines of the hart."""
+    """Sources are levels. `set_line` raises and lowers the lines of the hart.
+
+    A source whose level stays up is pending again when its device says so again, not when it has been served: a gateway
+    of the specification would ask again at once. QEMU's board does as this one, and drivers that leave an interrupt of
+    the UART standing, as xv6's does, work there.
+    """
 
     name = "plic"
     size = 0x60_0000
 
     def __init__(self, set_line: Callable[[str, bool], None]) -> None:
         self._set_line = set_line
-        self._levels = 0
         self._pending = 0
         self._claimed = 0
         self._priorities = [0] * SOURCES
@@ -30,13 +34,9 @@ class Plic:
         self._thresholds = [0] * len(LINES)
 
     def raise_source(self, source: int, level: bool) -> None:
-        """The line of a device: pending while it is up, unless it is being served."""
+        """What a device says of its line, whether that is new or not; while it is being served the source waits."""
         bit = 1 << source
-        self._levels = self._levels | bit if level else self._levels & ~bit
-        if level and not self._claimed & bit:
-            self._pending |= bit
-        elif not level:
-            self._pending &= ~bit
+        self._pending = self._pending | bit if level else self._pending & ~bit
         self._update()
 
     def read(self, offset: int, size: int) -> int:
@@ -83,7 +83,7 @@ class Plic:
     def _best(self, context: int) -> int:
         """The source to serve next, or 0: the highest priority, and of equals the lowest number."""
         best, found = self._thresholds[context], 0
-        ready = self._pending & self._enabled[context]
+        ready = self._pending & ~self._claimed & self._enabled[context]
         while ready:
             source = (ready & -ready).bit_length() - 1
             ready &= ready - 1
@@ -103,7 +103,6 @@ class Plic:
         bit = 1 << source if source < SOURCES else 0
         if bit & self._enabled[context]:
             self._claimed &= ~bit
-            self._pending |= bit & self._levels
 
     def _update(self) -> None:
         for context, line in enumerate(LINES):
