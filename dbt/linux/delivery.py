@@ -118,7 +118,8 @@ class Delivery:
         if bit(number) & IGNORED_BY_DEFAULT:
             return
         if bit(number) & STOPPING:
-            os.kill(os.getpid(), SIGSTOP if self._signals.mirror is None else number)
+            ours = self._signals.mirror is None or bool(self._signals.claimed & bit(number))
+            os.kill(os.getpid(), SIGSTOP if ours else number)  # what the host has us note does not stop us
             return
         fault = bit(number) & SYNCHRONOUS and siginfo.code_of(info) > 0
         raise Killed(number, not fault and int.from_bytes(info[16:20], "little") != self._kernel.pid)

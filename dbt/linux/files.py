@@ -202,6 +202,13 @@ def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
         from dbt.linux.timerfds import before_read
 
         before_read(kernel, source)
+    if kernel.signalfds:
+        from dbt.linux import signalfds
+
+        data = signalfds.read(kernel, source, min(count, kernel.writable(buffer, count) if count else 0))
+        if data is not None:
+            space.write(buffer, data)
+            return len(data)
     there, count = kernel.target(buffer, min(count, _MAX_COUNT))
     got = (os.readv(source, [space.window(buffer, count)]) if prompt and count
            else kernel.blocking("read", source, there, count))

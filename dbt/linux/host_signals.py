@@ -43,7 +43,6 @@ class HostSignals:
         self._actions: dict[int, tuple[str, int]] = {}  # ours: what it does, and flags
         self._before = 0  # the host's mask outside runs
         self._mask = 0  # what we have the host block
-        self.claimed = 0  # signals that are to be noted whatever the guest's action: it reads them from a descriptor
         self._attached = False
 
     def inherit(self) -> None:
@@ -76,7 +75,7 @@ class HostSignals:
         """Dispositions or the mask have changed."""
         if not self._attached:
             return
-        wanted = dict.fromkeys(siginfo.numbers(self.claimed & _OURS), ("note", 0))
+        wanted = dict.fromkeys(siginfo.numbers(self._signals.claimed & _OURS), ("note", 0))
         for number, action in self._signals.actions.items():
             flags = action["flags"] & _CHILD_FLAGS if number == SIGCHLD else 0
             kind = "note" if action["handler"] > 1 or number in wanted else _KINDS[action["handler"]]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from dbt.linux import timerfds
+    from dbt.linux import signalfds, timerfds
     from dbt.linux.children import Sharing
     from dbt.linux.timers import Timers
 
@@ -76,6 +76,7 @@ LATER = {
         mq_unlink mq_timedsend mq_timedreceive mq_getsetattr msgget msgsnd msgrcv semget semop semtimedop shmget""",
     "ipc": "shmctl msgctl shmat shmdt semctl mq_open mq_notify",
     "epoll": "epoll_ctl epoll_pwait epoll_pwait2",
+    "signalfds": "signalfd4",
     "timerfds": "timerfd_create timerfd_settime timerfd_gettime",
     "machine": """
         capget capset adjtimex clock_adjtime kcmp acct reboot swapon swapoff kexec_load kexec_file_load init_module
@@ -192,6 +193,7 @@ class Kernel:
         self.barriers = 0  # what membarrier has registered
         self.attached: dict[int, int] = {}  # length by address, of System V shared memory
         self.timers: dict[int, timerfds.VirtualTimer] = {}  # of a deterministic run, by what identifies the file
+        self.signalfds: dict[int, signalfds.SignalFd] = {}  # by what identifies the file
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
         self.limits = Limits(stack_size)
         self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())
@@ -339,6 +341,10 @@ class Kernel:
             self.random = _random(seed)
         sleeping.calls().arrived()  # what was noted is the parent's
         self.signals.begin_child()
+        if self.signalfds:
+            from dbt.linux.signalfds import begin_child
+
+            begin_child(self)
         if "alarms" in self.__dict__:
             self.alarms.begin_child()
 
@@ -350,6 +356,9 @@ class Kernel:
     def close(self) -> None:
         """Close the guest's descriptors (not those handed in), and end its timers."""
         self.descriptors.close_all()
+        for each in self.signalfds.values():
+            os.close(each.descriptor)
+        self.signalfds.clear()
         if "alarms" in self.__dict__:
             self.alarms.close()
 

@@ -51,8 +51,9 @@ Info = bytes | Callable[[], bytes | None]  # a siginfo, or what gives it, or Non
 class Pending:
     """Signals that were sent and not taken: a standard one once, a real-time one as often as it was sent, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, moved: Callable[[], None]) -> None:
         self.bits = 0
+        self._moved = moved  # called when something has been added or taken away
         self._queues: dict[int, deque[Info]] = {}
 
     def add(self, number: int, info: Info) -> bool:
@@ -64,6 +65,7 @@ class Pending:
             return False
         queue.append(info)
         self.bits |= bit(number)
+        self._moved()
         return True
 
     def take(self, number: int) -> bytes | None:
@@ -72,12 +74,14 @@ class Pending:
         info = queue.popleft()
         if not queue:
             self.bits &= ~bit(number)
+        self._moved()
         return info if isinstance(info, bytes) else info()
 
     def discard(self, bits: int) -> None:
         for number in siginfo.numbers(bits & self.bits):
             self._queues[number].clear()
         self.bits &= ~bits
+        self._moved()
 
 
 class Mirror(Protocol):
@@ -106,13 +110,18 @@ class Signals:
     def __init__(self) -> None:
         self.actions: dict[int, dict[str, int]] = {}  # a "sigaction" by signal; absent is the default action
         self.mask = 0
-        self.shared = Pending()  # sent to the process
-        self.own = Pending()  # sent to the thread
+        self.claimed = 0  # signals that are read from a descriptor: the host has us note them whatever their action
+        self.moved: Callable[[], None] = lambda: None  # called when what is pending has changed
+        self.shared = self._nothing()  # sent to the process
+        self.own = self._nothing()  # sent to the thread
         self.alternate = dict(NO_STACK)
         self.replaced = False  # a call has put in a mask of its own
         self.saved_mask: int | None = None  # what a call that put in a mask of its own is to put back
         self.mirror: Mirror | None = None
         self.collect: Callable[[], None] = lambda: None  # send what has come from outside
+
+    def _nothing(self) -> Pending:
+        return Pending(lambda: self.moved())
 
     def disposition(self, number: int) -> int:
         """SIG_DFL, SIG_IGN or the address of a handler."""
@@ -220,7 +229,7 @@ class Signals:
 
     def begin_child(self) -> None:
         """In a new process: nothing was sent to it yet."""
-        self.shared, self.own = Pending(), Pending()
+        self.shared, self.own = self._nothing(), self._nothing()
         if self.mirror is not None:
             self.mirror.begin_child()
 

@@ -50,12 +50,12 @@ class VirtualTimer:
         os.eventfd_write(self.descriptor, count)
 
     def set(self, now: int, first: int, interval: int) -> None:
-        if _counted(self.descriptor):
+        if counted(self.descriptor):
             os.eventfd_read(self.descriptor)  # what expired before is forgotten
         self.next, self.interval = (now + first if first else None), interval
 
 
-def _identity(descriptor: int) -> int:
+def identity(descriptor: int) -> int:
     """The number of an eventfd, the same for all its descriptors; -1 for another file."""
     with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
         found = _IDENTITY.search(file.read())
@@ -64,7 +64,7 @@ def _identity(descriptor: int) -> int:
 
 def timer_of(kernel: Kernel, descriptor: int) -> VirtualTimer | None:
     """The virtual timer behind a host descriptor."""
-    return kernel.timers.get(_identity(descriptor)) if kernel.timers else None
+    return kernel.timers.get(identity(descriptor)) if kernel.timers else None
 
 
 def before_read(kernel: Kernel, descriptor: int) -> None:
@@ -73,12 +73,13 @@ def before_read(kernel: Kernel, descriptor: int) -> None:
     if timer is None:
         return
     timer.pass_time(kernel.virtual_time())
-    if timer.next is not None and os.get_blocking(descriptor) and not _counted(descriptor):
+    if timer.next is not None and os.get_blocking(descriptor) and not counted(descriptor):
         kernel.slept += timer.next - kernel.virtual_time()
         timer.pass_time(kernel.virtual_time())
 
 
-def _counted(descriptor: int) -> bool:
+def counted(descriptor: int) -> bool:
+    """Whether an eventfd's count is above 0."""
     asked = select.poll()
     asked.register(descriptor, select.POLLIN)
     return bool(asked.poll(0))
@@ -120,7 +121,7 @@ def timerfd_create(kernel: Kernel, clock: int, flags: int) -> int:
     made = os.eventfd(0, os.EFD_CLOEXEC | (os.EFD_NONBLOCK if flags & _NONBLOCK else 0))
     timer = VirtualTimer(clock, os.dup(made))
     number = kernel.descriptors.add(made, bool(flags & _CLOEXEC))
-    kernel.timers[_identity(timer.descriptor)] = timer
+    kernel.timers[identity(timer.descriptor)] = timer
     return number
 
 

@@ -231,6 +231,12 @@ STRUCTS: dict[str, tuple[str, ...]] = {
     "siginfo_kill": (*_SIGINFO, "_align u32", "si_pid i32", "si_uid u32", "_rest 104s"),
     "siginfo_timer": (*_SIGINFO, "_align u32", "si_tid i32", "si_overrun i32", "si_value u64", "_rest 96s"),
     "siginfo_fault": (*_SIGINFO, "_align u32", "si_addr u64", "_rest 104s"),
+    "signalfd_siginfo": (
+        "ssi_signo u32", "ssi_errno i32", "ssi_code i32", "ssi_pid u32", "ssi_uid u32", "ssi_fd i32", "ssi_tid u32",
+        "ssi_band u32", "ssi_overrun u32", "ssi_trapno u32", "ssi_status i32", "ssi_int i32", "ssi_ptr u64",
+        "ssi_utime u64", "ssi_stime u64", "ssi_addr u64", "ssi_addr_lsb u16", "_pad u16", "ssi_syscall i32",
+        "ssi_call_addr u64", "ssi_arch u32", "_rest 28s",
+    ),
     "ucontext": (
         "uc_flags u64", "uc_link u64", *_STACK, "uc_sigmask u64", "_unused 128s",  # room for 1024 signals, and to 16
         "gregs u64*32", "fpregs u64*32", "fcsr u32", "_quad 268s",  # a struct __riscv_q_ext_state holds them

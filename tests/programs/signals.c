@@ -234,6 +234,34 @@ static void case_faults(void) {
     printf("masked %d\n", sigismember(&now, SIGSEGV));
 }
 
+/* Atomics at addresses that are no multiple of their size, within a line and across two; nothing is changed. */
+static long words[16] __attribute__((aligned(64)));
+
+#define MISALIGNED(instruction, offset)                                                                             \
+    do {                                                                                                            \
+        page = (char *)words + (offset);                                                                            \
+        register long found __asm__("a3") = 77;                                                                     \
+        if (!sigsetjmp(back, 1))                                                                                    \
+            __asm__ volatile(instruction : "+r"(found) : "r"(page), "r"(5L) : "memory");                            \
+    } while (0)
+
+static void case_misaligned(void) {
+    set(SIGBUS, fault, 0, 0);
+    set(SIGSEGV, fault, 0, 0);
+    for (int i = 0; i < 16; i++)
+        words[i] = i * 0x0101010101010101;
+    MISALIGNED("amoadd.w %0, %2, (%1)", 2);
+    MISALIGNED("amoadd.d %0, %2, (%1)", 4);
+    MISALIGNED("amoswap.d %0, %2, (%1)", 60);
+    MISALIGNED("amomax.w.aqrl %0, %2, (%1)", 63);
+    MISALIGNED("lr.w %0, (%1)", 1);
+    MISALIGNED("lr.d %0, (%1)", 12);
+    int same = 0;
+    for (int i = 0; i < 16; i++)
+        same += words[i] == i * 0x0101010101010101;
+    printf("same %d\n", same);
+}
+
 #endif
 
 /* A stack that overflows is handled on another one. */
@@ -527,7 +555,8 @@ static const struct {
     {"loop", case_loop}, {"ticks", case_ticks}, {"queue", case_queue}, {"blocked_fault", case_blocked_fault},
     {"ignored_fault", case_ignored_fault}, {"term", case_term}, {"abort", case_abort},
 #ifdef __riscv
-    {"registers", case_registers}, {"repair", case_repair}, {"faults", case_faults}, {"no_stack", case_no_stack},
+    {"registers", case_registers}, {"repair", case_repair}, {"faults", case_faults}, {"misaligned", case_misaligned},
+    {"no_stack", case_no_stack},
 #endif
 };
 
