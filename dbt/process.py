@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import guests
 from dbt.events import NEVER, Event, Events
 from dbt.linux import blocking as sleeping
-from dbt.linux import programs
+from dbt.linux import programs, siginfo
 from dbt.linux.exits import Executed, ExitGroup, Forked, Killed, Resumed
 from dbt.linux.kernel import Kernel
 from dbt.linux.sysroot import Sysroot
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs withou
 
 PROTECTIONS = {"load": READ, "store": WRITE, "fetch": EXEC}
 ENGINES = ("translated", "reference")
-DEADLY = (signal.SIGTERM, signal.SIGHUP)  # signals that end us once what was translated is on disk
+DEADLY = tuple(map(signal.Signals, siginfo.ENDING))  # signals that end us once what was translated is on disk
 GRACE = 2.0  # seconds for that; then they end us anyway
 
 
@@ -248,7 +248,7 @@ class Process:
         Raises LimitReached at the first block boundary at or after `max_instructions` in all, and
         KeyboardInterrupt on Ctrl-C, with the state exact; both can be followed by another `run`.
 
-        SIGTERM and SIGHUP end us as they do otherwise, but translations that are to be kept are written first.
+        SIGTERM and the others of DEADLY end us as they do otherwise, but translations to be kept are written first.
         """
         self._running = True
         try:

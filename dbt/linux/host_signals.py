@@ -29,7 +29,6 @@ _CHILD_FLAGS = 3  # SA_NOCLDSTOP, SA_NOCLDWAIT
 _LIBRARY = bit(32, 33)  # the host's C library keeps these for itself
 _FAULTS = bit(SIGSEGV, SIGBUS)
 _OURS = ~(UNBLOCKABLE | _LIBRARY | SYNCHRONOUS)  # what the host's actions follow the guest's of
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BY_PYTHON = bit(siginfo.SIGPIPE, 25)  # the interpreter ignores these for itself: it says nothing of who started us
 
 
@@ -90,7 +89,7 @@ class HostSignals:
 
         A handler of Python's that a signal finds just before a call begins to wait is executed when that ends.
         """
-        for number in _ENDING:
+        for number in (siginfo.SIGINT, *siginfo.ENDING):
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
                 if number in self._actions:

@@ -33,6 +33,9 @@ EVERY = (1 << COUNT) - 1
 UNBLOCKABLE = bit(SIGKILL, SIGSTOP)
 IGNORED_BY_DEFAULT = bit(SIGCHLD, SIGCONT, SIGURG, SIGWINCH)
 STOPPING = bit(SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU)
+# These end a process by default when others send them, in order: HUP, QUIT, USR1, USR2, ALRM, TERM, STKFLT, XCPU,
+# VTALRM, PROF, IO, PWR. A terminal's Ctrl-C, faults, and those that Python ignores are not among them.
+ENDING = (1, 3, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30)
 SYNCHRONOUS = bit(SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS)  # these are delivered before all others
 
 

@@ -694,6 +694,9 @@ def say_so(last: list[int]) -> list[int]:
 LOOP = [asm("jal", rd=0, imm=0)]
 READ_FOR_EVER = [li(A0, 0), asm("auipc", rd=A1, imm=0), li(A2, 1), *call(63), EBREAK]
 DEADLY = pytest.mark.parametrize("number", DEADLY_SIGNALS, ids=lambda number: number.name)
+SOME_DEADLY = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1], ids=lambda number: number.name
+)
 
 
 def until_it_says_so(process: subprocess.Popen[bytes]) -> None:
@@ -701,7 +704,7 @@ def until_it_says_so(process: subprocess.Popen[bytes]) -> None:
     time.sleep(0.2)
 
 
-@DEADLY
+@SOME_DEADLY
 @pytest.mark.parametrize("last", [LOOP, READ_FOR_EVER], ids=["running", "waiting"])
 def test_a_signal_that_ends_us_lets_us_write_first(
     number: signal.Signals, last: list[int], tmp_path: Path, folder: Path
@@ -721,7 +724,7 @@ def test_a_signal_that_ends_us_lets_us_write_first(
         assert later.stats()["disk"]["found"] > 0 == later.stats()["translations"]
 
 
-@DEADLY
+@SOME_DEADLY
 def test_it_ends_us_soon_even_if_writing_does_not(number: signal.Signals, tmp_path: Path) -> None:
     path = tiny_program(tmp_path / "endless", say_so(LOOP))
     script = (
@@ -738,7 +741,7 @@ def test_it_ends_us_soon_even_if_writing_does_not(number: signal.Signals, tmp_pa
         assert GRACE * 0.9 < time.monotonic() - begin < GRACE + 20
 
 
-@DEADLY
+@SOME_DEADLY
 def test_a_second_one_ends_us_at_once(number: signal.Signals, tmp_path: Path) -> None:
     path = tiny_program(tmp_path / "endless", say_so(LOOP))
     script = (
