@@ -10,9 +10,9 @@ STAGES ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEBIAN := .cache/debian-riscv64
-# What tests compare with: another translator, another board, a device tree compiler, another assembler, a C library.
+# What tests compare with, or run us under: other translators, tools that build for riscv64, builders that take a runner.
 PEERS := qemu-user qemu-system-misc strace gcc libc6-dev device-tree-compiler gcc-riscv64-linux-gnu \
-	libc6-dev-riscv64-cross
+	libc6-dev-riscv64-cross cmake meson ninja-build
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -84,7 +84,7 @@ demo: $(VENV)/.base ## set up, then run RISC-V programs and check the translator
 	@echo
 	@echo "All equal. More programs: $(VENV)/bin/dragoman info --programs    All commands: $(VENV)/bin/dragoman --help"
 
-test: $(VENV)/.test lint ## lint and all tests but the long ones (10 minutes on 2 cores)
+test: $(VENV)/.test lint ## lint and all tests but the long ones (16 minutes on 2 cores)
 	$(RUN) -m pytest -m "not long" -n $(JOBS) --dist worksteal
 
 test-long: $(VENV)/.test lint ## all tests, and ten times as many random cases (hours)

@@ -426,14 +426,19 @@ def tkill(kernel: Kernel, thread: int, number: int) -> None:
     tgkill(kernel, thread, thread, number)
 
 
+def _only_thread(kernel: Kernel, group: int, thread: int) -> None:
+    """The guest's process has one: what else the host has of threads in ours is not for it to reach."""
+    if (thread == kernel.pid) != (group == kernel.pid):
+        raise failure(errno.ESRCH)
+
+
 def tgkill(kernel: Kernel, group: int, thread: int, number: int) -> None:
     group, thread, number = int32(group), int32(thread), int32(number)
     if group <= 0 or thread <= 0 or not 0 <= number <= COUNT:
         raise failure(errno.EINVAL)
+    _only_thread(kernel, group, thread)
     if thread != kernel.pid:
         host.call("tgkill", kernel.family.host(group), kernel.family.host(thread), number)
-    elif group != kernel.pid:
-        raise failure(errno.ESRCH)
     elif number:
         _send(kernel, number, siginfo.sent(kernel, number, SI_TKILL), own=True)
 
@@ -460,7 +465,8 @@ def rt_sigqueueinfo(kernel: Kernel, pid: int, number: int, info: int) -> None:
 def rt_tgsigqueueinfo(kernel: Kernel, group: int, thread: int, number: int, info: int) -> None:
     if int32(group) <= 0 or int32(thread) <= 0:
         raise failure(errno.EINVAL)
-    mine = int32(thread) == kernel.pid and int32(group) == kernel.pid
+    _only_thread(kernel, int32(group), int32(thread))
+    mine = int32(thread) == kernel.pid
     data = _queued(kernel, number, info, mine)
     if int32(number) and not 1 <= int32(number) <= COUNT:
         raise failure(errno.EINVAL)

@@ -715,6 +715,11 @@ def test_signals_to_oneself(guest: Guest) -> None:
     guest.fails(errno.EINVAL, "rt_sigaction", 65, 0, SCRATCH, 8)
     guest.fails(errno.EINVAL, "rt_sigaction", 10, 0, SCRATCH, 16)
     guest.fails(errno.ESRCH, "tgkill", pid, pid + 1, 6)
+    other = threading.Thread(target=(leave := threading.Event()).wait, daemon=True)
+    other.start()
+    guest.fails(errno.ESRCH, "tgkill", pid, other.native_id or 0, 0)  # a thread of ours is none of the guest's
+    guest.fails(errno.ESRCH, "rt_tgsigqueueinfo", pid, other.native_id or 0, 10, SCRATCH)
+    leave.set()
     guest.put(BUFFER, "<QiIQ", 0x5000, 0, 0, 100)
     guest.fails(errno.ENOMEM, "sigaltstack", BUFFER, 0)
     guest.put(BUFFER, "<QiIQ", 0x5000, 0, 0, 8192)

@@ -204,7 +204,7 @@ def test_every_csr_number_in_every_mode(pair: Pair) -> None:
         what = f"mode {mode}: {name} {number:#x} {source} x10={value:#x}"
         tally.check(not wrong) or tally.note(f"{what}: {wrong}")
         pair.to_machine_mode()
-    assert traps["trapped"] > 100 and traps["executed"] > 100
+    assert traps["trapped"] > scaled(100) and traps["executed"] > scaled(100)
     tally.done(str(dict(traps)))
 
 
@@ -467,7 +467,7 @@ def test_page_tables(pair: Pair) -> None:
         )
     _compare_data(pair, tally)
     kinds = Counter(outcome.partition(": ")[2] for outcome in outcomes.elements())
-    assert all(kinds[kind] > 20 for kind in ("reached", "cause 12", "cause 13", "cause 15", "cause 5")), kinds
+    assert all(kinds[kind] > scaled(20) for kind in ("reached", "cause 12", "cause 13", "cause 15", "cause 5")), kinds
     tally.done(str(dict(kinds)))
 
 
