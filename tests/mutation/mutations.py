@@ -1186,7 +1186,7 @@ PRIVILEGED = (
      "kept = status", PRIVILEGED_SPIKE + "test_returns_from_every_state_of_mstatus", "user mode reads as another mode"),
     ("a page of user mode may be executed by supervisor mode", "guests/riscv/mmu.py",
      "(access == FETCH or not status & p.SUM)", "not status & p.SUM",
-     PRIVILEGED_SPIKE + "test_page_tables", "a kernel runs what a user wrote"),
+     PRIVILEGED_SPIKE + "test_page_tables", "a kernel runs what a user wrote", 1),
     ("a big page keeps the low bits of its number", "guests/riscv/mmu.py",
      "or number & (1 << 9 * level) - 1:", "or level == 1 and number & 511:",
      PRIVILEGED_SPIKE + "test_page_tables", "a table that is wrong maps other memory than on a processor"),
