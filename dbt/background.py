@@ -129,7 +129,13 @@ class Background:
 
     def _next(self) -> None:
         """Ask for what is wanted most, if the worker is free."""
+        from dbt.worker import LATE_BOUND, request_message
+
         while self.queue and self.asked is None:
+            if self._served >= LATE_BOUND:
+                self._end()
+            if not self._child and not self._start():
+                continue  # it died at once, which may happen some times, or nothing is wanted any more
             # The rest of a cut block comes first: nothing counts how often it runs, and each time asks the monitor.
             key = max(self.queue, key=lambda key: (not key[1], self._ran(key) - self.queue[key]))
             before = self.queue.pop(key)
@@ -137,12 +143,6 @@ class Background:
                 self.stats.forgotten += 1
                 self._gave_up(key, True)
                 continue
-            from dbt.worker import LATE_BOUND, request_message
-
-            if self._served >= LATE_BOUND:
-                self._end()
-            if not self._child and not self._start():
-                return
             asked = self._request(key)
             if not asked.source:  # there is no code any more
                 self._gave_up(key, True)
@@ -157,6 +157,7 @@ class Background:
                 self._lost()
 
     def _start(self) -> bool:
+        """Whether there is a worker now."""
         from dbt.worker import command, introduction
 
         to_child, self._to = os.pipe()
@@ -185,7 +186,7 @@ class Background:
             os.write(self._to, introduction(self._guest.name, self._guest.isa, self._options))
         except BrokenPipeError:
             self._lost()
-        return self._usable
+        return bool(self._child)
 
     def _read(self) -> tuple[Key, bytes, str, dict[str, float]] | None:
         """The answer, if all of it is there."""

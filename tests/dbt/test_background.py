@@ -181,6 +181,28 @@ def test_without_a_worker_that_lives_the_guest_runs_on(dies: str, monkeypatch: p
     machine.close()
 
 
+def test_a_worker_that_dies_before_it_is_told_who_we_are_is_lost_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was wanted first stays wanted of the next one."""
+    introduction, command, told = dbt.worker.introduction, dbt.worker.command, []
+
+    def late(*words: Any) -> bytes:
+        told.append(words)
+        if len(told) < FAILURES:
+            time.sleep(0.5)
+        return introduction(*words)
+
+    def short() -> list[str]:
+        return [sys.executable, "-c", ""] if len(told) < FAILURES - 1 else command()
+
+    monkeypatch.setattr(dbt.worker, "introduction", late)
+    monkeypatch.setattr(dbt.worker, "command", short)
+    machine = Machine()
+    machine.go(machine.answered())
+    assert machine.background.stats.lost == FAILURES - 1 and not machine.engine.note
+    machine.check()
+    machine.close()
+
+
 def test_where_no_worker_can_be_started_one_sentence_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
     with monkeypatch.context() as patch:
