@@ -192,7 +192,7 @@ class Kernel:
         self.persona = 0
         self.barriers = 0  # what membarrier has registered
         self.attached: dict[int, int] = {}  # length by address, of System V shared memory
-        self.timers: dict[int, timerfds.VirtualTimer] = {}  # of a deterministic run, by what identifies the file
+        self.timers: dict[int, timerfds.Countdown] = {}  # of a deterministic run, by what identifies the file
         self.signalfds: dict[int, signalfds.SignalFd] = {}  # by what identifies the file
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
         self.limits = Limits(stack_size)

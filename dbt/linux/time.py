@@ -39,6 +39,16 @@ def now(kernel: Kernel, clock: int) -> int:
     return time.clock_gettime_ns(clock)
 
 
+def expiries(due: int | None, interval: int, now: int) -> tuple[int, int | None]:
+    """How often a timer that was due then, and again at an interval, has expired by now, and when it is due next."""
+    if due is None or due > now:
+        return 0, due
+    if not interval:
+        return 1, None
+    times = 1 + (now - due) // interval
+    return times, due + times * interval
+
+
 def sleep(kernel: Kernel, duration: int | None, restart: int, ended: Callable[[], bool] | None = None) -> None:
     """Let nanoseconds pass, None: for ever. A signal ends it: Interrupted with `restart`.
 

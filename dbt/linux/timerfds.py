@@ -1,6 +1,6 @@
 """Timers as descriptors: the host's, or in a deterministic run an eventfd that virtual time counts up.
 
-Owns: `VirtualTimer`, and how virtual time goes on while the guest waits for a descriptor. Must not know: what else a
+Owns: `Countdown`, and how virtual time goes on while the guest waits for a descriptor. Must not know: what else a
 descriptor is.
 """
 
@@ -28,7 +28,7 @@ _SIZE = 32  # of struct itimerspec
 _IDENTITY = re.compile(rb"^eventfd-id:\s*(\d+)", re.MULTILINE)
 
 
-class VirtualTimer:
+class Countdown:
     """One timer. `next` is the point of virtual time at which it expires, or None."""
 
     def __init__(self, clock: int, descriptor: int) -> None:
@@ -39,15 +39,9 @@ class VirtualTimer:
 
     def pass_time(self, now: int) -> None:
         """Count what has expired until `now`."""
-        if self.next is None or self.next > now:
-            return
-        count = 1
-        if self.interval:
-            count += (now - self.next) // self.interval
-            self.next += count * self.interval
-        else:
-            self.next = None
-        os.eventfd_write(self.descriptor, count)
+        count, self.next = guest_time.expiries(self.next, self.interval, now)
+        if count:
+            os.eventfd_write(self.descriptor, count)
 
     def set(self, now: int, first: int, interval: int) -> None:
         if counted(self.descriptor):
@@ -62,7 +56,7 @@ def identity(descriptor: int) -> int:
     return int(found[1]) if found else -1
 
 
-def timer_of(kernel: Kernel, descriptor: int) -> VirtualTimer | None:
+def timer_of(kernel: Kernel, descriptor: int) -> Countdown | None:
     """The virtual timer behind a host descriptor."""
     return kernel.timers.get(identity(descriptor)) if kernel.timers else None
 
@@ -119,7 +113,7 @@ def timerfd_create(kernel: Kernel, clock: int, flags: int) -> int:
     if clock not in _CLOCKS or flags & ~(_CLOEXEC | _NONBLOCK):
         raise failure(errno.EINVAL)
     made = os.eventfd(0, os.EFD_CLOEXEC | (os.EFD_NONBLOCK if flags & _NONBLOCK else 0))
-    timer = VirtualTimer(clock, os.dup(made))
+    timer = Countdown(clock, os.dup(made))
     number = kernel.descriptors.add(made, bool(flags & _CLOEXEC))
     kernel.timers[identity(timer.descriptor)] = timer
     return number

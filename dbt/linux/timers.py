@@ -14,6 +14,7 @@ import os
 import struct
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -46,7 +47,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _known: weakref.WeakValueDictionary[int, Timer] = weakref.WeakValueDictionary()
 
 
-class Timer:
+class Timer(ABC):
     """One timer, off. `number` is the guest's, -1 for those of setitimer."""
 
     def __init__(self, kernel: Kernel, clock: int, signal: int, number: int = -1, value: int = 0) -> None:
@@ -68,16 +69,17 @@ class Timer:
         self._waiting = None
         self.start(first, interval, absolute)
 
+    @abstractmethod
     def stop(self) -> None:
         """Turn it off, and be told of what has expired until now."""
 
+    @abstractmethod
     def start(self, first: int, interval: int, absolute: bool) -> None:
         """As `set`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get(self) -> tuple[int, int]:
         """Nanoseconds until it expires, 0 if it is off, and the interval."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """It will not expire any more, nor has it."""
@@ -154,6 +156,9 @@ class VirtualTimer(Timer):
         """Its clock: of a processor, which does not sleep, or of all time."""
         return self.kernel.clock() if self.clock in _CPU else self.kernel.virtual_time()
 
+    def stop(self) -> None:
+        self.deadline = None
+
     def start(self, first: int, interval: int, absolute: bool) -> None:
         start = guest_time.now(self.kernel, self.clock) - self.elapsed if absolute else -self.elapsed
         self.deadline, self.interval = max(first - start, self.elapsed) if first else None, interval
@@ -163,19 +168,12 @@ class VirtualTimer(Timer):
 
     def catch_up(self) -> None:
         """Expire, if it is time."""
-        if self.deadline is None or self.deadline > self.elapsed:
-            return
-        times = 1
-        if self.interval:
-            times += (self.elapsed - self.deadline) // self.interval
-            self.deadline += times * self.interval
-        else:
-            self.deadline = None
+        times, self.deadline = guest_time.expiries(self.deadline, self.interval, self.elapsed)
         self.expire(times)
 
     def close(self) -> None:
         super().close()
-        self.deadline = None
+        self.stop()
 
 
 class Waking(HostTimer):

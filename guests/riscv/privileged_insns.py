@@ -27,14 +27,19 @@ def enter_mode(m, mode):
     m.attend()
 
 
+def interrupts_back(m, status, enable):
+    """The enable bit takes what the bit four places above has kept, which becomes 1 (xIE and xPIE)."""
+    status = p.replaced(m, status, enable, m.and_(m.shr(status, 4), enable))
+    return m.or_(status, enable << 4)
+
+
 @returning("mret", "001100000010 00000 000 00000 1110011")
 def mret(m, o):
     """To mode MPP, with interrupts as they were. Leaving machine mode ends MPRV."""
     p.need(m, p.MACHINE)
     status = m.s[p.MSTATUS]
     mode = m.and_(m.shr(status, p.MPP_SHIFT), 3)
-    status = p.replaced(m, status, p.MIE_BIT, m.and_(m.shr(status, 4), p.MIE_BIT))
-    status = m.and_(m.or_(status, p.MPIE), p.ALL & ~p.MPP)
+    status = m.and_(interrupts_back(m, status, p.MIE_BIT), p.ALL & ~p.MPP)
     kept = m.select(m.eq(mode, p.MACHINE), status, m.and_(status, p.ALL & ~p.MPRV))
     m.jump(m.s[p.MEPC])
     m.s[p.MSTATUS] = kept
@@ -48,8 +53,7 @@ def sret(m, o):
     p.need_clear(m, p.TSR)
     status = m.s[p.MSTATUS]
     mode = m.bit(p.has(m, status, p.SPP))
-    status = p.replaced(m, status, p.SIE, m.and_(m.shr(status, 4), p.SIE))
-    status = m.and_(m.or_(status, p.SPIE), p.ALL & ~(p.SPP | p.MPRV))
+    status = m.and_(interrupts_back(m, status, p.SIE), p.ALL & ~(p.SPP | p.MPRV))
     m.jump(m.s[p.SEPC])
     m.s[p.MSTATUS] = status
     enter_mode(m, mode)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from support.kernel import BUFFER, SCRATCH, Guest
+from support.kernel import BAD, BUFFER, SCRATCH, Guest
 
 IN, OUT, HUP, ONESHOT = 1, 4, 16, 1 << 30
 ADD, DELETE, MODIFY = 1, 2, 3
-BAD = 0x10
 
 
 @pytest.fixture(params=[None, 5], ids=["real time", "virtual time"])
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    made = Guest(deterministic_seed=request.param)
-    yield made
-    made.kernel.close()
-    made.space.close()
+    with closing(Guest(deterministic_seed=request.param)) as made:
+        yield made
 
 
 def pipe(guest: Guest) -> tuple[int, int]:

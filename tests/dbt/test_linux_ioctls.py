@@ -7,23 +7,12 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kernel import AT_FDCWD, BUFFER, SCRATCH, Guest
+from support.kernel import AT_FDCWD, BAD, BUFFER, SCRATCH, Guest
 
 from guests.riscv.linux_ioctls import IOCTLS, ROWS
-
-BAD = 0x10
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.kernel.close()
-    made.space.close()
 
 
 def test_a_terminal_of_ones_own(guest: Guest) -> None:

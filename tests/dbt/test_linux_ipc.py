@@ -9,21 +9,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.kernel import BUFFER, SCRATCH, Guest
+from support.kernel import BAD, BUFFER, SCRATCH, Guest
 
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace
 
 P = PAGE_SIZE
 RMID, SET, STAT, INFO = 0, 1, 2, 3
-BAD = 0x10
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.kernel.close()
-    made.space.close()
 
 
 @pytest.fixture

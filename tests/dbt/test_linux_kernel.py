@@ -10,7 +10,6 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -24,20 +23,6 @@ from dbt.linux.kernel import HANDLERS, LATER, ExitGroup
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace
 
 P = PAGE_SIZE
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.kernel.close()
-    made.space.close()
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 # Data ---------------------------------------------------------------------------------------------------------

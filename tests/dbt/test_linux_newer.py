@@ -6,32 +6,16 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kernel import AT_FDCWD, BUFFER, SCRATCH, Guest
+from support.kernel import AT_FDCWD, BAD, BUFFER, SCRATCH, Guest
 
 import guests.riscv.linux as abi
 from dbt.linux.kernel import HANDLERS, REFUSED
 from dbt.memory import PAGE_SIZE, READ, WRITE, AddressSpace
 
 P = PAGE_SIZE
-BAD = 0x10
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.kernel.close()
-    made.space.close()
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 # Files --------------------------------------------------------------------------------------------------------

@@ -9,21 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kernel import AT_FDCWD, BUFFER, NUMBERS, SCRATCH, Guest
+from support.kernel import AT_FDCWD, BAD, BUFFER, NUMBERS, SCRATCH, Guest
 
 from dbt.linux import passed
 from dbt.linux.signatures import SIGNATURES
 from dbt.memory import EXEC, READ, WRITE, AddressSpace
-
-BAD = 0x10
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.kernel.close()
-    made.space.close()
 
 
 def opened(guest: Guest, name: str, flags: int = 0o102) -> int:

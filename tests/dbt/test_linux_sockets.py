@@ -7,25 +7,15 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kernel import BUFFER, SCRATCH, Guest
+from support.kernel import BAD, BUFFER, SCRATCH, Guest
 
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 STREAM, DATAGRAM = 1, 2
 CLOEXEC, NONBLOCK = 0o2000000, 0o4000
-BAD = 0x10  # an address where nothing is mapped
 HEADER, VECTORS, CONTROL, DATA = SCRATCH, SCRATCH + 0x400, SCRATCH + 0x800, SCRATCH + 0x1000
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.kernel.close()
-    made.space.close()
 
 
 def pair(guest: Guest, kind: int = STREAM) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from dbt.memory import READ, WRITE, AddressSpace
 AT_FDCWD = (1 << 64) - 100
 NUMBERS = {name: number for number, name in abi.CALLS.items()}
 BUFFER, SCRATCH, TEXT = 0x100000, 0x120000, 0x130000
+BAD = 0x10  # an address where nothing is mapped
 
 
 class Guest:
@@ -26,6 +27,10 @@ class Guest:
         defaults: dict[str, object] = {"argv": [b"prog", b"x"], "env": [b"A=1"], "executable": "/bin/prog",
                                        "warn": self.said.append}
         self.kernel = Kernel(self.space, abi, **(defaults | keywords))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.kernel.close()
+        self.space.close()
 
     def call(self, name: str, *arguments: int | bytes | str | Path) -> int:
         words = []
