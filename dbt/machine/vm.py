@@ -196,9 +196,7 @@ class Vcpu:
         self.space.remap()
         if self.engine.interruptible:
             self._set_timer()
-            cause = self.privileged.due(self.engine.domain)
-            if cause:
-                self._enter(cause, 0)
+            if self._interrupt():
                 return
         stop = self.engine.step()
         if stop.trap:
@@ -226,10 +224,15 @@ class Vcpu:
                 slots[self.privileged.waiting_slot] = 0
             if vm.clock.count >= until:
                 return Intr()
-            cause = self.privileged.due(self.engine.domain)
-            if cause:
-                self._enter(cause, 0)
+            self._interrupt()
             return None
+
+    def _interrupt(self) -> bool:
+        """The one place where interrupts enter, at a boundary; whether one did."""
+        cause = self.privileged.due(self.engine.domain)
+        if cause:
+            self._enter(cause, 0)
+        return bool(cause)
 
     def _set_timer(self) -> int:
         return self.privileged.timer(self.engine.domain, self.vm.clock.time)
