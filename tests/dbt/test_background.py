@@ -291,7 +291,8 @@ def test_a_worker_that_hangs_is_replaced(machine: Machine, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(dbt.background, "PATIENCE", 0.3)
         machine.go(lambda: machine.background.stats.lost)
-    assert gone(first) and machine.engine.note == ""
+    wait_for(lambda: gone(first))
+    assert machine.engine.note == ""
     machine.go(machine.answered())
     assert machine.worker not in (0, first)
     machine.check()
@@ -318,7 +319,7 @@ def test_a_worker_is_replaced_before_it_has_grown(machine: Machine, monkeypatch:
     workers = set()
     machine.go(lambda: workers.add(machine.worker) or machine.answered(5)())
     assert len(workers - {0}) >= 3 and machine.background.stats.lost == 0
-    assert all(map(gone, workers - {0, machine.worker}))
+    wait_for(lambda: all(map(gone, workers - {0, machine.worker})))
     machine.check()
 
 
