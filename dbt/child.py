@@ -44,6 +44,8 @@ def leave(process: Process, error: BaseException | None) -> NoReturn:
     try:
         process.flush()
         if error is None:
+            if process.signal is not None:
+                process.child_killed()
             process.kernel.end()
             status = die(process.signal) if process.signal is not None else process.status or 0
         elif isinstance(error, KeyboardInterrupt):

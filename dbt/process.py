@@ -116,6 +116,7 @@ class Process:
         )  # fmt: skip
         self.kernel.flush, self.kernel.leaving = self.flush, self._last_words
         self.flushes: list[Callable[[], object]] = []  # called before a fork, so that nothing is written twice
+        self.child_killed: Callable[[], object] = lambda: None  # called in a child of the guest's that a signal ends
         self._running = False
         self._call, self._strace = self.kernel.call, self._tracer()
         if self._strace is not None:

@@ -6,6 +6,7 @@ works, any architecture (names, disassembly and classes come from the guest), th
 
 from __future__ import annotations
 
+import os
 import signal as host_signal
 from bisect import bisect_right
 from collections import Counter
@@ -102,7 +103,8 @@ def fault(process: Process, trap: Stop) -> str:
 def reason(process: Process) -> str:
     """One line on the signal that killed a guest."""
     assert process.signal is not None
-    line = f"guest killed by {signal_name(process.signal)}"
+    child = f" process {process.kernel.pid} ({os.fsdecode(process.kernel.thread_name)})" if process.child else ""
+    line = f"guest{child} killed by {signal_name(process.signal)}"
     if process.trap is None:
         return line
     return f"{line}: {fault(process, process.trap)}, pc {place(process, process.pc)}"

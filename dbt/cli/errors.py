@@ -28,13 +28,20 @@ class Fail(Exception):
         self.status = status
 
 
-def say(message: str) -> None:
-    """A line of ours on stderr, and one line whatever the name of a file has in it."""
+def say(message: str, *more: str) -> None:
+    """A line of ours on stderr and what belongs to it, each one line whatever the name of a file has in it.
+
+    All is written at once: other processes of the guest write there, too.
+    """
     if sys.stderr is not None:
-        shown = message if message.isprintable() else "".join(
-            letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
-        sys.stderr.write(f"dragoman: {shown}\n")
+        sys.stderr.write("".join(f"{_printable(line)}\n" for line in (f"dragoman: {message}", *more)))
         sys.stderr.flush()
+
+
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def show_version() -> int:

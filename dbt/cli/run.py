@@ -198,6 +198,7 @@ def command(words: Sequence[str]) -> int:
     with _uncollected():
         process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
     process.flushes.append(log.share)
+    process.child_killed = lambda: _tell_death(process)
     if options.events:
         process.trace_events(options.events, line)
     if engine == "translated" and sys.stderr is not None and sys.stderr.isatty():
@@ -217,7 +218,7 @@ def command(words: Sequence[str]) -> int:
         say(f"interrupted after {process.instructions:,} instructions")
     finally:
         times = begin - start, time.perf_counter() - begin, time.process_time() - cpu
-        if process.signal is not None and process.signal != signal.SIGPIPE and not process.from_outside:
+        if process.signal is not None:
             _tell_death(process)
         if engine == "translated" and process.engine.note:
             say(process.engine.note)
@@ -258,15 +259,15 @@ def _uncollected() -> Iterator[None]:
 
 
 def _tell_death(process: Process) -> None:
+    """Of a signal that is the guest's own doing, and by which a program does not end in good order."""
+    if process.signal == signal.SIGPIPE or process.from_outside:
+        return
     from dbt import report
 
-    say(report.reason(process))
-    if sys.stderr is None:
-        return
-    if process.trap is not None:
-        print(report.registers_text(process), file=sys.stderr)
+    more = [report.registers_text(process)] if process.trap is not None else []
     if process.trap is not None or process.signal == signal.SIGABRT:
-        print(report.backtrace(process), file=sys.stderr)
+        more.append(report.backtrace(process))
+    say(report.reason(process), *"\n".join(more).splitlines())
 
 
 def _show_stats(process: Process, times: tuple[float, float, float], form: str, line: Callable[[str], None]) -> None:

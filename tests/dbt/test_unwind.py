@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -78,6 +79,36 @@ def test_the_calls_that_led_to_a_fault(builds: dict[str, Path], build: str, what
     assert all(f"in {builds[build]}" in line for line in lines if names([line])[:1] == ["main"])
     if build != "pointers":
         assert any(line.endswith("in /lib/libc.so.6") for line in lines)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_children_that_die_are_told_of_like_the_first_process(builds: dict[str, Path], engine: str) -> None:
+    """Each in one piece, though they die at the same moment, and not the one that SIGPIPE ends."""
+    command = [sys.executable, "-m", "dragoman", "run", f"--engine={engine}", "-L", str(cross.ROOT)]
+    done = subprocess.run([*command, str(builds["plain"]), "children"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "6 by SIGSEGV, 1 by SIGPIPE\n0\n")
+    before, *deaths = done.stderr.split("dragoman: guest process ")
+    assert (before, len(deaths)) == ("", 6), done.stderr
+    assert len({death.split()[0] for death in deaths}) == 6
+    for death in deaths:
+        first, *registers = death.splitlines()
+        frames = [line for line in registers if line.startswith("#")]
+        assert re.fullmatch(r"\d+ \(backtrace\) killed by SIGSEGV: load page fault at 0x0, pc \S+ <leaf.*", first)
+        assert len(registers) == 8 + len(frames) + 1 and registers[-1].startswith("the backtrace ends: _start is where")
+        assert all(re.fullmatch(r"( *\w+ [0-9a-f]{16}){4}", line) for line in registers[:8])
+        assert is_within(["leaf", "saves", "in_children", "main", "_start"], names(frames)), death
+
+
+def test_who_runs_a_guest_is_called_in_a_child_that_dies(builds: dict[str, Path]) -> None:
+    reading, writing = os.pipe()
+    settings = {"engine": "reference", "sysroot": cross.ROOT, "stdout": -1}
+    with dragoman.load(builds["plain"], ["children"], **settings) as process:
+        process.child_killed = lambda: os.write(writing, f"{process.kernel.pid} {process.signal}\n".encode())
+        assert process.run() == 0
+    os.close(writing)
+    with open(reading) as source:
+        pids, numbers = zip(*map(str.split, source), strict=True)
+    assert len(set(pids)) == 7 and sorted(numbers) == ["11"] * 6 + ["13"]
 
 
 def test_both_engines_tell_the_same(builds: dict[str, Path]) -> None:

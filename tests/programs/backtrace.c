@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define OWN __attribute__((noinline, noclone, used))
 
@@ -54,6 +56,28 @@ OWN int gives_up(void) {
     abort();
 }
 
+/* In children: a fault each at the same moment, and one that is not anybody's fault. The parent tells how they ended. */
+OWN int in_children(int count) {
+    int go[2];
+    if (pipe(go))
+        return 1;
+    for (int i = 0; i <= count; i++)
+        if (fork() == 0) {
+            char byte;
+            close(go[1]);
+            if (read(go[0], &byte, 1) == 0 && i < count)
+                saves(i);
+            kill(getpid(), SIGPIPE);
+        }
+    close(go[0]);
+    close(go[1]);
+    int status, seen[32] = {0};
+    while (wait(&status) > 0)
+        seen[WTERMSIG(status)]++;
+    printf("%d by SIGSEGV, %d by SIGPIPE\n", seen[SIGSEGV], seen[SIGPIPE]);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     int status = 1;
@@ -71,6 +95,8 @@ int main(int argc, char **argv) {
         status = calls_nothing();
     else if (!strcmp(what, "abort"))
         status = gives_up();
+    else if (!strcmp(what, "children"))
+        status = in_children(6);
     printf("%d\n", status + sink);
     return status;
 }
