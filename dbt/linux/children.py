@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import dbt.child  # noqa: F401 - a child ends with it, and each would import it by itself
 from dbt.linux import host
 from dbt.linux.exits import Forked
 from dbt.linux.host import failure, int32

@@ -5,7 +5,8 @@ what it makes is found through the page's table in the directory, and all jumps 
 page is dropped by emptying its table, and code that it had stays as waste until everything is flushed.
 
 The code is one memory that is mapped twice, to be written and to be executed, since making a mapping writable for each
-batch would cost more than the batch. A forked child would share it with its parent: it gets a memory of its own.
+batch would cost more than the batch. A forked child would share it with its parent: it gets a copy of its own, which is
+made before the fork, while nobody writes.
 Owns: this memory, which pages are open. Must not know: what stencils are made of, when to promote.
 """
 
@@ -16,6 +17,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from dbt.code import Code
 from dbt.native import FaultHandler
@@ -52,10 +54,12 @@ WORK_SIZE = 1 << 20
 START = 64  # offset of native functions, then of code
 REFUSED = (1 << 31) - 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_MAP_FIXED, _MADV_DONTNEED = 0x10, 4
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+_libc.mremap.restype = ctypes.c_void_p
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mprotect.argtypes = _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MADV_DONTNEED, _MADV_POPULATE_WRITE, _MREMAP_MAYMOVE, _MREMAP_FIXED = 4, 23, 1, 2
+_FAILED = (1 << 64) - 1
 
 
 class Memory:
@@ -63,33 +67,36 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        fd = os.memfd_create("dragoman-code")
-        try:
-            os.ftruncate(fd, size)
-            self._written = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            self._executed = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_EXEC)
-        finally:
-            os.close(fd)
+        self._written = mmap.mmap(-1, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._table = mmap.mmap(-1, size * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._table.madvise(mmap.MADV_HUGEPAGE)  # it is filled from its beginning on
         self.writes = ctypes.addressof(ctypes.c_char.from_buffer(self._written))
         self.table = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
-        self.base = _address(self._executed)
+        self.base = 0
+        self._execute()
 
-    def renew(self) -> None:
-        """Map other memory at the same addresses: it is this process's alone."""
-        fd = os.memfd_create("dragoman-code")
-        try:
-            os.ftruncate(fd, self.size)
-            for address, protection in (
-                (self.writes, mmap.PROT_READ | mmap.PROT_WRITE),
-                (self.base, mmap.PROT_READ | mmap.PROT_EXEC),
-            ):
-                found = _libc.mmap(address, self.size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0)
-                if found != address:
-                    raise OSError(ctypes.get_errno(), "mapping memory for code again failed")
-        finally:
-            os.close(fd)
+    def __del__(self) -> None:
+        if self.base:
+            _libc.munmap(self.base, self.size)
+
+    def _execute(self) -> None:
+        """Map what is written once more, to be executed: at `base`, or anywhere the first time."""
+        self.base = _map_again(self.writes, self.size, self.base)
+        if _libc.mprotect(self.base, self.size, mmap.PROT_READ | mmap.PROT_EXEC):
+            raise OSError(ctypes.get_errno(), "memory for code may not be executed")
+
+    def copy(self, used: int) -> mmap.mmap:
+        """Other memory of this size, with the first `used` bytes of the code."""
+        made = mmap.mmap(-1, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        with suppress(OSError):  # of an older kernel, where each page is a fault
+            made.madvise(_MADV_POPULATE_WRITE, 0, used)
+        made[:used] = memoryview(self._written)[:used]
+        return made
+
+    def become(self, other: mmap.mmap) -> None:
+        """Have that memory in the place of this one, at the same addresses."""
+        _map_again(ctypes.addressof(ctypes.c_char.from_buffer(other)), self.size, self.writes)
+        self._execute()
 
     def put(self, offset: int, data: bytes) -> None:
         self._written[offset : offset + len(data)] = data
@@ -99,7 +106,7 @@ class Memory:
 
     def bytes_at(self, address: int, length: int) -> bytes:
         """The code bytes at a host address, for dumps."""
-        return self._executed[address - self.base : address - self.base + length]
+        return self._written[address - self.base : address - self.base + length]
 
 
 def _forget(address: int, size: int) -> None:
@@ -108,23 +115,12 @@ def _forget(address: int, size: int) -> None:
         raise OSError(ctypes.get_errno(), "giving memory back failed")
 
 
-class _Buffer(ctypes.Structure):
-    _fields_ = [
-        ("buf", ctypes.c_void_p), ("obj", ctypes.py_object), ("len", ctypes.c_ssize_t), ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int), ("ndim", ctypes.c_int), ("format", ctypes.c_char_p), ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p), ("suboffsets", ctypes.c_void_p), ("internal", ctypes.c_void_p),
-    ]  # fmt: skip
-
-
-def _address(mapping: mmap.mmap) -> int:
-    """Of memory that is only to be read, which ctypes has no call for."""
-    view = _Buffer()
-    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
-    get.argtypes, release.argtypes = (ctypes.py_object, ctypes.c_void_p, ctypes.c_int), (ctypes.c_void_p,)
-    get(mapping, ctypes.byref(view), 0)
-    address = int(view.buf)
-    release(ctypes.byref(view))
-    return address
+def _map_again(address: int, size: int, to: int) -> int:
+    """The address of a second mapping of shared memory: `to`, or where there is room (mremap(2), of no old bytes)."""
+    found = _libc.mremap(address, 0, size, _MREMAP_MAYMOVE | (_MREMAP_FIXED if to else 0), to)
+    if found in (None, _FAILED):
+        raise OSError(ctypes.get_errno(), "mapping memory for code failed")
+    return int(found)
 
 
 class Tier0:
@@ -253,11 +249,17 @@ class Tier0:
         _forget(self._state.address + PAGES, 4 << SPACE_BITS - PAGE_SHIFT)  # no page has a table
         self.memory.forget_faults()
 
-    def renew(self) -> None:
-        """In a forked child: memory of its own, empty."""
-        self.memory.renew()
-        self.memory.put(START, self._natives)
-        self.flush()
+    def before_fork(self) -> None:
+        """Make the copy that the child will have, while nobody writes."""
+        self._copy = self.memory.copy(self._words[CODE_USED])
+
+    def in_parent(self) -> None:
+        del self._copy
+
+    def in_child(self) -> None:
+        """Have memory of its own: all that leads into it is as valid as in the parent."""
+        self.memory.become(self._copy)
+        del self._copy
 
     def _table(self, page: int) -> int:
         """Displacement of a page's table; 0 if it has none."""
@@ -339,12 +341,16 @@ class Tier0:
 _alive: weakref.WeakSet[Tier0] = weakref.WeakSet()
 
 
-def _forked() -> None:
+def _forks(what: Callable[[Tier0], None]) -> None:
     for tier in list(_alive):
-        tier.renew()
+        what(tier)
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(
+    before=lambda: _forks(Tier0.before_fork),
+    after_in_parent=lambda: _forks(Tier0.in_parent),
+    after_in_child=lambda: _forks(Tier0.in_child),
+)
 
 
 def as_code(library: bytes) -> Code:

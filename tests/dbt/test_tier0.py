@@ -6,6 +6,7 @@ promotion as well as with translations alone.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import struct
@@ -23,8 +24,8 @@ import dragoman
 from dbt.backend import callouts
 from dbt.memory import EXEC, READ, WRITE
 from dbt.options import Options
-from dbt.state import FIELDS, MADE_BLOCKS, TABLES_MOST
-from dbt.tier0 import layout
+from dbt.state import CODE_USED, FIELDS, MADE_BLOCKS, TABLES_MOST
+from dbt.tier0 import Memory, layout
 from dbt.tier0.library import Form, forms
 from guests.decode import layout as pattern_of
 from guests.programs import PROGRAMS
@@ -209,10 +210,10 @@ def test_an_instruction_across_two_pages_is_copied_at_once() -> None:
 
 
 def test_a_host_that_refuses_the_memory_is_told_and_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(name: str) -> int:
+    def refused(memory: Memory) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "memfd_create", refused)
+    monkeypatch.setattr(Memory, "_execute", refused)
     with dragoman.load("@sieve", ["small"], seed=0, stdout=2, options=Options(patience=10)) as process:
         assert process.run() == 0 and process.engine.tier0 is None
         assert "no stencils" in process.engine.note and "not permitted" in process.engine.note
@@ -247,6 +248,21 @@ def test_parent_and_forked_child_make_code_of_their_own() -> None:
         wanted.run()
         assert told == [[wanted.instructions, wanted.registers, True]] * 2
     assert MADE_BLOCKS >= FIELDS
+
+
+def test_a_forked_child_has_a_copy_of_the_code() -> None:
+    with dragoman.load("@json", ["small"], seed=0, stdout=2, options=Options(tiers=(0,), patience=0)) as process:
+        with pytest.raises(dragoman.LimitReached):
+            process.run(40_000)
+        memory, used = process.engine.tier0.memory, process.engine.state.words[CODE_USED]
+        before = ctypes.string_at(memory.base, used)
+        child = os.fork()
+        if child == 0:
+            same = ctypes.string_at(memory.base, used) == before
+            memory.put(used - 16, b"\xcc" * 16)
+            os._exit(not same or ctypes.string_at(memory.base + used - 16, 16) != b"\xcc" * 16)
+        assert os.waitpid(child, 0)[1] == 0 and ctypes.string_at(memory.base, used) == before
+        assert process.run() == 0
 
 
 def test_stencils_come_from_disk_without_llvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
