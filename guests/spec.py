@@ -6,7 +6,7 @@ Must not know: any particular architecture, LLVM, caches, or who runs the bodies
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -126,6 +126,37 @@ class Register:
     aliases: tuple[str, ...] = ()
 
 
+class Mapped(NamedTuple):
+    """A leaf of a page table, for people: where it leads, its size in bytes, its permissions as letters."""
+
+    virtual: int
+    physical: int
+    size: int
+    rights: str
+
+
+class Interrupt(NamedTuple):
+    """An interrupt of a hart, for people."""
+
+    cause: int
+    name: str
+    pending: bool
+    enabled: bool
+    mode: str  # that takes it
+
+
+@record(frozen=True)
+class Inspection:
+    """What people are shown of a hart. Nothing of it changes the hart. `m` is the domain of integers."""
+
+    control: Callable[[Any], dict[str, int]]  # (m): control registers by name, as they are read
+    mode_name: Callable[[int], str]
+    interrupts: Callable[[Any], list[Interrupt]]
+    trap: Callable[[int, int], tuple[int, str]]  # (cause, mode it comes from): its number there, and its name
+    mappings: Callable[..., Iterator[Mapped] | None]  # (slots, read): of the page tables; None: there are none
+    physical: Callable[..., int | None]  # (slots, read, address): where an address leads, None for nowhere
+
+
 @record(frozen=True)
 class Privileged:
     """What a machine asks of an architecture beyond its instructions. The functions are written against a domain `m`.
@@ -147,6 +178,7 @@ class Privileged:
     reset_rom: Callable[[int, int, int], bytes]  # (start, device tree, next stage): what a hart executes first
     cpu_node: Callable[[int], dict[str, Any]]  # (phandle): what a device tree says of a hart
     timer: Callable[[Any, int], int]  # (m, time): sets the line of the hart's timer; when it will be due, or all ones
+    inspection: Inspection
 
 
 @record(frozen=True)

@@ -1,6 +1,6 @@
 """`dragoman boot`: a machine from a kernel or firmware, with the options of qemu-system-riscv64.
 
-Owns: its options, where files go in the machine's memory, how the command ends. Must not know: devices, harts.
+Owns: its options, what is connected to what, how the command ends. Must not know: devices, harts.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from dbt.cli.devices import add_devices
+from dbt.cli.devices import functions
 from dbt.cli.errors import FAILURE, LIMIT, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
-from dbt.cli.options import Parser, bad, number
+from dbt.cli.lines import lines
+from dbt.cli.options import Parser, bad, number, numbered
 
 if TYPE_CHECKING:
     from dbt.machine.boards import Board
     from dbt.machine.exits import Exit
+    from dbt.machine.log import Log
 
-KERNEL_ALIGNMENT = 2 << 20  # of a kernel behind firmware, and of what comes behind a kernel
-TREE_BELOW = 3 << 30  # firmware reads the device tree below this distance from the begin of RAM
-TREE_ROOM = 2 << 20
 LEAST, MOST = 16 << 20, 64 << 30  # bytes of RAM
 
 
@@ -65,6 +65,19 @@ def _parser() -> Parser:
     parser.option("--global", metavar="PROPERTY", action="append", default=[], help="taken, and of no effect")
     parser.option("--nographic", action="store_true", help="as it always is: the serial port is the terminal")
     parser.option(
+        "--serial", metavar="LINE",
+        help="where the serial port leads: mon:stdio, the terminal with the keys of Ctrl-A (default at a terminal); "
+        "stdio, without them (the default elsewhere); none; file:FILE; unix:PATH,server=on,wait=off",
+    )
+    parser.option("--monitor", metavar="LINE", help="where a monitor leads (default: none but that of Ctrl-A c)")
+    parser.option("-S", "--stopped", action="store_true", help="do not start until the monitor says cont")
+    parser.option("--no-reboot", action="store_true", help="end when the machine asks for a reset")
+    parser.option(
+        "-d", "--log-items", metavar="ITEMS",
+        help="log what happens in the machine: -d help lists the items; they go to stderr",
+    )
+    parser.option("-D", "--log", metavar="FILE", help="where lines of -d go; %%d is our process")
+    parser.option(
         "--deterministic", action="store_true",
         help="make the run repeatable: time is the number of instructions and waiting takes none; input is read whole "
         "before the machine starts",
@@ -86,81 +99,86 @@ def _normal(words: Sequence[str]) -> list[str]:
 def command(words: Sequence[str]) -> int:
     parser = _parser()
     options, rest = parser.split(_normal(words))
+    if options.log_items == "help":
+        from dbt.machine.log import Log
+
+        sys.stdout.write(Log.help())
+        return 0
     if len(rest) == 1 and rest[0].startswith("@") and options.kernel is None:
         options.kernel = rest[0]
     elif rest:
         parser.error(f"what is {rest[0]!r}? A kernel is given with -kernel")
     if options.machine.partition(",")[0] != "virt":
         parser.error(f"-machine: there is no board {options.machine!r} (there is: virt)")
-    bios = None if options.bios == "none" else options.bios
-    if options.kernel is None and bios is None and options.dumpdtb is None:
+    options.bios = None if options.bios == "none" else options.bios
+    if options.kernel is None and options.bios is None and options.dumpdtb is None:
         parser.error("-kernel or -bios is wanted")
     if options.initrd is not None and options.kernel is None:
         parser.error("-initrd is for a kernel, and there is no -kernel")
+    if options.kernel is not None:
+        options.kernel = opened(lambda: _file(options.kernel), "")
+    return _boot(options)
+
+
+def _boot(options: Any) -> int:
+    """Put the machine together and run it to its end."""
     import guests
+    from dbt.events import NEVER
+    from dbt.machine import start
     from dbt.machine.boards import Board
     from dbt.machine.devices.console import Console
-    from dbt.machine.terminal import Terminal
+    from dbt.machine.monitor import Monitor
+    from dbt.machine.outside import Inputs
+    from dbt.machine.session import Abandoned, Session
 
-    terminal = Terminal()
-    board = Board(guests.load_machine("riscv64"), options.memory, Console(terminal.write))
-    add_devices(board, options)
-    plan = opened(lambda: _load(board, bios, options.kernel, options.initrd), options.kernel or bios or "")
-    tree = board.tree(options.append, plan.initrd)
+    terminal, serial, monitor_line = lines(options)
+    if options.stopped and monitor_line is None and not terminal.commands:
+        raise Fail(USAGE, "-S: there is no monitor that could let the machine go on")
+    console = Console(terminal.write if serial is None else serial.write)
+    devices = functions(options, console)
+    log = _log(options)
+    files = start.Files(options.bios, options.kernel, options.initrd, options.append)
+    tree = b""
+
+    def build() -> Board:
+        nonlocal tree
+        board = Board(guests.load_machine("riscv64"), options.memory, console)
+        for function in devices:
+            board.add_virtio(function)
+        tree = start.place(board, files)
+        log.attach(board)
+        return board
+
+    inputs = Inputs()
+    follows, most = not options.deterministic, options.max_instructions
+    session = opened(
+        lambda: Session(build, inputs, follows, not options.no_reboot, NEVER if most is None else most),
+        options.kernel or options.bios or "",
+    )
     if options.dumpdtb is not None:
         return _write(options.dumpdtb, tree)
-    board.vm.memory.poke(plan.tree, tree)
-    board.add_htif(plan.symbols)
-    board.reset(plan.start, plan.tree, plan.next_stage)
+    session.running = not options.stopped
+    if serial is not None:
+        serial.listen(inputs, console.feed if follows else lambda data: None)
+    if monitor_line is not None:
+        monitor = Monitor(session, log, monitor_line.write)
+        monitor_line.listen(inputs, monitor.feed, monitor.greet)
+    if terminal.commands:
+        terminal.attend(Monitor(session, log, terminal.write, terminal.interactive), session.end)
+    if serial is None and not follows and not terminal.interactive:
+        console.feed(sys.stdin.buffer.read())
+    elif serial is None or terminal.commands:
+        terminal.listen(inputs, console.feed if follows else lambda data: None)
     with terminal:
-        if options.deterministic:
-            board.console.feed(b"" if terminal.interactive else sys.stdin.buffer.read())
-        else:
-            terminal.connect(board)
-        exit = board.vcpu.run() if options.max_instructions is None else board.vcpu.run(options.max_instructions)
-    return _status(exit, board)
-
-
-class Plan(NamedTuple):
-    """Where everything is."""
-
-    start: int
-    next_stage: int
-    tree: int
-    initrd: tuple[int, int] | None
-    symbols: dict[str, int]
-
-
-def _load(board: Board, bios: str | None, kernel: str | None, initrd: str | None) -> Plan:
-    """Put the files into memory: firmware, the kernel behind it, the file system behind that, the tree at the end."""
-    from dbt.machine import images
-    from dbt.machine.boards import VIRT
-
-    base = VIRT["ram"].base
-    memory, guest = board.vm.memory, board.guest
-    firmware = None if bios is None else images.place(memory, guest, bios, base)
-    placed = None
-    if kernel is not None:
-        at = base if firmware is None else _up(firmware.end)
-        placed = images.place(memory, guest, _file(kernel), at)
-    tree = base + min(board.ram, TREE_BELOW) - TREE_ROOM
-    behind = max((each.end for each in (firmware, placed) if each is not None), default=base)
-    where = None
-    if initrd is not None:
-        data = images.read(initrd)
-        start = _up(behind)
-        images.put(memory, data, initrd, start)
-        where = start, start + len(data)
-        behind = start + len(data)
-    if behind > tree:
-        raise images.NotRunnable(f"{kernel or bios}: leaves no room in {board.ram >> 20} MiB of RAM: more with -m")
-    first = firmware or placed
-    symbols = {} if first is None else first.symbols
-    return Plan(
-        base if first is None else first.entry,
-        placed.entry if firmware is not None and placed is not None else 0,
-        tree, where, symbols,
-    )  # fmt: skip
+        try:
+            exit = session.run()
+        except Abandoned:
+            raise Fail(FAILURE, "the machine is stopped, and the monitor's input has ended") from None
+        finally:
+            for line in (serial, monitor_line):
+                if line is not None:
+                    line.close()
+    return _status(exit, session.board)
 
 
 def _file(kernel: str) -> str:
@@ -172,8 +190,27 @@ def _file(kernel: str) -> str:
     return programs.system_file(kernel)
 
 
-def _up(address: int) -> int:
-    return (address + KERNEL_ALIGNMENT - 1) & -KERNEL_ALIGNMENT
+def _log(options: Any) -> Log:
+    """What -d and -D ask for. Raises Fail."""
+    from dbt.machine.log import Log
+
+    file = sys.stderr
+    if options.log is not None:
+        try:
+            file = open(numbered(options.log), "w", buffering=1)  # noqa: SIM115 - open until the end
+        except OSError as error:
+            raise Fail(USAGE, f"cannot write {options.log}: {why(error)}") from None
+
+    def write(text: str) -> None:
+        with suppress(OSError):  # nobody reads it, or the disk is full: the machine runs on
+            file.write(text)
+
+    log = Log(write)
+    try:
+        log.choose(options.log_items or "")
+    except ValueError as error:
+        raise Fail(USAGE, f"-d: {error}") from None
+    return log
 
 
 def _write(path: str, data: bytes) -> int:

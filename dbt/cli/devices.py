@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from dbt.cli.errors import USAGE, Fail, opened
 
 if TYPE_CHECKING:
-    from dbt.machine.boards import Board
     from dbt.machine.devices.block import Image
-    from dbt.machine.devices.virtio import Function, Virtio
+    from dbt.machine.devices.console import Console
+    from dbt.machine.devices.virtio import Function
 
 DRIVE = ("file", "if", "id", "format", "readonly", "snapshot", "index", "media", "cache")
 KINDS = ("virtio-blk-device", "virtio-rng-device", "virtio-serial-device")
@@ -32,12 +32,14 @@ def _properties(option: str, text: str, known: tuple[str, ...]) -> dict[str, str
     return found
 
 
-def add_devices(board: Board, options: Any) -> None:
+def functions(options: Any, console: Console) -> list[Function]:
     """Disks and other virtio devices, in the order of the command line; drives with an interface of their own first."""
+    from dbt.machine.boards import VIRTIO
     from dbt.machine.devices.block import Block
     from dbt.machine.devices.entropy import Entropy
     from dbt.machine.devices.virtio_console import VirtioConsole
 
+    found: list[Function] = []
     waiting: dict[str, Image] = {}
     for text in options.drive:
         properties = _properties("-drive", text, DRIVE)
@@ -45,7 +47,7 @@ def add_devices(board: Board, options: Any) -> None:
         if properties.get("if") == "none":
             waiting[properties.get("id", "")] = image
         else:
-            _add(board, Block(image))
+            found.append(Block(image))
     for text in options.device:
         kind, _, rest = text.partition(",")
         properties = _properties("-device", rest, ("drive", "bus", "id")) if rest else {}
@@ -54,23 +56,18 @@ def add_devices(board: Board, options: Any) -> None:
                 name = properties.get("drive", "")
                 if name not in waiting:
                     raise Fail(USAGE, f"-device: there is no -drive with if=none,id={name}")
-                _add(board, Block(waiting.pop(name)))
+                found.append(Block(waiting.pop(name)))
             case "virtio-rng-device":
-                _add(board, Entropy(random.Random(0).randbytes if options.deterministic else os.urandom))
+                found.append(Entropy(random.Random(0).randbytes if options.deterministic else os.urandom))
             case "virtio-serial-device":
-                console = VirtioConsole(board.console)
-                console.listen(_add(board, console).serve)
+                found.append(VirtioConsole(console))
             case _:
                 raise Fail(USAGE, f"-device: there is no {kind!r} (there are: {' '.join(KINDS)})")
+    if len(found) > len(VIRTIO):
+        raise Fail(USAGE, f"the board has {len(VIRTIO)} virtio devices at most")
     if waiting:
         raise Fail(USAGE, f"-drive: id={next(iter(waiting))} has no -device")
-
-
-def _add(board: Board, function: Function) -> Virtio:
-    try:
-        return board.add_virtio(function)
-    except ValueError as error:
-        raise Fail(USAGE, str(error)) from None
+    return found
 
 
 def _image(properties: dict[str, str], snapshot: bool) -> Image:

@@ -6,7 +6,7 @@ the order in which a machine is put together. Must not know: files, terminals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dbt.machine import fdt
@@ -40,6 +40,7 @@ VIRT = {
     "ram": Place(0x8000_0000),
 }
 VIRTIO = [Place(0x1000_1000 + 0x1000 * i, 1 + i) for i in range(8)]  # transports, in the order of devices
+IRQS = {place.base: place.irq for place in (*VIRT.values(), *VIRTIO) if place.irq}
 ROM_SIZE = 0x1000
 CPU, PLIC_HANDLE, TEST_HANDLE = 1, 2, 3  # phandles
 MODES = (11, 9)  # interrupts of the hart that the PLIC's contexts raise
@@ -56,8 +57,9 @@ class Board:
         self.vm.set_user_memory_region(VIRT["ram"].base, ram)
         self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
         self.vcpu = self.vm.create_vcpu()
+        self.mistaken: Callable[[str, str], None] = lambda device, what: None  # told of what a driver did wrong
         self._virtio = 0  # transports in use
-        self._plic = plic = Plic(self.vcpu.set_line)
+        self.plic = plic = Plic(self.vcpu.set_line)
         self._add(Finisher(self.vm.end))
         self._add(Aclint(self.vm.clock, self.vm.events, self.vcpu.set_line))
         self._add(plic)
@@ -72,7 +74,10 @@ class Board:
             raise ValueError(f"the board has {len(VIRTIO)} virtio devices at most")
         place = VIRTIO[self._virtio]
         self._virtio += 1
-        device = Virtio(function, self.vm.memory, lambda level: self._plic.raise_source(place.irq, level))
+        device = Virtio(
+            function, self.vm.memory, lambda level: self.plic.raise_source(place.irq, level),
+            lambda what: self.mistaken(function.name, what),
+        )  # fmt: skip
         self.vm.add_device(place.base, device)
         return device
 

@@ -21,6 +21,11 @@ class Clock:
         self._set = 0  # ticks that the guest has put the clock forward, or back
 
     @property
+    def retired(self) -> int:
+        """Instructions retired."""
+        return self._retired()
+
+    @property
     def count(self) -> int:
         """The time in instructions."""
         return self._retired() + self.waited

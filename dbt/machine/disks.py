@@ -39,6 +39,7 @@ class Raw:
             raise NotRunnable(f"{path}: {(error.strerror or str(error)).lower()}{hint}") from error
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
             raise NotRunnable(f"{path}: is no file that could be a disk")
+        self.name = path
         self.sectors = size // SECTOR
         self.read_only = read_only
         if not self.sectors:
@@ -86,6 +87,7 @@ class Overlay:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with us
         self._clusters: dict[int, int] = {}  # cluster of the disk -> its place in the file
         self._places = 0
+        self.name = f"{below.name}, written to a file of its own"
         self.sectors = below.sectors
 
     def read(self, sector: int, count: int) -> bytes:

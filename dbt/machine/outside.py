@@ -1,12 +1,11 @@
-"""The host as a machine sees it: its clock, and the input of its terminal or pipe.
+"""The host as a machine sees it: its clock, and input from its terminal, pipes and sockets.
 
 Both are sampled between the slices of a run. A hart that waits lets the host sleep until its next event or until input
-comes. Owns: the sampling. Must not know: devices, what input means.
+comes. Owns: the sampling, how long a slice is. Must not know: devices, what input means.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections.abc import Callable
@@ -14,44 +13,83 @@ from collections.abc import Callable
 from dbt.events import NEVER
 from dbt.machine.clock import Clock
 
-SLICE = 20_000  # instructions between two looks at the host: under a tenth of a second in the reference interpreter
+SLICE = 2_000_000  # nanoseconds between two looks at the host, about
+SHORTEST, LONGEST_SLICE = 500, 1 << 24  # instructions
 LONGEST = 3600.0  # seconds that one sleep takes at most
 
 
-class Outside:
-    """Keeps a clock with the host's, and hands input to `feed`; `descriptor` None is no input."""
+class Inputs:
+    """Descriptors that can be read, and what is done then."""
 
-    def __init__(self, clock: Clock, descriptor: int | None, feed: Callable[[bytes], None]) -> None:
+    def __init__(self) -> None:
+        self._ready: dict[int, Callable[[], None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def add(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Call `ready` when there is something to read, or its end."""
+        self._ready[descriptor] = ready
+
+    def remove(self, descriptor: int) -> None:
+        """Do not look at it any more."""
+        del self._ready[descriptor]
+
+    def look(self, seconds: float | None) -> None:
+        """Wait so long, or for ever, until there is something to read, and have it read."""
+        readable, _, _ = select.select(list(self._ready), [], [], seconds)
+        for descriptor in readable:
+            if descriptor in self._ready:
+                self._ready[descriptor]()
+
+
+class Outside:
+    """Looks at inputs and, if it `follows` the host, keeps a clock with the host's.
+
+    A machine that does not follow has the time of its instructions alone, and its waiting jumps.
+    """
+
+    def __init__(self, clock: Clock, inputs: Inputs, follows: bool = True) -> None:
         self._clock = clock
-        self._descriptor = descriptor
-        self._feed = feed
-        self._start = time.monotonic_ns() - clock.count
+        self._inputs = inputs
+        self.follows = follows
+        self.slice = SHORTEST  # instructions until it is to be sampled again: as many as take the time of a slice
+        self.resume()
+
+    def resume(self) -> None:
+        """The machine stood still: its time goes on from here."""
+        self._start = time.monotonic_ns() - self._clock.count
+        self._sampled = time.monotonic_ns(), self._clock.retired
 
     @property
     def listening(self) -> bool:
         """Whether input may still come."""
-        return self._descriptor is not None
+        return bool(self._inputs)
 
     def sample(self) -> None:
         """Take what the host has by now."""
-        self._clock.wait_until(time.monotonic_ns() - self._start)
-        self._look(0.0)
+        self._measure()
+        if self.follows:
+            self._clock.wait_until(time.monotonic_ns() - self._start)
+        if self._inputs:
+            self._inputs.look(0.0)
 
     def wait(self, count: int) -> None:
-        """Sleep until the clock shows this count, or until there is input."""
-        seconds = LONGEST if count >= NEVER else min(LONGEST, max(0, count - self._clock.count) / 1e9)
-        if self._descriptor is None:
-            time.sleep(seconds)
-        else:
-            self._look(seconds)
-        self._clock.wait_until(time.monotonic_ns() - self._start)
-
-    def _look(self, seconds: float) -> None:
-        if self._descriptor is None:
+        """Wait until the clock shows this count, or until there is input."""
+        if not self.follows and count < NEVER:
+            self._clock.wait_until(count)
             return
-        readable, _, _ = select.select([self._descriptor], [], [], seconds)
-        if readable:
-            data = os.read(self._descriptor, 4096)
-            if not data:
-                self._descriptor = None  # its end
-            self._feed(data)
+        seconds = LONGEST if count >= NEVER else min(LONGEST, max(0, count - self._clock.count) / 1e9)
+        self._inputs.look(seconds)
+        if self.follows:
+            self._clock.wait_until(time.monotonic_ns() - self._start)
+        self._sampled = time.monotonic_ns(), self._clock.retired
+
+    def _measure(self) -> None:
+        """Make slices as long as the speed of the last one says, at most twice or half of what they were."""
+        then, before = self._sampled
+        now, retired = self._sampled = time.monotonic_ns(), self._clock.retired
+        if retired - before >= self.slice:
+            wanted = (retired - before) * SLICE // max(1, now - then)
+            wanted = min(max(wanted, self.slice // 2), 2 * self.slice)
+            self.slice = min(max(wanted, SHORTEST), LONGEST_SLICE)

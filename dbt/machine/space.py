@@ -10,6 +10,7 @@ Must not know: page tables.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 
 from dbt.machine.memory import Memory
 from guests.spec import Absent, Guest, Trap
@@ -56,6 +57,31 @@ class HartSpace:
         self._settled = False
         self._contexts.clear()
         self.remap()
+
+    def remembered(self) -> tuple[int, list[tuple[int, int, str]]]:
+        """How many contexts are remembered; of the present one (address, physical address, "lsf") of each page."""
+        found: dict[int, tuple[int, str]] = {}
+        bases = {id(slot.memory): slot.base for slot in self._memory.slots}
+        for pages, letter in ((self._loads, "l"), (self._stores, "s"), (self._fetches, "f")):
+            for page, (ram, offset) in pages.items():
+                letters = found.get(page, (0, ""))[1] + letter
+                found[page] = bases[id(ram)] + offset, letters
+        return len(self._contexts), [(page << 12, where, letters) for page, (where, letters) in sorted(found.items())]
+
+    def observe(self, seen: Callable[[int, int, str, int | Trap], None]) -> None:
+        """Call `seen(address, size, access, physical address or Trap)` after every translation from now on."""
+        translate = self._mmu.translate
+
+        def noted(address: int, size: int, access: str) -> int:
+            try:
+                physical: int = translate(address, size, access)
+            except Trap as trap:
+                seen(address, size, access, trap)
+                raise
+            seen(address, size, access, physical)
+            return physical
+
+        self._mmu.translate = noted
 
     def _read_table(self, at: int) -> int:
         self._memory.watch(at)

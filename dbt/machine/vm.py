@@ -9,13 +9,16 @@ Must not know: which devices there are, any architecture (what a trap does is `G
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 from dbt.events import NEVER, Events
 from dbt.machine.clock import Clock
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
 from dbt.machine.memory import Device, Memory
-from dbt.machine.outside import SLICE, Outside
+from dbt.machine.outside import Outside
 from dbt.machine.space import HartSpace
-from dbt.reference import Reference
+from dbt.reference import Integers, Reference
 from dbt.state import State
 from guests.spec import Guest
 
@@ -70,6 +73,11 @@ class Vm:
         """Leave with this exit at the next boundary."""
         self.ending = exit
         self.attend()
+
+    def take_ending(self) -> Exit | None:
+        """The exit that was asked for, once."""
+        ending, self.ending = self.ending, None
+        return ending
 
     def attend(self) -> None:
         """Something happened that a hart may have to look at: at its next boundary it does."""
@@ -138,6 +146,8 @@ class Vcpu:
         self.privileged = privileged
         self.state = State(vm.guest)
         self.data: int | None = None
+        self.taken: Counter[tuple[int, int]] = Counter()  # traps by cause and the mode they came from
+        self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
         self.space = HartSpace(vm.guest, self.state.slots, vm.memory)
         self.engine = Reference(self.state, self.space, lambda: vm.clock.time)
         self.engine.domain.remap = self.space.remap
@@ -178,7 +188,7 @@ class Vcpu:
                     return exit
                 deadline = min(until, self._deadline())
                 if self.vm.outside is not None:
-                    deadline = min(deadline, clock.count + SLICE)
+                    deadline = min(deadline, clock.count + self.vm.outside.slice)
             try:
                 stop = engine.run(max(0, deadline - clock.waited))
             except _NeedsUser as needs:
@@ -191,28 +201,54 @@ class Vcpu:
                 trapped = here
                 self._enter(stop.cause, stop.value)
 
-    def step(self) -> None:
-        """Take the interrupt that is due here, or execute one instruction, or take its trap."""
+    def step(self) -> Exit | None:
+        """Take the interrupt that is due here, or wait until something is, or execute one instruction or take its trap.
+
+        Waiting takes no time of the host, whatever the clock follows; a hart that waits for input stays where it is.
+        Returns an exit where `run` would.
+        """
         self.space.remap()
         if self.engine.interruptible:
-            self._set_timer()
+            vm, slots = self.vm, self.state.slots
+            if vm.ending is None:
+                vm.events.deliver()
+            if vm.ending is not None:
+                return vm.take_ending()
+            deadline = self._deadline()
+            if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
+                if deadline < NEVER:
+                    vm.clock.wait_until(deadline)
+                elif vm.outside is None or not vm.outside.listening:
+                    return Hlt()
+                return None
+            slots[self.privileged.waiting_slot] = 0
             if self._interrupt():
-                return
-        stop = self.engine.step()
+                return None
+        try:
+            stop = self.engine.step()
+        except _NeedsUser as needs:
+            return needs.exit
         if stop.trap:
             self._enter(stop.cause, stop.value)
+        return None
+
+    def at_rest(self) -> Integers:
+        """The domain of integers while no instruction is executed, for `Privileged.inspection`."""
+        domain = self.engine.domain
+        domain.count = self.state.count
+        return domain
 
     def _at_boundary(self, until: int) -> Exit | None:
-        """Let happen what is due, in a fixed order: events, the timer, waiting, an interrupt."""
+        """Let happen what is due, in a fixed order: the end, events, the timer, waiting, an interrupt."""
         vm, slots = self.vm, self.state.slots
         while True:
             if vm.outside is not None:
                 vm.outside.sample()
-            vm.events.deliver()
-            self._set_timer()
+            if vm.ending is None:
+                vm.events.deliver()
+                self._set_timer()
             if vm.ending is not None:
-                ending, vm.ending = vm.ending, None
-                return ending
+                return vm.take_ending()
             if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
                 next_event = self._deadline()
                 if next_event == NEVER == until and not (vm.outside is not None and vm.outside.listening):
@@ -244,5 +280,9 @@ class Vcpu:
     def _enter(self, cause: int, value: int) -> None:
         """Enter a trap, from the instruction at pc."""
         state = self.state
+        mode = state.slots[self.privileged.mode_slot]
+        self.taken[cause, mode] += 1
+        if self.observe is not None:
+            self.observe(cause, mode, state.pc, value)
         state.pc = self.privileged.enter(self.engine.domain, state.pc, cause, value)
         state.mid_block = False

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from guests.decode import Decoder
-from guests.riscv import disasm, firmware, isa, mmu, privileged_csrs, privileged_traps, registers, zicsr
+from guests.riscv import disasm, firmware, inspection, isa, mmu, privileged_csrs, privileged_traps, registers, zicsr
 from guests.riscv import privileged as p
 from guests.riscv.privileged_insns import SVINVAL, SYSTEM
-from guests.spec import Body, Guest, Privileged, Row
+from guests.spec import Body, Guest, Inspection, Privileged, Row
 from ir.records import replace
 
 EXTENSIONS = ("sstc", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "sv57")
@@ -105,5 +105,13 @@ def guest(text: str | None = None) -> Guest:
             reset_rom=firmware.reset_rom,
             cpu_node=partial(firmware.cpu_node, names(features)),
             timer=privileged_traps.timer,
+            inspection=Inspection(
+                control=partial(inspection.control, table),
+                mode_name=inspection.mode_name,
+                interrupts=inspection.interrupts,
+                trap=inspection.trap,
+                mappings=inspection.mappings,
+                physical=inspection.physical,
+            ),
         ),
     )

@@ -237,7 +237,7 @@ def test_keys_at_a_terminal() -> None:
     try:
         expect(b"a line, please: ")
         os.write(master, b"\x01h")
-        expect(b"Ctrl-A x  end")
+        expect(b"Ctrl-A x       end\r\n")
         os.write(master, b"a\x03\x01\x01b")
         expect(b"b")
         os.write(master, b"\x01x")

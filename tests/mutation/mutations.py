@@ -46,6 +46,7 @@ EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 MACHINE = "tests/dbt/test_machine.py::"
+MONITOR = "tests/dbt/test_monitor.py::"
 VIRTIO = "tests/dbt/test_virtio.py::"
 PRIVILEGED_SPIKE = "tests/guests/test_privileged_spike.py::"
 FACE = "tests/test_dragoman.py::"
@@ -1207,6 +1208,15 @@ PRIVILEGED = (
     ("waiting takes longer than it is asked to", "dbt/machine/clock.py",
      "self.waited += max(0, count - self.count)", "self.waited += max(0, count + 1 - self.count)",
      MACHINE + "test_events_come_in_virtual_time_that_includes_waiting", "clocks of an idle guest run late"),
+    ("a stop overtakes what a device has asked for", "dbt/machine/session.py",
+     "if self.board.vm.ending is None:", "if self.running is False:",
+     MONITOR + "test_what_a_device_asks_for_is_not_lost_by_a_stop", "a guest that turns itself off runs on"),
+    ("a step executes where an interrupt is due", "dbt/machine/vm.py",
+     "            if self._interrupt():\n                return None", "            self._interrupt()",
+     MONITOR + "test_a_step_is_one_thing[ticks]", "a step is two things"),
+    ("the monitor reads an address of the hart's as a physical one", "guests/riscv/inspection.py",
+     "found = None if mode == p.MACHINE else mappings(slots, read, address)", "found = None",
+     MONITOR + "test_what_is_shown_is_what_qemu_s_monitor_shows", "x shows other memory than the program sees"),
     ("a walk that changes a table remembers what it found", "dbt/machine/space.py",
      "if self._settled and self._mmu.permits_page", "if self._mmu.permits_page",
      MACHINE + "test_what_is_remembered_is_what_a_walk_would_find", "what was taken away can be reached", 1),

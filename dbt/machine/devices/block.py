@@ -7,6 +7,7 @@ guest's request.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 from dbt.machine.devices.virtqueue import Broken, Chain, Queue, room
@@ -26,6 +27,7 @@ class Image(Protocol):
 
     sectors: int
     read_only: bool
+    name: str  # for people
 
     def read(self, sector: int, count: int) -> bytes: ...
 
@@ -48,6 +50,14 @@ class Block:
     def __init__(self, image: Image) -> None:
         self._image = image
         self.features = BLOCK_SIZE | FLUSH | (READ_ONLY if image.read_only else DISCARD)
+
+    def described(self) -> str:
+        """The disk, for people."""
+        image = self._image
+        return f"{image.name}: {image.sectors} sectors{', read-only' if image.read_only else ''}"
+
+    def listen(self, serve: Callable[[int], None]) -> None:
+        """All that happens is asked for by the driver."""
 
     def configuration(self) -> bytes:
         limit = 0 if self._image.read_only else 0xFFFF_FFFF

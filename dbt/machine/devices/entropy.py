@@ -20,6 +20,9 @@ class Entropy:
     def __init__(self, source: Callable[[int], bytes]) -> None:
         self._source = source
 
+    def listen(self, serve: Callable[[int], None]) -> None:
+        """All that happens is asked for by the driver."""
+
     def configuration(self) -> bytes:
         return b""
 

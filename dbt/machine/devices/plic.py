@@ -5,7 +5,7 @@ Owns: priorities, enables, thresholds, and which source is claimed. Must not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 SOURCES = 96  # source 0 is none
 LINES = ("external", "supervisor external")  # of the contexts: machine mode is 0, supervisor mode 1
@@ -38,6 +38,14 @@ class Plic:
         bit = 1 << source
         self._pending = self._pending | bit if level else self._pending & ~bit
         self._update()
+
+    def sources(self) -> Iterator[tuple[int, int, bool, bool, str]]:
+        """The sources that are enabled or pending: number, priority, pending, being served, contexts that enable it."""
+        for source in range(1, SOURCES):
+            bit = 1 << source
+            contexts = " ".join(str(i) for i, enabled in enumerate(self._enabled) if enabled & bit)
+            if contexts or self._pending & bit:
+                yield source, self._priorities[source], bool(self._pending & bit), bool(self._claimed & bit), contexts
 
     def read(self, offset: int, size: int) -> int:
         if size != 4:

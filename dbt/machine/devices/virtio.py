@@ -32,18 +32,31 @@ class Function(Protocol):
     def serve(self, index: int, queue: Queue) -> bool:
         """Serve what is in a queue; says whether an interrupt is due. Raises Broken."""
 
+    def listen(self, serve: Callable[[int], None]) -> None:
+        """A transport has it: `serve` has a queue looked at, for what happens without the driver."""
+
 
 class Virtio:
-    """A device behind registers. `raise_irq` is its interrupt line."""
+    """A device behind registers. `raise_irq` is its interrupt line; `broken` is told what rings made no sense."""
 
     size = 0x200
 
-    def __init__(self, function: Function, memory: Memory, raise_irq: Callable[[bool], None]) -> None:
+    def __init__(
+        self, function: Function, memory: Memory, raise_irq: Callable[[bool], None],
+        broken: Callable[[str], None] = lambda what: None,
+    ) -> None:  # fmt: skip
         self.name = function.name
-        self._function = function
+        self.function = function
+        self._broken = broken
         self._raise_irq = raise_irq
         self._queues = [Queue(memory) for _ in range(function.queues)]
         self._reset()
+        function.listen(self.serve)
+
+    def described(self) -> list[str]:
+        """What the driver has set up, for people."""
+        lines = [f"status {self._status:#x}, interrupt {self._interrupt}, features {self._accepted:#x}"]
+        return lines + [f"queue {i}: {queue.described()}" for i, queue in enumerate(self._queues)]
 
     def _reset(self) -> None:
         self._status = self._interrupt = 0
@@ -55,9 +68,9 @@ class Virtio:
 
     def read(self, offset: int, size: int) -> int:
         if offset >= CONFIG:
-            data = self._function.configuration()[offset - CONFIG : offset - CONFIG + size]
+            data = self.function.configuration()[offset - CONFIG : offset - CONFIG + size]
             return int.from_bytes(data, "little")
-        features = self._function.features | VERSION_1
+        features = self.function.features | VERSION_1
         queue = self._queue
         match offset:
             case 0x000:
@@ -65,7 +78,7 @@ class Virtio:
             case 0x004:
                 return VERSION
             case 0x008:
-                return self._function.number
+                return self.function.number
             case 0x00C:
                 return VENDOR
             case 0x010:
@@ -117,7 +130,7 @@ class Virtio:
         if value == 0:
             self._reset()
             return
-        if self._accepted & ~(self._function.features | VERSION_1):
+        if self._accepted & ~(self.function.features | VERSION_1):
             value &= ~FEATURES_OK
         self._status = value | self._status & NEEDS_RESET
 
@@ -126,9 +139,10 @@ class Virtio:
         if not self._status & DRIVER_OK or self._status & NEEDS_RESET:
             return
         try:
-            if self._function.serve(index, self._queues[index]):
+            if self.function.serve(index, self._queues[index]):
                 self._signal(USED)
-        except Broken:
+        except Broken as broken:
+            self._broken(str(broken))
             self._status |= NEEDS_RESET
             self._signal(CONFIGURATION)
 

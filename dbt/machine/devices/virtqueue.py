@@ -43,6 +43,13 @@ class Queue:
         self._taken = 0  # entries of the driver's ring that were looked at
         self._given = 0
 
+    def described(self) -> str:
+        """Its state, for people."""
+        if not self.ready:
+            return "not set up"
+        where = f"{self.size} descriptors at {self.descriptors:#x}"
+        return f"{where}, {self._taken} requests taken, {self._given} given back"
+
     def pop(self) -> Chain | None:
         """The next request, or None. Raises Broken."""
         if not self.ready or self._number(self.driver + 2, 2) == self._taken & 0xFFFF:

@@ -1,0 +1,63 @@
+"""What a machine starts from: firmware, a kernel, its file system and command line, a device tree; and where they go.
+
+Owns: the places in memory, and what they are told of each other. Must not know: options, how the machine runs on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dbt.machine import images
+from dbt.machine.boards import VIRT, Board
+
+KERNEL_ALIGNMENT = 2 << 20  # of a kernel behind firmware, and of what comes behind a kernel
+TREE_BELOW = 3 << 30  # firmware reads the device tree below this distance from the begin of RAM
+TREE_ROOM = 2 << 20
+
+
+class Files(NamedTuple):
+    """Paths of what is started; None for what there is not."""
+
+    bios: str | None
+    kernel: str | None
+    initrd: str | None
+    arguments: str = ""  # the kernel's command line
+
+
+def place(board: Board, files: Files) -> bytes:
+    """Put everything into memory and the hart at the beginning: firmware, the kernel behind it, the file system behind
+    that, the device tree at the end. Returns the tree.
+
+    FileNotFoundError, or NotRunnable for what cannot be read or has no room.
+    """
+    base = VIRT["ram"].base
+    memory, guest = board.vm.memory, board.guest
+    firmware = None if files.bios is None else images.place(memory, guest, files.bios, base)
+    kernel = None
+    if files.kernel is not None:
+        kernel = images.place(memory, guest, files.kernel, base if firmware is None else _up(firmware.end))
+    at_tree = base + min(board.ram, TREE_BELOW) - TREE_ROOM
+    behind = max((each.end for each in (firmware, kernel) if each is not None), default=base)
+    initrd = None
+    if files.initrd is not None:
+        data = images.read(files.initrd)
+        start = _up(behind)
+        images.put(memory, data, files.initrd, start)
+        behind = start + len(data)
+        initrd = start, behind
+    if behind > at_tree:
+        raise images.NotRunnable(
+            f"{files.kernel or files.bios}: leaves no room in {board.ram >> 20} MiB of RAM: more with -m"
+        )
+    tree = board.tree(files.arguments, initrd)
+    memory.poke(at_tree, tree)
+    first = firmware or kernel
+    if first is not None:
+        board.add_htif(first.symbols)
+    next_stage = kernel.entry if firmware is not None and kernel is not None else 0
+    board.reset(base if first is None else first.entry, at_tree, next_stage)
+    return tree
+
+
+def _up(address: int) -> int:
+    return (address + KERNEL_ALIGNMENT - 1) & -KERNEL_ALIGNMENT

@@ -1,0 +1,105 @@
+"""What people are shown of a hart: its CSRs as they are read, its page tables, its interrupts and traps by name.
+
+Nothing here changes a hart: no accessed bit is set, no permission asked. Owns: these views. Must not know: how they
+look in print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from typing import Any
+
+from guests.riscv import mmu, traps
+from guests.riscv import privileged as p
+from guests.riscv.csrs import Csr
+from guests.riscv.privileged_traps import INTERRUPT, PRIORITY
+from guests.spec import Interrupt, Mapped
+
+SHOWN = """mhartid mstatus mip mie mideleg medeleg mtvec stvec mepc sepc mcause scause mtval stval mscratch sscratch
+satp stimecmp mcounteren scounteren menvcfg senvcfg mcycle minstret""".split()
+NAMES = {p.SSI: "supervisor software", p.MSI: "machine software", p.STI: "supervisor timer", p.MTI: "machine timer",
+         p.SEI: "supervisor external", p.MEI: "machine external"}  # fmt: skip
+LETTERS = tuple(zip((mmu.R, mmu.W, mmu.X, mmu.U, mmu.G, mmu.A, mmu.D), "rwxugad"))
+
+
+def control(table: Mapping[int, Csr], m: Any) -> dict[str, int]:
+    """CSRs by name, with the values that machine mode reads."""
+    by_name = {csr.name: csr for csr in table.values()}
+    return {name: int(by_name[name].read(m)) for name in SHOWN}
+
+
+def mode_name(mode: int) -> str:
+    """The name of a privilege mode."""
+    return {p.USER: "U", p.SUPERVISOR: "S", p.MACHINE: "M"}[mode]
+
+
+def interrupts(m: Any) -> list[Interrupt]:
+    """The interrupts there are, the most urgent first."""
+    pending = p.pending(m)
+    return [
+        Interrupt(INTERRUPT | bit.bit_length() - 1, NAMES[bit], bool(pending & bit), bool(m.s[p.MIE] & bit),
+                  "S" if m.s[p.MIDELEG] & bit else "M")
+        for bit in PRIORITY
+    ]  # fmt: skip
+
+
+def trap(cause: int, mode: int) -> tuple[int, str]:
+    """What mcause or scause holds after a trap of this cause from this mode, and its name."""
+    if cause & INTERRUPT:
+        return cause, f"{NAMES[1 << (cause & 63)]} interrupt"
+    if cause == traps.USER_ECALL:
+        return cause + mode, f"environment call from {mode_name(mode)}-mode"
+    return cause, traps.NAMES[cause]
+
+
+def mappings(
+    slots: MutableSequence[int] | memoryview, read: Callable[[int], int], address: int | None = None
+) -> Iterator[Mapped] | None:
+    """The leaves of the current page tables in the order of addresses, all or that of one address; None if satp is 0.
+
+    `read` gives a doubleword of physical memory, and raises Absent.
+    """
+    satp = slots[p.SATP]
+    levels = mmu.LEVELS.get(satp >> 60)
+    if levels is None:
+        return None
+    return _leaves(read, (satp & mmu.PPN_MASK) << 12, levels - 1, levels - 1, 0, address)
+
+
+def physical(slots: MutableSequence[int] | memoryview, read: Callable[[int], int], address: int) -> int | None:
+    """Where the hart's loads from this address go, whatever it may; None if nowhere."""
+    status, mode = slots[p.MSTATUS], slots[p.PRIVILEGE]
+    if status & p.MPRV:
+        mode = status >> p.MPP_SHIFT & 3
+    found = None if mode == p.MACHINE else mappings(slots, read, address)
+    if found is None:
+        return address
+    for leaf in found:
+        if leaf.virtual <= address < leaf.virtual + leaf.size:
+            return leaf.physical + address - leaf.virtual
+    return None
+
+
+def _leaves(
+    read: Callable[[int], int], table: int, level: int, top: int, prefix: int, address: int | None
+) -> Iterator[Mapped]:
+    shift = 12 + 9 * level
+    indexes = range(512) if address is None else (address >> shift & 511,)
+    for index in indexes:
+        try:
+            entry = read(table + 8 * index)
+        except mmu.Absent:
+            continue
+        virtual = prefix | index << shift
+        if level == top and index >> 8:  # addresses are sign-extended
+            virtual |= p.ALL & -1 << shift + 9
+        number = entry >> mmu.PPN_SHIFT & mmu.PPN_MASK
+        if not entry & mmu.V:
+            continue
+        if entry & (mmu.R | mmu.W | mmu.X):
+            if entry & mmu.N:
+                number = number & -mmu.NAPOT_PAGES | index & mmu.NAPOT_PAGES - 1
+            rights = "".join(letter if entry & bit else "-" for bit, letter in LETTERS)
+            yield Mapped(virtual, number << 12, 1 << shift, rights)
+        elif level:
+            yield from _leaves(read, number << 12, level - 1, top, virtual, address)
