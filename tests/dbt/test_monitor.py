@@ -480,12 +480,11 @@ def test_ctrl_a_c_leads_to_the_monitor_and_back() -> None:
     with started("-m", "32", "@kernel", stdin=slave, stdout=slave) as process:
         talk = Talk(master)
         talk.expect("$ ")
-        time.sleep(0.5)  # it waits for a key
         talk.type("ec\x01cinfo statuz\x7fs\r")
         talk.expect("VM status: running\n(dragoman) ")
+        time.sleep(0.5)  # it waits for another key
         talk.type("nonsense\x15stop\r")
         talk.expect("stop\n(dragoman) ")
-        time.sleep(0.5)  # it waits for another one
         talk.type("step 2\r")
         assert "the hart waits for an interrupt\n0x00000000" in talk.expect("(dragoman) ")
         talk.type("cont\r\x01cho back\n")
