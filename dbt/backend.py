@@ -18,12 +18,16 @@ from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
 from dbt.options import Options, callouts
 from dbt.state import (
     BUDGET_SHIFT,
+    ENTRY_BITS,
+    FETCH_BITS,
+    FETCHES,
     HIGHEST,
     INLINE,
     JUMP_BITS,
     JUMP_CACHE,
     LEAVE,
     LIMIT,
+    LOADS,
     LOG,
     LOG_END,
     NAN32,
@@ -33,11 +37,13 @@ from dbt.state import (
     SCRATCH,
     SOFT_FLAGS,
     SPACE_BITS,
+    STORES,
     TABLES,
     State,
 )
 from guests.spec import Guest
 from ir.llvm import Host, Target
+from ir.llvm.target import Translations
 from ir.records import replace
 
 if TYPE_CHECKING:
@@ -93,30 +99,28 @@ class Backend:
         self.library: bytes | None = None
         self._keep = keep
 
-    def tier0(
-        self, state: State, may_open: Callable[[int], bool], opened: Callable[[int], None],
-        reaches_on: Callable[[int], bool], progress: Progress,
-    ) -> Tier0:
-        """Tier 0, of stencils that were kept or are made now."""
-        from dbt.tier0 import Tier0, as_code
+    def tier0(self, state: State, made: Callable[[bytes, Code], Tier0], progress: Progress) -> Tier0:
+        """Tier 0, `made` of stencils and native code that were kept or are made now."""
+        from dbt.tier0 import as_code
 
         options = self._options
         guest = self._guest
         assumed = (
-            guest.name, guest.isa, guest.own, options.pinned, options.log_stores, options.checks, options.sensitive,
+            guest.name, guest.isa, guest.features, guest.own, options.pinned, options.log_stores, options.checks,
+            options.sensitive,
         )  # fmt: skip
         if assumed not in _tiers:  # an engine's stencils are good for all that are alike
             stencils = self._keep("stencils", lambda: as_code(self._stencils(progress)))
             _tiers[assumed] = stencils.text, self._keep("copier", self._copier)
         self.library, copier = _tiers[assumed]
-        tier = Tier0(state, self.library, copier, options.promote, may_open, opened, reaches_on)
+        tier = made(self.library, copier)
         state.words[LEAVE] = tier.through
         return tier
 
     def _stencils(self, progress: Progress) -> bytes:
         from dbt.tier0 import library
 
-        target = replace(self.target, pinned=(), slot=_slot_or_hole, directory=(PAGES, TABLES))
+        target = replace(self.target, pinned=(), slot=_slot_or_hole)
         compile = lambda text: self.compiler.stencils(text, self._guest.sink_slot)
         return library.build(self._guest, callouts(self._options), target, self.target.pinned, compile, progress)
 
@@ -171,6 +175,8 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         budget_shift=BUDGET_SHIFT,
         space_bits=SPACE_BITS,
         highest=8 * HIGHEST,
+        translations=None if guest.privileged is None else MACHINE,
+        directory=(PAGES, TABLES),
         pinned=tuple(guest.hot_slots[:count]),
         log=(8 * LOG_END, LOG) if options.log_stores else None,
         checks=options.checks,
@@ -178,6 +184,9 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         fp_flags=options.fp_flags,
         probes=options.jump_cache,
     )
+
+
+MACHINE = Translations(LOADS, STORES, FETCHES, ENTRY_BITS, FETCH_BITS)
 
 
 def _slot_or_hole(slot: object) -> Any:

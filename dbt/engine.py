@@ -9,17 +9,17 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
 from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
 from dbt.events import NEVER
-from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault, page_down
+from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, MemoryFault, page_down
 from dbt.options import Options
+from dbt.reference import FAR, Integers, Reference, Stop
 from dbt.reference import LIMIT as AT_LIMIT
-from dbt.reference import Reference, Stop
 from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SLICE, State
 from dbt.translate import Translator
 from guests.spec import Treat
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from dbt.background import Background
+    from dbt.code import Code
     from dbt.regions import Request
     from dbt.tier0 import Tier0
 
@@ -50,7 +51,7 @@ class Translated:
     name = "translated"
 
     def __init__(
-        self, state: State, space: AddressSpace, wall_clock: Callable[[], int], options: Options | None = None
+        self, state: State, space: Any, wall_clock: Callable[[], int], options: Options | None = None
     ) -> None:
         self.options = options or Options()
         self.state = state
@@ -61,7 +62,7 @@ class Translated:
         self._off = self.options.cache_off
         linked = self.options.chain and not self._off
         self.cache = TranslationCache(state, self.options.cache_size, self.options.cache_policy, linked)
-        self.coherence = Coherence(space, self.cache, self.options.smc)
+        self.coherence = self._new_coherence()
         self.monitor.domain.code_fences.append(self.coherence.fence)
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
@@ -94,6 +95,9 @@ class Translated:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale
         state.words[MEMORY] = space.base
+
+    def _new_coherence(self) -> Any:
+        return Coherence(self.space, self.cache, self.options.smc)
 
     def prepare(self) -> None:
         """To be called before running after foreign code may have taken the fault signals."""
@@ -141,6 +145,11 @@ class Translated:
     # --- running ------------------------------------------------------------------------------------
 
     @property
+    def domain(self) -> Integers:
+        """The bodies' domain of what the monitor executes."""
+        return self.monitor.domain
+
+    @property
     def interruptible(self) -> bool:
         """Whether an event may come before the next instruction: at boundaries only."""
         return not self.state.mid_block
@@ -149,8 +158,14 @@ class Translated:
         """Run to the first boundary at which the count is at least `until`, or to a trap."""
         state, words, translator = self.state, self.state.words, self.translator
         address, exits, chaos = state.address, self.exits, self._chaos
+        domain = self.monitor.domain
+        domain.until = FAR
         via = 0
-        while state.mid_block or state.count < until:
+        while True:
+            if not domain.until:  # something may be due at the next boundary
+                until = 0
+            if not state.mid_block and state.count >= until:
+                break
             if self._turns >= TURNS or state.count >= self.due:
                 if state.mid_block:  # a loop may come here at no boundary ever: go on to one
                     stop = self._interpret()
@@ -246,9 +261,7 @@ class Translated:
             return None if self._stencils else self._warmed(key)
         if self._stencils and self.tier0 is None:
             try:
-                self.tier0 = self.translator.backend.tier0(
-                    self.state, self._may_open, self._opened, self._reaches_on, self.progress
-                )
+                self.tier0 = self.translator.backend.tier0(self.state, self._new_tier0, self.progress)
             except OSError as error:
                 self.note = f"there are no stencils, and cold code is interpreted: {error.strerror or error}"
                 self._stencils = False
@@ -269,6 +282,13 @@ class Translated:
         return self._translate(key)
 
     # --- tier 0 -------------------------------------------------------------------------------------
+
+    def _new_tier0(self, library: bytes, natives: Code) -> Tier0:
+        from dbt.tier0 import Tier0
+
+        return Tier0(
+            self.state, library, natives, self.options.promote, self._may_open, self._opened, self._reaches_on
+        )
 
     def _runs_cold(self, pc: int) -> bool:
         """Whether this place is for tier 0."""

@@ -17,6 +17,7 @@ from ir import fp
 from ir.ops import AMO, OPS, sext
 
 MASK = (1 << 64) - 1
+FAR = 1 << 62  # a count that no run reaches
 
 
 class Stop(NamedTuple):
@@ -269,7 +270,7 @@ class Reference:
 
     def step(self) -> Stop:
         """Execute exactly one instruction, or take its trap."""
-        return self._go(0, once=True)
+        return self._go(FAR, once=True)
 
     def _go(self, until: int, once: bool) -> Stop:
         state, m, decode, fetch, watch = self.state, self.domain, self._decode, self.space.fetch, self.watch

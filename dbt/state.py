@@ -6,6 +6,7 @@
     jump cache       JUMP_ENTRIES pairs (guest pc, host entry), filled on a miss
     exit slots       one host pointer for every exit of translated code: where it goes
     directory        from guest addresses to code of tier 0, and what else its native code needs
+    translations     of a machine's addresses, in sets: one for each context in which its hart may be
 
 Translated code addresses all of it from one pointer with constant displacements. Owns: the layout.
 Must not know: what registers mean, how code is made.
@@ -32,7 +33,7 @@ SOFT_FLAGS = FIELDS + 8  # floating-point flags that translated code raised and 
 NAN32 = FIELDS + 9  # canonical NaNs, to be loaded
 NAN64 = FIELDS + 10
 LOG_END = FIELDS + 11  # entries in the store log, where translations keep one (differential testing)
-HIGHEST = FIELDS + 12  # the highest guest address
+HIGHEST = FIELDS + 12  # the highest guest address; in a machine the host address of the current set of translations
 
 # Of tier 0 (see `dbt.tier0`); addresses are the host's.
 LIBRARY = FIELDS + 16  # the stencils
@@ -73,7 +74,18 @@ PAGES = OPEN + (1 << SPACE_BITS - 12)  # byte offset: for every guest page, wher
 TABLES = PAGES + (4 << SPACE_BITS - 12)  # byte offset: tables of host entries, one for every two bytes of the page;
 TABLE = 8 << 11  # the first is that of all pages without one
 TABLES_MOST = 1 << 13
-SIZE = TABLES + TABLES_MOST * TABLE
+# In a machine OPEN is for every table a byte, and tables are found by entries for fetches. An entry's tag is the first
+# address of a page of addresses, or NO_PAGE.
+SETS = TABLES + TABLES_MOST * TABLE  # byte offset: sets of entries, each with
+ENTRY_BITS, FETCH_BITS = 12, 10
+LOADS = 0  # entries for loads: tag, host address of address 0 as this page sees it;
+STORES = LOADS + (16 << ENTRY_BITS)  # for stores, the same;
+FETCHES = STORES + (16 << ENTRY_BITS)  # for fetches: tag, the page's table, host address of address 0
+SET = FETCHES + (32 << FETCH_BITS)
+SETS_MOST = 32
+NO_PAGE = (1 << 64) - 1
+COPIED = SETS + SETS_MOST * SET  # byte offset: for every table, a byte for every two bytes of its page: 1 where they
+SIZE = COPIED + (TABLES_MOST * TABLE >> 3)  # were looked at to make code
 
 _NORESERVE = 0x4000  # MAP_NORESERVE, which the standard library names from Python 3.13 on
 

@@ -45,7 +45,7 @@ def assumed(guest: Guest, options: Options, keep: Keep = lambda name, make: make
     """The hash for this guest and these options on this machine. `keep` may know the sources'. Raises Unknown."""
     total = blake2b(digest_size=HASH)
     try:
-        for part in (guest.name, guest.isa, select.host().name, *_options(options)):
+        for part in (guest.name, guest.isa, *sorted(guest.features), select.host().name, *_options(options)):
             total.update(part.encode() + b"\0")
         for content in (_compiler(), _processor(), _sources(keep)):
             total.update(len(content).to_bytes(8, "little") + content)

@@ -87,6 +87,10 @@ def _parser() -> Parser:
         help="stop at the end of the first block at which N instructions have been executed or waited for, with "
         "status 124",
     )
+    parser.option(
+        "--engine", choices=("translated", "reference"), default="translated",
+        help="what runs the machine: the reference interpreter is the same machine, slowly (default: translated)",
+    )
     parser.option("--dumpdtb", metavar="FILE", help="write the device tree there, and start nothing")
     return parser
 
@@ -130,6 +134,7 @@ def _boot(options: Any) -> int:
     from dbt.machine.monitor import Monitor
     from dbt.machine.outside import Inputs
     from dbt.machine.session import Abandoned, Session
+    from dbt.options import Options
 
     terminal, serial, monitor_line = lines(options)
     if options.stopped and monitor_line is None and not terminal.commands:
@@ -142,7 +147,7 @@ def _boot(options: Any) -> int:
 
     def build() -> Board:
         nonlocal tree
-        board = Board(guests.load_machine("riscv64"), options.memory, console)
+        board = Board(guests.load_machine("riscv64"), options.memory, console, options.engine, Options(disk=True))
         for function in devices:
             board.add_virtio(function)
         tree = start.place(board, files)
@@ -178,6 +183,7 @@ def _boot(options: Any) -> int:
             for line in (serial, monitor_line):
                 if line is not None:
                     line.close()
+            session.board.vm.close()
     return _status(exit, session.board)
 
 

@@ -19,6 +19,7 @@ from dbt.machine.devices.uart import Uart
 from dbt.machine.devices.virtio import Function, Virtio
 from dbt.machine.memory import Device
 from dbt.machine.vm import Machine
+from dbt.options import Options
 from guests.spec import Guest
 
 TIMEBASE = 10_000_000  # ticks of `time` a second
@@ -49,11 +50,13 @@ MODES = (11, 9)  # interrupts of the hart that the PLIC's contexts raise
 class Board:
     """A machine of the board `virt` with this much RAM. `reset` puts a hart at the beginning."""
 
-    def __init__(self, guest: Guest, ram: int, console: Console) -> None:
+    def __init__(
+        self, guest: Guest, ram: int, console: Console, engine: str = "reference", options: Options | None = None
+    ) -> None:
         self.guest = guest
         self.console = console
         self.ram = ram
-        self.vm = Machine(guest).create_vm()
+        self.vm = Machine(guest, engine, options).create_vm()
         self.vm.set_user_memory_region(VIRT["ram"].base, ram)
         self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
         self.vcpu = self.vm.create_vcpu()

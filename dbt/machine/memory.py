@@ -7,7 +7,9 @@ Must not know: what a device does, address translation.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from guests.spec import Absent
@@ -34,6 +36,16 @@ class Slot(NamedTuple):
     base: int
     size: int
     memory: mmap.mmap
+    host: int  # address of its first byte
+
+
+class Page(NamedTuple):
+    """A page of RAM: its number, where it begins in its slot's memory, and the host address of its first byte."""
+
+    number: int
+    memory: mmap.mmap
+    at: int
+    host: int
 
 
 class Mapping(NamedTuple):
@@ -47,21 +59,13 @@ class Mapping(NamedTuple):
         return self.base + self.device.size
 
 
-class Watcher(Protocol):
-    """Who remembers what was in watched pages."""
-
-    def watched(self) -> None:
-        """Another page is watched from now on: its writes must come here."""
-
-    def written(self) -> None:
-        """A watched page was written. None is watched any more."""
-
-
 class Memory:
     """All that answers at physical addresses."""
 
     def __init__(self) -> None:
-        self.watchers: list[Watcher] = []
+        # Told of writes to watched pages, by begin and end; true: the pages are to be watched still.
+        self.watchers: list[Callable[[int, int], bool]] = []
+        self.watching: list[Callable[[], object]] = []  # told that another page is watched: its writes must come here
         self._watched: set[int] = set()  # pages
         self.slots: list[Slot] = []
         self.devices: list[Mapping] = []
@@ -73,7 +77,8 @@ class Memory:
             raise ValueError(f"RAM of {size:#x} bytes at {base:#x} is not whole pages")
         self._check_free(base, base + size, "RAM", [(s.base, s.base + s.size, "RAM") for s in self.slots])
         self._check_free(base, base + size, "RAM", [(m.base, m.end, m.device.name) for m in self.devices])
-        self.slots.append(Slot(base, size, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)))
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.slots.append(Slot(base, size, memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))))
 
     def add_device(self, base: int, device: Device) -> None:
         """Put a device on the bus. ValueError where another one is, or where it is partly over RAM."""
@@ -95,36 +100,40 @@ class Memory:
 
     # --- watching ----------------------------------------------------------------------------------------
 
-    def watch(self, address: int) -> None:
-        """Tell the watchers of the next write to the page of this address."""
-        if address >> PAGE_SHIFT not in self._watched:
-            self._watched.add(address >> PAGE_SHIFT)
-            for watcher in self.watchers:
-                watcher.watched()
+    def watch(self, start: int, end: int) -> None:
+        """Tell the watchers of the next write to each page of [start, end)."""
+        pages = set(range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)) - self._watched
+        if pages:
+            self._watched |= pages
+            for told in self.watching:
+                told()
 
     def _note(self, address: int, length: int) -> None:
-        """These bytes are written."""
+        """These bytes are written. Their pages are not watched any more, unless a watcher wants it."""
         pages = range(address >> PAGE_SHIFT, (address + length - 1 >> PAGE_SHIFT) + 1)
         if not self._watched.isdisjoint(pages):
-            self._watched.clear()
-            for watcher in self.watchers:
-                watcher.written()
+            kept = self._watched.intersection(pages)
+            self._watched -= kept
+            wanted = [told(address, address + length) for told in self.watchers]  # all are told
+            if any(wanted):
+                self._watched |= kept
 
-    def page(self, address: int, writing: bool) -> tuple[mmap.mmap, int] | None:
-        """The RAM of a whole page and where it begins there; None where a device is, or where a write is watched."""
+    def page(self, address: int, writing: bool) -> Page | None:
+        """The page of RAM there; None where a device is, or where a write is watched."""
         number = address >> PAGE_SHIFT
         if number in self._hidden or (writing and number in self._watched):
             return None
-        for base, length, memory in self.slots:
+        for base, length, memory, host in self.slots:
             if base <= address < base + length:
-                return memory, (address & -1 << PAGE_SHIFT) - base
+                at = (address & -1 << PAGE_SHIFT) - base
+                return Page(number, memory, at, host + at)
         return None
 
     # --- accesses of harts: at most 8 bytes, and within a page -------------------------------------------
 
     def read(self, address: int, size: int) -> int:
         """The value at an address; Absent where there is none."""
-        for base, length, memory in self.slots:
+        for base, length, memory, _ in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
                 return int.from_bytes(memory[offset : offset + size], "little")
@@ -136,7 +145,7 @@ class Memory:
 
     def write(self, address: int, size: int, value: int) -> None:
         """Store a value at an address; Absent where nothing takes it."""
-        for base, length, memory in self.slots:
+        for base, length, memory, _ in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
                 self._note(address, size)
@@ -150,7 +159,7 @@ class Memory:
 
     def fetch(self, address: int, size: int) -> int:
         """The value of two or four bytes of code, which lies in RAM only; Absent where there is none."""
-        for base, length, memory in self.slots:
+        for base, length, memory, _ in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
                 return int.from_bytes(memory[offset : offset + size], "little")

@@ -110,4 +110,5 @@ class Session:
         self.retired += self.board.vcpu.retired
         if self._left < NEVER:
             self._left = max(0, self._left - self.board.vm.clock.count)
+        self.board.vm.close()
         self._start()

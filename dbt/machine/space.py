@@ -2,71 +2,124 @@
 
 Loads and stores may lie at any address, in RAM; one that crosses a page is two, and is made only if both may be.
 Where a page of RAM is and that all of it may be accessed is remembered, for each context in which a hart has been,
-until a page that a walk has read is written: so it is never stale, and as if each access walked.
+until a page that a walk has read is written: so it is never stale, and as if each access walked. What native code looks
+up (`dbt.machine.tlb`) is a part of what is remembered.
 Owns: how an access becomes accesses of physical memory, which of them faults, and what is remembered.
 Must not know: page tables.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
+from contextlib import suppress
 
-from dbt.machine.memory import Memory
+from dbt.machine.memory import Memory, Page
+from dbt.machine.tlb import Tlb
 from guests.spec import Absent, Guest, Trap
 
-PAGE = 1 << 12
+PAGE_SHIFT = 12
+PAGE = 1 << PAGE_SHIFT
 ACCESS = {1: "load", 2: "store"}  # by the bit that `check` is asked with
-CONTEXTS = 256  # that are remembered
 
-Pages = dict[int, tuple[mmap.mmap, int]]  # page of an address -> RAM, and where the page begins there
+Pages = dict[int, Page]  # by page of an address
+
+
+class Context:
+    """What is known while a hart is in one mode, with one table, one protection. `number` is the set of a TLB."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.loads: Pages = {}
+        self.stores: Pages = {}
+        self.fetches: Pages = {}
+        self.tables: dict[int, int] = {}  # of code, by page of an address: whoever makes code enters them
+
+    def forget(self) -> None:
+        for known in (self.loads, self.stores, self.fetches, self.tables):
+            known.clear()
 
 
 class HartSpace:
     """The addresses of one hart."""
 
-    def __init__(self, guest: Guest, slots: memoryview, memory: Memory) -> None:
+    base = 0  # of guest memory: what native code adds to an address leads to a host address
+
+    def __init__(self, guest: Guest, slots: memoryview, memory: Memory, tlb: Tlb | None = None) -> None:
         assert guest.privileged is not None
         self._memory = memory
+        self._tlb = tlb
         self._faults = guest.privileged.access_faults
-        self._mmu = guest.privileged.mmu(slots, self._read_table, lambda at, value: memory.write(at, 8, value))
-        self._settled = True  # no table was written since the last walk began
-        self._contexts: dict[object, tuple[Pages, Pages, Pages]] = {}
-        memory.watchers.append(self)
+        self._mmu = guest.privileged.mmu(slots, self._read_table, self._write_table)
+        self._walking = False  # a walk writes
+        self._read_pages: set[int] = set()  # that walks have read
+        self._contexts: dict[object, Context] = {}  # the one that was left last comes last
+        memory.watchers.append(self._written)
+        memory.watching.append(self._forget_stores)
         self.remap()
 
     # --- what is remembered -------------------------------------------------------------------------------
 
     def remap(self) -> None:
         """The hart may have come into another context: another mode, table, protection."""
-        context = self._mmu.context()
-        found = self._contexts.get(context)
-        if found is None:
-            if len(self._contexts) >= CONTEXTS:
-                self._contexts.clear()
-            found = self._contexts[context] = {}, {}, {}
-        self._loads, self._stores, self._fetches = found
+        key = self._mmu.context()
+        context = self._contexts.pop(key, None)
+        if context is None:
+            context = self._new_context()
+        self._contexts[key] = context
+        self._loads, self._stores, self._fetches = context.loads, context.stores, context.fetches
+        self.tables = context.tables
+        if self._tlb is not None:
+            self._tlb.select(context.number)
 
-    def watched(self) -> None:
-        """Stores to that page must not be remembered."""
-        for _, stores, _ in self._contexts.values():
-            stores.clear()
+    def _new_context(self) -> Context:
+        number = len(self._contexts)
+        if number == Tlb.sets:
+            number = self._contexts.pop(next(iter(self._contexts))).number
+        if self._tlb is not None:
+            self._tlb.empty(number)
+        return Context(number)
 
-    def written(self) -> None:
-        """A table has changed: nothing is known any more. If a walk does it, what it finds cannot be remembered."""
-        self._settled = False
-        self._contexts.clear()
-        self.remap()
+    def _forget_stores(self) -> None:
+        """Another page is watched: stores to it must not be remembered."""
+        for context in self._contexts.values():
+            if context.stores:
+                context.stores.clear()
+                if self._tlb is not None:
+                    self._tlb.empty_stores(context.number)
+
+    def _written(self, start: int, end: int) -> bool:
+        """If a table has changed, nothing is known any more. What walks write changes nothing that is known."""
+        if self._walking:
+            return True
+        if self._read_pages.isdisjoint(range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)):
+            return False
+        self._read_pages.clear()
+        self.forget()
+        return False
+
+    def forget(self) -> None:
+        """Each page is to be walked for again."""
+        for context in self._contexts.values():
+            if context.loads or context.stores or context.fetches:
+                context.forget()
+                if self._tlb is not None:
+                    self._tlb.empty(context.number)
+
+    def forget_code(self) -> None:
+        """Tables of code are not what they were."""
+        for context in self._contexts.values():
+            context.tables.clear()
+            if self._tlb is not None:
+                self._tlb.empty_fetches(context.number)
 
     def remembered(self) -> tuple[int, list[tuple[int, int, str]]]:
         """How many contexts are remembered; of the present one (address, physical address, "lsf") of each page."""
         found: dict[int, tuple[int, str]] = {}
-        bases = {id(slot.memory): slot.base for slot in self._memory.slots}
-        for pages, letter in ((self._loads, "l"), (self._stores, "s"), (self._fetches, "f")):
-            for page, (ram, offset) in pages.items():
-                letters = found.get(page, (0, ""))[1] + letter
-                found[page] = bases[id(ram)] + offset, letters
-        return len(self._contexts), [(page << 12, where, letters) for page, (where, letters) in sorted(found.items())]
+        for known, letter in ((self._loads, "l"), (self._stores, "s"), (self._fetches, "f")):
+            for page, place in known.items():
+                found[page] = place.number << PAGE_SHIFT, found.get(page, (0, ""))[1] + letter
+        pages = [(page << PAGE_SHIFT, where, letters) for page, (where, letters) in sorted(found.items())]
+        return len(self._contexts), pages
 
     def observe(self, seen: Callable[[int, int, str, int | Trap], None]) -> None:
         """Call `seen(address, size, access, physical address or Trap)` after every translation from now on."""
@@ -84,18 +137,45 @@ class HartSpace:
         self._mmu.translate = noted
 
     def _read_table(self, at: int) -> int:
-        self._memory.watch(at)
+        page = at >> PAGE_SHIFT
+        if page not in self._read_pages:
+            self._read_pages.add(page)
+            self._memory.watch(at, at + 8)
         return self._memory.read(at, 8)
+
+    def _write_table(self, at: int, value: int) -> None:
+        """A walk marks a page as accessed, or as written."""
+        self._walking = True
+        try:
+            self._memory.write(at, 8, value)
+        finally:
+            self._walking = False
 
     def _remember(self, pages: Pages, address: int, physical: int, access: str) -> None:
         """Note where this page is, if it is RAM of which every byte may be accessed so."""
-        if self._settled and self._mmu.permits_page(physical, access):
+        if self._mmu.permits_page(physical, access):
             place = self._memory.page(physical, access == "store")
             if place is not None:
-                pages[address >> 12] = place
+                pages[address >> PAGE_SHIFT] = place
+                if self._tlb is not None and pages is not self._fetches:
+                    self._tlb.enter(pages is self._stores, address >> PAGE_SHIFT, place.host)
+
+    def code_page(self, address: int) -> Page | None:
+        """The page of RAM that is executed at an address, if all of it may be."""
+        place = self._fetches.get(address >> PAGE_SHIFT)
+        if place is None:
+            with suppress(Trap):  # whoever executes there will meet it
+                self.fetch(address)
+            place = self._fetches.get(address >> PAGE_SHIFT)
+        return place
+
+    def enter_code(self, address: int, table: int, place: Page) -> None:
+        """The code of the page of this address is in this table."""
+        assert self._tlb is not None
+        self.tables[address >> PAGE_SHIFT] = table
+        self._tlb.enter_code(address >> PAGE_SHIFT, table, place.host)
 
     def _translate(self, address: int, size: int, access: str) -> int:
-        self._settled = True
         physical: int = self._mmu.translate(address, size, access)
         return physical
 
@@ -103,10 +183,12 @@ class HartSpace:
 
     def load(self, address: int, size: int) -> int:
         """A little-endian value. Raises Trap."""
-        place = self._loads.get(address >> 12)
+        place = self._loads.get(address >> PAGE_SHIFT)
         if place is not None and (address & PAGE - 1) + size <= PAGE:
-            at = place[1] + (address & PAGE - 1)
-            return int.from_bytes(place[0][at : at + size], "little")
+            if self._tlb is not None:  # another page may have taken its place there
+                self._tlb.enter(False, address >> PAGE_SHIFT, place.host)
+            at = place.at + (address & PAGE - 1)
+            return int.from_bytes(place.memory[at : at + size], "little")
         first = PAGE - (address & PAGE - 1)
         if size > first:
             low, high = self._halves(address, size, first, "load")
@@ -119,10 +201,12 @@ class HartSpace:
 
     def store(self, address: int, size: int, value: int) -> None:
         """Raises Trap before anything is written."""
-        place = self._stores.get(address >> 12)
+        place = self._stores.get(address >> PAGE_SHIFT)
         if place is not None and (address & PAGE - 1) + size <= PAGE:
-            at = place[1] + (address & PAGE - 1)
-            place[0][at : at + size] = value.to_bytes(size, "little")
+            if self._tlb is not None:
+                self._tlb.enter(True, address >> PAGE_SHIFT, place.host)
+            at = place.at + (address & PAGE - 1)
+            place.memory[at : at + size] = value.to_bytes(size, "little")
             return
         first = PAGE - (address & PAGE - 1)
         if size > first:
@@ -138,10 +222,10 @@ class HartSpace:
 
     def fetch(self, address: int) -> int:
         """The instruction word at an address: 32 bits, or 16 where the low two are not 11. Raises Trap."""
-        place = self._fetches.get(address >> 12)
+        place = self._fetches.get(address >> PAGE_SHIFT)
         if place is not None and address & PAGE - 1 <= PAGE - 4:
-            at = place[1] + (address & PAGE - 1)
-            word = int.from_bytes(place[0][at : at + 4], "little")
+            at = place.at + (address & PAGE - 1)
+            word = int.from_bytes(place.memory[at : at + 4], "little")
             return word if word & 3 == 3 else word & 0xFFFF
         if address & 3 == 0:  # both halves are in one page, and protection has no finer grain
             physical = self._translate(address, 2, "fetch")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dbt.events import NEVER, Events
 from dbt.machine.clock import Clock
@@ -18,18 +19,29 @@ from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
 from dbt.machine.memory import Device, Memory
 from dbt.machine.outside import Outside
 from dbt.machine.space import HartSpace
+from dbt.machine.tlb import Tlb
+from dbt.options import Options
 from dbt.reference import Integers, Reference
 from dbt.state import State
 from guests.spec import Guest
+
+if TYPE_CHECKING:
+    from dbt.machine.engine import MachineTranslated
+
+ENGINES = ("reference", "translated")
 
 
 class Machine:
     """What virtual machines of one guest architecture have in common."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, engine: str = "reference", options: Options | None = None) -> None:
         if guest.privileged is None:
             raise ValueError(f"{guest.name} has user mode only: it is no guest for a machine")
+        if engine not in ENGINES:
+            raise ValueError(f"no engine {engine!r} (there are: {', '.join(ENGINES)})")
         self.guest = guest
+        self.engine = engine
+        self.options = options or Options()
 
     def create_vm(self) -> Vm:
         return Vm(self)
@@ -42,6 +54,7 @@ class Vm:
     """
 
     def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.guest = machine.guest
         self.memory = Memory()
         self.vcpus: list[Vcpu] = []
@@ -83,6 +96,11 @@ class Vm:
         """Something happened that a hart may have to look at: at its next boundary it does."""
         for vcpu in self.vcpus:
             vcpu.engine.domain.attend()
+
+    def close(self) -> None:
+        """Keep what was translated for later runs. Nothing runs afterwards."""
+        for vcpu in self.vcpus:
+            vcpu.close()
 
     def _retired(self) -> int:
         return sum(vcpu.retired for vcpu in self.vcpus)
@@ -148,11 +166,18 @@ class Vcpu:
         self.data: int | None = None
         self.taken: Counter[tuple[int, int]] = Counter()  # traps by cause and the mode they came from
         self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
-        self.space = HartSpace(vm.guest, self.state.slots, vm.memory)
-        self.engine = Reference(self.state, self.space, lambda: vm.clock.time)
+        translated = vm.machine.engine == "translated"
+        self.space = HartSpace(vm.guest, self.state.slots, vm.memory, Tlb(self.state) if translated else None)
+        self.engine = self._translated() if translated else Reference(self.state, self.space, lambda: vm.clock.time)
         self.engine.domain.remap = self.space.remap
         self._number = number
         self.reset()
+
+    def _translated(self) -> MachineTranslated:
+        from dbt.machine.engine import MachineTranslated
+
+        vm = self.vm
+        return MachineTranslated(self.state, self.space, vm.memory, lambda: vm.clock.time, vm.machine.options)
 
     def reset(self, pc: int = 0) -> None:
         """As after a reset: machine mode, at this address. The clock goes on."""
@@ -163,10 +188,21 @@ class Vcpu:
         self.state.pc = pc
         self.state.mid_block = False
 
+    def close(self) -> None:
+        """Keep what was translated for later runs. It must not run afterwards."""
+        if not isinstance(self.engine, Reference):
+            self.engine.save()
+            self.engine.close()
+
     @property
     def retired(self) -> int:
         """Instructions retired, also while one is executed."""
         return max(self.state.count, self.engine.domain.count)
+
+    @property
+    def waits_until(self) -> int:
+        """The count until which the hart waits, as far as the machine knows; 0 if it does not wait."""
+        return self._deadline() if self.state.slots[self.privileged.waiting_slot] else 0
 
     def set_line(self, name: str, level: bool) -> None:
         """Raise or lower an interrupt line of the hart, by its name in `Guest.privileged`."""
@@ -192,6 +228,7 @@ class Vcpu:
             try:
                 stop = engine.run(max(0, deadline - clock.waited))
             except _NeedsUser as needs:
+                self.state.mid_block = True  # the instruction has begun: nothing comes before its end
                 return needs.exit
             if stop.trap:
                 mode = self.state.slots[self.privileged.mode_slot]
@@ -227,6 +264,7 @@ class Vcpu:
         try:
             stop = self.engine.step()
         except _NeedsUser as needs:
+            self.state.mid_block = True
             return needs.exit
         if stop.trap:
             self._enter(stop.cause, stop.value)

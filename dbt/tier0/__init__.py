@@ -124,7 +124,7 @@ def _map_again(address: int, size: int, to: int) -> int:
 
 
 class Tier0:
-    """The tier of one engine. `library` are the stencils, `natives` the copier and what goes with it.
+    """The tier of one engine of a process. `library` are the stencils, `natives` the copier and what goes with it.
 
     `may_open` is asked before a guest page is read for the first time, `opened` told when it may be, and `reaches_on`
     asked whether an instruction seems to begin in its last two bytes and to end in the next page.
@@ -167,7 +167,7 @@ class Tier0:
         self._bytes[TABLES : TABLES + TABLE] = self._empty
         self._pages: set[int] = set()
         self._counter_at = counter_at(library)
-        self._inside: dict[int, int] = {}  # guest address that is no boundary -> host code
+        self._inside: dict[int, int] = {}  # what is no boundary: guest address -> host code
         self.flushes = 0
         handler = FaultHandler.one
         assert handler is not None
@@ -184,14 +184,16 @@ class Tier0:
         if self._full:
             self.flush()
             return self.code(pc, inside)
-        if not inside:
-            return self.dispatch
-        known = self._inside.get(pc)
+        return self._inside_of(pc, pc) if inside else self.dispatch
+
+    def _inside_of(self, key: int, pc: int) -> int | None:
+        """Host code to enter for a guest address that is no boundary, and is known as `key`."""
+        known = self._inside.get(key)
         if known is None:
             known = self._translate(self._state.address, pc, 1)
             if not known:
                 return None
-            self._inside[pc] = known
+            self._inside[key] = known
         self._words[EXIT] = known
         return self._resume
 
@@ -240,14 +242,18 @@ class Tier0:
     def flush(self) -> None:
         """Forget all code, and have all room again."""
         self.flushes += 1
-        for page in self._pages:
-            self._bytes[OPEN + page] = 0
-        self._pages.clear()
+        self._close_all()
         self._inside.clear()
         words = self._words
         words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
-        _forget(self._state.address + PAGES, 4 << SPACE_BITS - PAGE_SHIFT)  # no page has a table
         self.memory.forget_faults()
+
+    def _close_all(self) -> None:
+        """No page may be read, and none has a table."""
+        for page in self._pages:
+            self._bytes[OPEN + page] = 0
+        self._pages.clear()
+        _forget(self._state.address + PAGES, 4 << SPACE_BITS - PAGE_SHIFT)
 
     def before_fork(self) -> None:
         """Make the copy that the child will have, while nobody writes."""
@@ -261,9 +267,16 @@ class Tier0:
         self.memory.become(self._copy)
         del self._copy
 
+    def _new_table(self) -> int:
+        """An empty one; its displacement."""
+        table = self._words[TABLES_USED]
+        self._words[TABLES_USED] = table + TABLE
+        self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
+        return table
+
     def _table(self, page: int) -> int:
         """Displacement of a page's table; 0 if it has none."""
-        return self._narrow[(PAGES >> 2) + page]
+        return self._narrow[(PAGES >> 2) + page] if page >> SPACE_BITS - PAGE_SHIFT == 0 else 0
 
     def _clear(self, page: int) -> None:
         table = self._table(page)
@@ -274,7 +287,7 @@ class Tier0:
 
     def _entry(self, pc: int) -> int | None:
         """Index of the directory's word for a guest address."""
-        table = self._table(pc >> PAGE_SHIFT) if pc >> SPACE_BITS == 0 else 0
+        table = self._table(pc >> PAGE_SHIFT)
         return (TABLES + table >> 3) + ((pc & 4095) >> 1) if table else None
 
     # --- promotion ------------------------------------------------------------------------------------
@@ -288,12 +301,9 @@ class Tier0:
             self._count_down(pc, 0)
             at = self._entry(pc)
             if at is None:
-                table = self._words[TABLES_USED]
-                if table >= TABLES_MOST * TABLE:
+                if self._words[TABLES_USED] >= TABLES_MOST * TABLE:
                     return
-                self._words[TABLES_USED] = table + TABLE
-                self._narrow[(PAGES >> 2) + (pc >> PAGE_SHIFT)] = table
-                self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
+                self._narrow[(PAGES >> 2) + (pc >> PAGE_SHIFT)] = self._new_table()
                 at = self._entry(pc)
                 assert at is not None
             self._words[at] = door

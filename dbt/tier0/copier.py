@@ -23,12 +23,14 @@ from dbt.state import (
     CODE_FAULTS,
     CODE_SIZE,
     CODE_USED,
+    COPIED,
     COUNTERS,
     COUNTERS_MOST,
     COUNTERS_USED,
     EXIT,
     EXITS,
     HEAD_OUT,
+    HIGHEST,
     HOT_AFTER,
     LEADS,
     LEAVE_HERE,
@@ -50,9 +52,9 @@ from dbt.state import (
 )
 from dbt.tier0 import HEADROOM
 from dbt.tier0 import layout as lib
-from dbt.tier0.native import Function, Value
+from dbt.tier0.native import Function, Lines, Value
 from ir.llvm.stencil import PARAMETERS, entry_of
-from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target
+from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target, Translations
 
 MOST = 192  # guest instructions of a batch, after which it begins no more blocks
 SEGMENT = 64  # guest instructions that are taken off the budget at once
@@ -61,29 +63,29 @@ PENDING = 1 << 14
 AT_HEAD, NO_REASON = 98, 99  # beside the reasons of side exits
 P_SIDE, P_ACCESS, P_HEAD, P_LINK, P_BEHIND, P_MISS = range(6)
 ADDRESSES = (1 << SPACE_BITS) - 1
+FIRST = "ptr %s, ptr %m, i64 %t, i64 %via"
+ENTERED = FIRST + ", i64 %first"  # parameters of what is entered with a guest register where the limit is carried
 
 
 class _Copier(Function):
-    """translate."""
+    """translate, for a process."""
+
+    farthest = ADDRESSES  # guest address that has a place in the directory
 
     def __init__(self) -> None:
         super().__init__("translate", "s", "pc", "inside")
-        s = self.s = self.given["s"]
+        self.s = self.given["s"]
         self.lib = self.field(LIBRARY)
         self.code, self.writes = self.field(CODE), self.field(WRITE)
-        self.faults, self.memory = self.field(CODE_FAULTS), self.field(MEMORY)
+        self.faults = self.field(CODE_FAULTS)
         self.missing = self.field(NOT_MADE)
         self.work = self.field(WORK)
         self.page = self.given["pc"] >> 12
-        with self.when(self.given["pc"] > ADDRESSES):
-            self.give(0)
-        with self.when(self.load(s + self.page + OPEN, 1) == 0):
-            self.give(0)
+        self.memory, self.beyond = self.source()
         full = self.either(self.field(CODE_SIZE) - self.field(CODE_USED) < HEADROOM,
                            self.field(COUNTERS_USED) + MOST >= COUNTERS_MOST)  # fmt: skip
         with self.when(self.either(full, self.field(TABLES_USED) + 1024 * TABLE > TABLES_MOST * TABLE)):
             self.give(0)
-        self.beyond = self.load(s + self.page + (OPEN + 1), 1)
         self.at = self.variable(self.field(CODE_USED))  # offset in the code
         self.made = self.variable(0)
         self.todo = self.variable(0)  # bytes of the list
@@ -113,6 +115,17 @@ class _Copier(Function):
         self.store(self.s + 8 * number, value, 8)
 
     # --- the directory ----------------------------------------------------------------------------------
+
+    def source(self) -> tuple[Value, Value]:
+        """The host address of guest address 0 in this page, and whether code may go on in the next one.
+
+        If the page may not be read, all ends here.
+        """
+        with self.when(self.given["pc"] > ADDRESSES):
+            self.give(0)
+        with self.when(self.load(self.s + self.page + OPEN, 1) == 0):
+            self.give(0)
+        return self.field(MEMORY), self.load(self.s + self.page + (OPEN + 1), 1)
 
     def slot(self, pc: Value) -> Value:
         """Displacement of the directory's entry for a guest address, whose page gets a table if it has none."""
@@ -283,6 +296,7 @@ class _Copier(Function):
         self.form.set(0)
         self.length.set(2)
         self.word.set(parcel)
+        self.looked_at(2)
         with self.when((parcel & 3) != 3):
             table = self.lib + self.load(self.lib + 4 * lib.HEADER.index("parcels"), 4)
             self.form.set(self.load(table + (parcel << 2), 4))
@@ -290,6 +304,7 @@ class _Copier(Function):
         with self.when(self.both((parcel & 3) == 3, whole)):
             self.length.set(4)
             self.word.set(self.load(where, 4))
+            self.looked_at(4)
             word = self.word.value
             buckets = self.lib + self.load(self.lib + 4 * lib.HEADER.index("buckets"), 4)
             pair = buckets + ((((word >> 2) & 31) | (((word >> 12) & 7) << 5)) << 3)
@@ -302,6 +317,9 @@ class _Copier(Function):
                 self.next_turn((word & self.load(known, 4)) != self.load(known + 4, 4))
                 self.form.set(self.load(known + 8, 4))
                 candidate.set(end)
+
+    def looked_at(self, length: int) -> None:
+        """Code depends on so many bytes at `pc`. In a process it depends on all of a page."""
 
     # --- blocks -----------------------------------------------------------------------------------------
 
@@ -401,6 +419,11 @@ class _Copier(Function):
                 self.special("segment")
                 self.price.set(self.place.value)
 
+    def link(self, pc: Value) -> None:
+        """Code that goes on at `pc`, by its entry in the directory."""
+        self.params[1].set(self.slot(pc))
+        self.special("link")
+
     def out_of_line(self) -> None:
         """What the notes ask for."""
         note = self.variable(0)
@@ -423,7 +446,7 @@ class _Copier(Function):
                     with self.when(known - self.code < self.field(CODE_SIZE)):
                         with self.when(known != self.missing):
                             to.set(known)
-                with self.when(self.both(to.value == 0, pc > ADDRESSES)):
+                with self.when(self.both(to.value == 0, pc > self.farthest)):
                     to.set(self.code + self.at.value)
                     self.wide.set(pc)
                     self.params[1].set(0)
@@ -432,8 +455,7 @@ class _Copier(Function):
                 with self.when(to.value == 0):
                     to.set(self.code + self.at.value)
                     self.wide.set(pc)
-                    self.params[1].set(self.slot(pc))
-                    self.special("link")
+                    self.link(pc)
                 self.store(self.writes + where, to.value - (self.code + where) - 4, 4)
                 last_reason.set(NO_REASON)
             self.next_turn(kind == P_LINK)
@@ -459,28 +481,55 @@ class _Copier(Function):
                 self.store(self.faults + ((where >> 1) << 2), last_at.value, 4)
 
 
+class _MachineCopier(_Copier):
+    """translate, for a machine. A page's table is in the current entry for fetches; other pages are looked up there
+    whenever code goes on in them. What lies in two pages is the monitor's.
+    """
+
+    farthest = (1 << 64) - 1
+
+    def __init__(self, found: Translations) -> None:
+        self._found = found
+        super().__init__()
+
+    def source(self) -> tuple[Value, Value]:
+        found, pc = self._found, self.given["pc"]
+        row = self.field(HIGHEST) + (((pc >> 7) & (((1 << found.fetch_bits) - 1) << 5)) + found.fetches)
+        with self.when(self.load(row, 8) != (self.page << 12)):
+            self.give(0)
+        self.table = self.load(row + 8, 8)
+        with self.when(self.load(self.s + self.let(f"udiv i64 {self.table.text}, {TABLE}") + OPEN, 1) == 0):
+            self.give(0)
+        return self.load(row + 16, 8), self.let("add i64 0, 0")
+
+    def slot(self, pc: Value) -> Value:
+        """The same, but of this page only."""
+        return self.table + ((pc & 4094) << 2) + TABLES
+
+    def link(self, pc: Value) -> None:
+        self.special("link")
+
+    def looked_at(self, length: int) -> None:
+        place = self.s + (self.table >> 3) + ((self.pc.value & 4095) >> 1) + COPIED
+        self.store(place, sum(1 << 8 * i for i in range(length // 2)), length // 2)
+
+
 def text(target: Target, sink: int) -> str:
     """The module of all that is native here and is no stencil."""
+    copier = _Copier() if target.translations is None else _MachineCopier(target.translations)
     return "\n".join([
-        f'target triple = "{target.host.triple}"', _Copier().write(sink).text(), _missing(), _head(), _leave(),
-        _dispatch(), _resume(), _through(target),
+        f'target triple = "{target.host.triple}"', copier.write(sink).text(),
+        *(make(target) for make in (_missing, _head, _leave, _dispatch, _resume, _through)),
         'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
     ])  # fmt: skip
 
 
-class _Lines:
-    """LLVM lines with fresh names, for `entry_of`."""
+class _Lines(Lines):
+    """What the functions here are made of."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def put(self, line: str) -> None:
-        self.lines.append(" " + line)
-
-    def let(self, expression: str, hint: str = "v") -> str:
-        name = f"%{hint}{len(self.lines)}"
-        self.put(f"{name} = {expression}")
-        return name
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
 
     def load(self, field: int, kind: str = "i64") -> str:
         return self.let(f"load {kind}, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * field}')}")
@@ -488,8 +537,21 @@ class _Lines:
     def store(self, value: str, field: int) -> None:
         self.put(f"store i64 {value}, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * field}')}")
 
-    def go(self, to: str, via: str, limit: str = str(ADDRESSES)) -> None:
-        self.put(f"musttail call preserve_nonecc void {to}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 {limit})")
+    def look(self, pc: str, beyond: str) -> None:
+        """Go on at `look` if the directory has a place for a guest address, else at `beyond`."""
+        if self.target.translations is None:
+            self.put(f"%beyond = icmp ugt i64 {pc}, {ADDRESSES}")
+            self.put(f"br i1 %beyond, label %{beyond}, label %look")
+        else:
+            self.put("br label %look")
+        self.lines.append("look:")
+
+    def begin(self) -> None:
+        """Code that comes from elsewhere does not carry the limit."""
+        self.put(f"%limit = load i64, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * HIGHEST}')}")
+
+    def go(self, to: str, via: str, more: str = "") -> None:
+        self.put(f"musttail call preserve_nonecc void {to}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 %limit{more})")
         self.put("ret void")
 
     def leave(self, pc: str, code: int) -> None:
@@ -499,18 +561,16 @@ class _Lines:
         self.put("ret void")
 
 
-def _function(name: str, lines: _Lines) -> str:
+def _function(name: str, lines: _Lines, parameters: str = PARAMETERS) -> str:
     body = "\n".join(lines.lines)
-    return f"define preserve_nonecc void @{name}({PARAMETERS}) #1 {{\nentry:\n{body}\n}}"
+    return f"define preserve_nonecc void @{name}({parameters}) #1 {{\nentry:\n{body}\n}}"
 
 
-def _missing() -> str:
+def _missing(target: Target) -> str:
     """What is missing at %via is made, unless it is not to be."""
-    t = _Lines()
-    t.put(f"%beyond = icmp ugt i64 %via, {ADDRESSES}")
-    t.put("br i1 %beyond, label %out, label %look")
-    t.lines.append("look:")
-    entry = entry_lines(t, "%via")
+    t = _Lines(target)
+    t.look("%via", "out")
+    entry = entry_of(t, "%via", target)
     missing = t.load(NOT_MADE, "ptr")
     t.put(f"%there = icmp ne ptr {entry}, {missing}")
     t.put("br i1 %there, label %known, label %make")
@@ -529,18 +589,13 @@ def _missing() -> str:
     return _function("missing", t)
 
 
-def entry_lines(t: _Lines, pc: str) -> str:
-    """Host code of a guest address below the limit."""
-    return entry_of(t, pc, PAGES, TABLES)
-
-
-def _head() -> str:
+def _head(target: Target) -> str:
     """At a head: %via is the block's address. It is late, or hot; what is hot may be translated already."""
-    t = _Lines()
+    t = _Lines(target)
     t.put(f"%late = icmp slt i64 %t, {1 << BUDGET_SHIFT}")
     t.put("br i1 %late, label %out, label %look")
     t.lines.append("look:")
-    entry = entry_lines(t, "%via")
+    entry = entry_of(t, "%via", target)
     address = t.let(f"ptrtoint ptr {entry} to i64")
     offset = t.let(f"sub i64 {address}, {t.load(CODE)}")
     here = t.let(f"icmp ult i64 {offset}, {t.load(CODE_SIZE)}")
@@ -556,9 +611,9 @@ def _head() -> str:
     return _function("at_head", t)
 
 
-def _leave() -> str:
+def _leave(target: Target) -> str:
     """%via is the guest's address, %limit the code of the way out."""
-    t = _Lines()
+    t = _Lines(target)
     t.store("%via", PC)
     t.store("%t", BUDGET)
     t.store("%limit", EXIT)
@@ -566,27 +621,28 @@ def _leave() -> str:
     return _function("leave_here", t)
 
 
-def _dispatch() -> str:
-    t = _Lines()
+def _dispatch(target: Target) -> str:
+    t = _Lines(target)
+    t.begin()
     pc = t.load(PC)
-    t.put(f"%beyond = icmp ugt i64 {pc}, {ADDRESSES}")
-    t.put("br i1 %beyond, label %out, label %look")
-    t.lines.append("look:")
-    t.go(entry_lines(t, pc), pc)
+    t.look(pc, "out")
+    t.go(entry_of(t, pc, target), pc)
     t.lines.append("out:")
     t.leave(pc, MISS)
-    return _function("dispatch", t)
+    return _function("dispatch", t, ENTERED)
 
 
-def _resume() -> str:
-    t = _Lines()
+def _resume(target: Target) -> str:
+    t = _Lines(target)
+    t.begin()
     t.go(t.load(EXIT, "ptr"), "0")
-    return _function("resume", t)
+    return _function("resume", t, ENTERED)
 
 
 def _through(target: Target) -> str:
     """As `leave` of translations, but what leads to a boundary goes on in tier 0: the registers go to their slots."""
-    t = _Lines()
+    t = _Lines(target)
+    t.begin()
     pinned = [f"%p{i}" for i in range(len(target.pinned))]
     for slot, name in zip(target.pinned, pinned):
         t.put(f"store i64 {name}, ptr {t.let(f'getelementptr i8, ptr %s, i64 {target.slot(slot)}')}")
@@ -603,22 +659,12 @@ def _through(target: Target) -> str:
     t.put("br i1 %miss, label %on, label %out")
     t.lines.append("on:")
     t.put(f"%to = phi i64 [{lead}, %slot], [{pc}, %other]")
-    t.put(f"%beyond = icmp ugt i64 %to, {ADDRESSES}")
-    t.put("br i1 %beyond, label %far, label %look")
-    t.lines.append("look:")
-    carried = [str(ADDRESSES), *["poison"] * len(pinned[1:])]
-    arguments = "".join(f", i64 {one}" for one in carried)
-    code = entry_lines(t, "%to")
-    t.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr %m, i64 %t, i64 %to{arguments})")
-    t.put("ret void")
+    t.look("%to", "far")
+    t.go(entry_of(t, "%to", target), "%to", ", i64 poison" * len(pinned[1:]))
     t.lines.append("far:")
     t.leave("%to", MISS)
     t.lines.append("out:")
     t.store("%t", BUDGET)
     t.store("%via", EXIT)
     t.put("ret void")
-    parameters = "".join(f", i64 {p}" for p in pinned or ["%limit"])
-    body = "\n".join(t.lines)
-    return (
-        f"define preserve_nonecc void @through(ptr %s, ptr %m, i64 %t, i64 %via{parameters}) #1 {{\nentry:\n{body}\n}}"
-    )
+    return _function("through", t, FIRST + "".join(f", i64 {p}" for p in pinned or ["%first"]))

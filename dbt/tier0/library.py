@@ -33,12 +33,13 @@ from dbt.tier0.layout import (
     SINKING,
     SLOT,
 )
+from dbt.tier0.native import Lines
 from dbt.tier0.template import NeedsCallout, NeedsStatic, Unsuited, template
 from guests.decode import Field, Layout, layout
 from guests.spec import Guest, Operands, Row, Treat
 from ir.block import Block
 from ir.llvm import Target
-from ir.llvm.stencil import MISSED, PARAMETERS, TAKEN, StencilLowering, declarations
+from ir.llvm.stencil import MISSED, PARAMETERS, TAKEN, StencilLowering, declarations, entry_of
 from ir.llvm.target import SIDE_REASONS
 
 MOST_STATIC = 64  # values of a field that a row may be made for
@@ -186,12 +187,15 @@ out:
  %u = sub i64 %t, %price
 {go('@"to.next"', "%u")}
 }}"""
-    link = f"""define preserve_nonecc void @link({PARAMETERS}) #1 {{
-{value("pc", "q0", 64)}
- %a = getelementptr i8, ptr %s, i64 ptrtoint (ptr @p1 to i64)
- %f = load ptr, ptr %a
-{go("%f", "%t", "%pc")}
-}}"""
+    there = Lines()
+    if target.translations is None:  # the entry in the directory is known
+        code = there.let(f"load ptr, ptr {there.let('getelementptr i8, ptr %s, i64 ptrtoint (ptr @p1 to i64)')}")
+    else:
+        code = entry_of(there, "%pc", target)
+    link = "\n".join([
+        f"define preserve_nonecc void @link({PARAMETERS}) #1 {{", value("pc", "q0", 64), *there.lines,
+        go(code, "%t", "%pc"), "}",
+    ])  # fmt: skip
     side = f"""define preserve_nonecc void @side({PARAMETERS}) #1 {{
 {value("pc", "q0", 64)}
 {value("restore", "p1")}

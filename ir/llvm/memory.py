@@ -1,17 +1,24 @@
-"""Lowering of loads, stores and atomic operations: assembly with an entry in the fault table, base checked."""
+"""Lowering of loads, stores and atomic operations: assembly with an entry in the fault table, base checked.
+
+In a machine the address is looked up in a table instead, and what is not found there leaves. An access that crosses a
+page is never found: the tag that it asks for is that of its last byte, at the place of its first.
+"""
 
 from __future__ import annotations
 
 from ir.block import Inst, Value
 from ir.llvm.emitter import Emitter, slot_of
+from ir.llvm.target import Translations
 from ir.ops import MASK
 
 
 class Memory(Emitter):
     """`do_` methods of the ops of that kind."""
 
-    def address(self, base: Value, offset: object, at: int) -> str:
-        """The host address of an access whose base register is checked."""
+    def address(self, base: Value, offset: object, at: int, size: int, writing: bool) -> str:
+        """The host address of an access whose base register is checked, or looked up."""
+        if self.target.translations is not None:
+            return self.translated(self.target.translations, base, offset, at, size, writing)
         limit = 1 << self.target.space_bits
         known = base < limit if isinstance(base, int) else base in self.checked
         if not known:
@@ -24,6 +31,26 @@ class Memory(Emitter):
         if offset:
             pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {self.use(offset)}", "a")
         return pointer
+
+    def translated(
+        self, tables: Translations, base: Value, offset: object, at: int, size: int, writing: bool
+    ) -> str:
+        """The host address of an access that the current set of translations knows."""
+        address = self.displaced(self.use(base), offset)
+        last = self.let(f"add i64 {address}, {size - 1}") if size > 1 else address
+        tag = self.let(f"and i64 {last}, -4096")
+        place = self.let(f"lshr i64 {address}, 8")
+        place = self.let(f"and i64 {place}, {((1 << tables.entry_bits) - 1) << 4}")
+        row = self.let(f"getelementptr i8, ptr {self.let('inttoptr i64 %limit to ptr', 'a')}, i64 {place}", "a")
+        row = self.let(f"getelementptr i8, ptr {row}, i64 {tables.stores if writing else tables.loads}", "a")
+        known = self.let(f"load i64, ptr {row}")
+        self.leave_when(self.let(f"icmp ne i64 {known}, {tag}", "c"), at, "memory")
+        delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+        return self.let(f"getelementptr i8, ptr %m, i64 {self.let(f'add i64 {address}, {delta}')}", "a")
+
+    def displaced(self, base: str, offset: object) -> str:
+        """The guest address of an access."""
+        return self.let(f"add i64 {base}, {offset}") if offset else base
 
     def load_double(self, pointer: str, at: int) -> str:
         """The same as a double in a register for those, where nothing asks for its bits."""
@@ -78,7 +105,7 @@ class Memory(Emitter):
     def do_load(self, inst: Inst) -> None:
         offset, size, signed = inst.attrs
         assert isinstance(size, int)
-        pointer = self.address(inst.args[0], offset, inst.at)
+        pointer = self.address(inst.args[0], offset, inst.at, size, False)
         if inst in self.doubles_only:
             self.floats[id(inst), 64] = self.load_double(pointer, inst.at)
         else:
@@ -88,7 +115,7 @@ class Memory(Emitter):
         offset, size = inst.attrs
         assert isinstance(size, int)
         base, stored = inst.args
-        pointer = self.address(base, offset, inst.at)
+        pointer = self.address(base, offset, inst.at, size, True)
         if isinstance(stored, int):  # as a literal the assembler would range-check it
             stored &= (1 << size * 8) - 1
             stored = stored - (1 << size * 8) & MASK if stored >> (size * 8 - 1) else stored
@@ -105,7 +132,7 @@ class Memory(Emitter):
     def do_amo(self, inst: Inst) -> None:
         kind, size = inst.attrs
         assert isinstance(kind, str) and isinstance(size, int)
-        pointer = self.address(inst.args[0], 0, inst.at)
+        pointer = self.address(inst.args[0], 0, inst.at, size, True)
         operand = self.use(inst.args[1])
         old = self.access_load(pointer, size, size == 4, inst.at)
         compared = old

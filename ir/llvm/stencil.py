@@ -2,7 +2,8 @@
 
     define preserve_nonecc void @NAME(ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit)
 
-%s, %m, %t and %via are what they are in `ir.llvm`; %limit is the highest address that a base register may hold. Guest
+%s, %m, %t and %via are what they are in `ir.llvm`; %limit is the highest address that a base register may hold, or in a
+machine the host address of the current set of translations. Guest
 registers stay in the CPU state. A hole is a symbol of its own, whose relocations the copier fills; ways out are tail
 calls of such symbols. All state is written after the last way out, so a way out in the middle needs to store nothing,
 and an access that faults is one as well: the table of accesses has no landings, for the copier makes those.
@@ -12,11 +13,13 @@ Owns: the text. Must not know: which rows there are, how code is copied.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ir.block import Block, Branch, Continue, Indirect, Inst, Jump, Value
 from ir.llvm import floats, integers
 from ir.llvm.emitter import FP
 from ir.llvm.lowering import BlockLowering
-from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target
+from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target, Translations
 
 PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
 NEXT, TAKEN, MISSED = "to.next", "to.taken", "to.miss"  # symbols of ways out; side exits are `side.` and the reason
@@ -121,6 +124,8 @@ class StencilLowering(BlockLowering):
                 self.go(TAKEN)
                 self.label("%otherwise")
                 self.go(NEXT)
+            case Indirect() if self.target.translations is not None:
+                self.go(self.entry_of(to), to)
             case Indirect():
                 beyond = self.let(f"icmp ugt i64 {to}, %limit", "c")
                 self.put(f"br i1 {beyond}, label %beyond, label %inside, !prof !1")
@@ -131,11 +136,18 @@ class StencilLowering(BlockLowering):
 
     def entry_of(self, pc: str) -> str:
         """Host code of the guest address in a value, or the code that makes it."""
-        return entry_of(self, pc, *self.target.directory)
+        return entry_of(self, pc, self.target)
 
     # --- memory ---------------------------------------------------------------------------------------
 
-    def address(self, base: Value, offset: object, at: int) -> str:
+    def displaced(self, base: str, offset: object) -> str:
+        if isinstance(offset, Inst):
+            return self.let(f"add i64 {base}, {self.immediate(str(offset.attrs[0]))}")
+        return super().displaced(base, offset)
+
+    def address(self, base: Value, offset: object, at: int, size: int, writing: bool) -> str:
+        if self.target.translations is not None:
+            return self.translated(self.target.translations, base, offset, at, size, writing)
         known = isinstance(base, int) or base in self.checked
         if not known:
             self.checked.add(base)
@@ -146,12 +158,17 @@ class StencilLowering(BlockLowering):
             return self.let(f"getelementptr i8, ptr {pointer}, i64 {self.hole(str(offset.attrs[0]))}", "a")
         return self.let(f"getelementptr i8, ptr {pointer}, i64 {offset}", "a") if offset else pointer
 
+    @property
+    def may_fault(self) -> str:
+        """The access's entry in the table of those that may fault: what a machine's translations know does not."""
+        return _ACCESS if self.target.translations is None else ""
+
     def access_load(self, pointer: str, size: int, signed: bool, at: int) -> str:
-        template = self.host.loads[size, signed] + _ACCESS
+        template = self.host.loads[size, signed] + self.may_fault
         return self.let(f'call i64 asm sideeffect "{template}", "=r,*m"(ptr elementtype(i{size * 8}) {pointer})')
 
     def access_store(self, pointer: str, value: str, size: int, at: int) -> None:
-        template = self.host.stores[size] + _ACCESS
+        template = self.host.stores[size] + self.may_fault
         self.put(f'call void asm sideeffect "{template}", "=*m,r"(ptr elementtype(i{size * 8}) {pointer}, i64 {value})')
         if self.target.log is not None:
             self.log_store(pointer, *self.target.log)
@@ -166,13 +183,26 @@ class StencilLowering(BlockLowering):
         self.names[inst] = self.let(f"sub i64 {count}, {self.immediate('behind')}")
 
 
-def entry_of(text: object, pc: str, pages: int, tables: int, indent: str = "") -> str:
-    """Lines that look a guest address, below the limit, up in the directory; returns the operand of its host code."""
-    let = text.let  # type: ignore[attr-defined]
-    page = let(f"lshr i64 {pc}, 12")
-    row = let(f"getelementptr i32, ptr %s, i64 {page}", "a")
-    place = let(f"getelementptr i8, ptr {row}, i64 {pages}", "a")
-    table = let(f"zext i32 {let(f'load i32, ptr {place}')} to i64")
+def entry_of(text: Any, pc: str, target: Target) -> str:
+    """Lines that look a guest address up in the directory; returns the operand of its host code.
+
+    In a process the address must be below the limit. In a machine `%limit` is the current set of translations, and
+    where that does not know the page its table is the one of all pages without one.
+    """
+    let = text.let
+    pages, tables = target.directory
+    found = target.translations
+    if found is None:
+        page = let(f"lshr i64 {pc}, 12")
+        row = let(f"getelementptr i32, ptr %s, i64 {page}", "a")
+        place = let(f"getelementptr i8, ptr {row}, i64 {pages}", "a")
+        table = let(f"zext i32 {let(f'load i32, ptr {place}')} to i64")
+    else:
+        row = fetch_row(text, pc, found)
+        tag = let(f"load i64, ptr {row}")
+        table = let(f"load i64, ptr {let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+        hit = let(f"icmp eq i64 {tag}, {let(f'and i64 {pc}, -4096')}", "c")
+        table = let(f"select i1 {hit}, i64 {table}, i64 0")
     inside = let(f"and i64 {pc}, 4094")
     column = let(f"shl i64 {inside}, 2")
     base = let(f"getelementptr i8, ptr %s, i64 {table}", "a")
@@ -180,4 +210,16 @@ def entry_of(text: object, pc: str, pages: int, tables: int, indent: str = "") -
     return str(let(f"load ptr, ptr {let(f'getelementptr i8, ptr {entry}, i64 {tables}', 'a')}", "f"))
 
 
-__all__ = ["FP", "MISS", "MISSED", "NEXT", "PARAMETERS", "TAKEN", "StencilLowering", "declarations", "entry_of"]
+def fetch_row(text: Any, pc: str, found: Translations) -> str:
+    """A pointer to the entry of a guest address for fetches."""
+    let = text.let
+    place = let(f"and i64 {let(f'lshr i64 {pc}, 7')}, {((1 << found.fetch_bits) - 1) << 5}")
+    first = let("inttoptr i64 %limit to ptr", "a")
+    row = let(f"getelementptr i8, ptr {first}, i64 {place}", "a")
+    return str(let(f"getelementptr i8, ptr {row}, i64 {found.fetches}", "a"))
+
+
+__all__ = [
+    "FP", "MISS", "MISSED", "NEXT", "PARAMETERS", "TAKEN", "StencilLowering", "declarations", "entry_of",
+    "fetch_row",
+]  # fmt: skip

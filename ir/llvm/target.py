@@ -50,8 +50,27 @@ class Host:
 
 
 @record(frozen=True)
+class Translations:
+    """Where a machine's translations of addresses are: byte offsets of entries in a set, and how many there are.
+
+    An entry for data is a tag and what is added to an address; one for fetches a tag and the page's table of code. The
+    tag is the first address of a page.
+    """
+
+    loads: int
+    stores: int
+    fetches: int
+    entry_bits: int
+    fetch_bits: int
+
+
+@record(frozen=True)
 class Target:
-    """Where things are: byte offsets in the CPU state and facts of the memory model."""
+    """Where things are: byte offsets in the CPU state and facts of the memory model.
+
+    With `translations` the guest is a machine: its addresses are looked up at each access, and `highest` is the offset
+    of the word that holds the host address of the current set. Without, they are offsets from one place, and checked.
+    """
 
     host: Host
     slot: Callable[[int], int]
@@ -68,6 +87,7 @@ class Target:
     budget_shift: int
     space_bits: int
     highest: int  # offset of the word that holds the highest guest address
+    translations: Translations | None = None
     pinned: tuple[int, ...] = ()
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
     directory: tuple[int, int] = (0, 0)  # offsets of the table of guest pages, and of their tables of entries

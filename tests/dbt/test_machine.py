@@ -12,6 +12,7 @@ from dbt.machine.devices.aclint import Aclint
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown, SystemEvent
 from dbt.machine.memory import Memory
 from dbt.machine.vm import Machine, Vcpu, Vm
+from dbt.options import Options
 from guests.decode import encode
 from guests.riscv import machine, mmu, traps
 from guests.riscv import privileged as p
@@ -19,6 +20,7 @@ from guests.spec import Absent, Trap
 
 RAM, SIZE = 0x8000_0000, 0x10_0000
 HANDLER = RAM + 0x400
+ENGINE = "reference"
 GUEST = machine.guest()
 ROWS = {row.name: row for row in GUEST.rows if row.extension == "system"}
 NOP = asm("addi", rd=0, rs1=0, imm=0)
@@ -26,9 +28,16 @@ SPIN = asm("jal", rd=0, imm=0)
 WFI = encode(ROWS["wfi"])
 
 
+@pytest.fixture(autouse=True, params=["reference", "translated"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What harts here are run by."""
+    monkeypatch.setitem(globals(), "ENGINE", request.param)
+    return str(request.param)
+
+
 def made(*words: int, handler: tuple[int, ...] = (SPIN,)) -> Vcpu:
     """A hart at the first of these instructions, whose traps go to the handler's."""
-    vm = Machine(GUEST).create_vm()
+    vm = Machine(GUEST, ENGINE, Options(patience=0)).create_vm()
     vm.set_user_memory_region(RAM, SIZE)
     vcpu = vm.create_vcpu()
     for at, code in ((RAM, words), (HANDLER, handler)):

@@ -45,7 +45,7 @@ def test_output_under_qemu(system: System) -> None:
 
 @EACH
 def test_output_in_our_machine(system: System) -> None:
-    """In the reference interpreter, with time as the number of instructions."""
+    """With time as the number of instructions."""
     command = [sys.executable, "-m", "dragoman", "boot", "-m", "32", "--deterministic", "-kernel", f"@{system.name}"]
     done = subprocess.run(command, input=system.input.encode(), capture_output=True, timeout=600)
     assert (done.returncode, done.stdout.decode().replace("\r", ""), done.stderr) == (0, system.output, b"")

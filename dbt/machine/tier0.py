@@ -1,0 +1,81 @@
+"""Tier 0 in a machine: its code belongs to a page of addresses and the page of RAM that it is, whoever maps it so.
+
+Such a pair has a table in the directory, for as long as there is room. Contexts in which a hart executes the page lead
+to the table by an entry for fetches of the TLB, so code survives when the hart goes elsewhere and comes back; whether
+it may be executed is decided where the entry is made. What is in a table depends on no mode.
+Owns: which table is whose. Must not know: page tables, modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt.code import Code
+from dbt.machine.space import HartSpace
+from dbt.state import COPIED, OPEN, TABLE, TABLES, State
+from dbt.tier0 import PAGE_SHIFT, Tier0
+
+
+class MachineTier0(Tier0):
+    """The tier of a hart. `may_open` is told before a page of RAM is read, by its number."""
+
+    def __init__(
+        self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
+        space: HartSpace,
+    ) -> None:  # fmt: skip
+        super().__init__(state, library, natives, promote, may_open, lambda page: None, lambda page: False)
+        self._space = space
+        self._tables: dict[tuple[int, int], int] = {}  # page of addresses, page of RAM -> its table
+        self._of: dict[int, set[int]] = {}  # page of RAM -> its tables
+
+    def code(self, pc: int, inside: bool) -> int | None:
+        place = self._space.code_page(pc)
+        if place is None:
+            return None
+        if self._full:
+            self.flush()
+        table = self._space.tables.get(pc >> PAGE_SHIFT) or self._table_of(pc >> PAGE_SHIFT, place.number)
+        if not self._bytes[OPEN + table // TABLE] and self._may_open(place.number):
+            self._bytes[OPEN + table // TABLE] = 1
+        self._space.enter_code(pc, table, place)
+        return self._inside_of(table << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1, pc) if inside else self.dispatch
+
+    def _table_of(self, page: int, number: int) -> int:
+        """The table of a page of addresses that is this page of RAM."""
+        table = self._tables.get((page, number))
+        if table is None:
+            table = self._tables[page, number] = self._new_table()
+            self._of.setdefault(number, set()).add(table)
+        return table
+
+    def changed(self, start: int, end: int) -> bool:
+        """These bytes of RAM are written: forget code that depends on any; returns whether there is other code."""
+        left = False
+        for number in range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1):
+            first = max(start - (number << PAGE_SHIFT), 0) >> 1
+            last = min(end - (number << PAGE_SHIFT), 1 << PAGE_SHIFT) - 1 >> 1
+            for table in self._of.get(number, ()):
+                looked_at = COPIED + (table >> 3)
+                if any(self._bytes[looked_at + first : looked_at + last + 1]):
+                    self._shut(table)
+                left = left or bool(self._bytes[OPEN + table // TABLE])
+        return left
+
+    def _shut(self, table: int) -> None:
+        """Forget the code of a table."""
+        self._bytes[OPEN + table // TABLE] = 0
+        self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
+        self._bytes[COPIED + (table >> 3) : COPIED + (table + TABLE >> 3)] = bytes(TABLE >> 3)
+        for key in [key for key in self._inside if key >> PAGE_SHIFT == table]:
+            del self._inside[key]
+
+    def _close_all(self) -> None:
+        for table in self._tables.values():
+            self._shut(table)
+        self._tables.clear()
+        self._of.clear()
+        self._space.forget_code()
+
+    def _table(self, page: int) -> int:
+        """That of the page of addresses in the hart's context; 0 if it has none."""
+        return self._space.tables.get(page, 0)

@@ -1,0 +1,333 @@
+"""Machines in both engines, side by side: bundled programs, code that changes, addresses that come to mean others."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support.riscv import asm, scaled, words_to_bytes
+
+from dbt.machine import images
+from dbt.machine.boards import VIRTIO, Board
+from dbt.machine.devices.block import Block
+from dbt.machine.devices.console import Console
+from dbt.machine.disks import Raw
+from dbt.machine.exits import SystemEvent
+from dbt.machine.lockstep import MOST_STRIDE, Report, lockstep
+from dbt.options import Options
+from guests.decode import encode
+from guests.programs import SYSTEMS, system_file
+from guests.riscv import machine
+from guests.riscv import privileged as p
+
+RAM, TREE, TEST = 0x8000_0000, 0x8080_0000, 0x10_0000
+SIZE = 16 << 20
+GUEST = machine.guest()
+ROWS = {row.name: row for row in GUEST.rows if row.extension == "system"}
+FENCE, MRET = encode(ROWS["sfence.vma"], rs1=0, rs2=0), encode(ROWS["mret"])
+MEPC, MCAUSE, MTVAL, SATP = 0x341, 0x342, 0x343, 0x180
+RA, T0, T1, T2, A0, A1, A2, A3, A4, A5, S2, S3, S4 = 1, 5, 6, 7, 10, 11, 12, 13, 14, 15, 18, 19, 20
+RETURN = asm("jalr", rd=0, rs1=RA, imm=0)
+STRIDES = pytest.mark.parametrize("stride", [1, 7, 300])
+
+
+def bundled(name: str, feed: bytes, console: Console, engine: str, options: Options) -> Board:
+    """A bundled program at its begin."""
+    board = Board(GUEST, SIZE, console, engine, options)
+    console.feed(feed)
+    placed = images.place(board.vm.memory, GUEST, system_file(name), RAM)
+    board.vm.memory.poke(TREE, board.tree())
+    board.reset(placed.entry, TREE)
+    return board
+
+
+def agreed(report: Report) -> Report:
+    assert not report.difference, "\n".join(report.difference)
+    return report
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "kernel"])
+@STRIDES
+def test_bundled_programs_from_reset_to_shutdown(name: str, stride: int) -> None:
+    report = agreed(lockstep(partial(bundled, name, SYSTEMS[name].input.encode()), stride))
+    assert report.exit == SystemEvent(1) and report.output.decode().replace("\r", "") == SYSTEMS[name].output
+
+
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 500, MOST_STRIDE])
+def test_the_kernel_from_reset_to_shutdown(stride: int) -> None:
+    """Preemption, faults, forks: all registers and CSRs at every stop, all memory at the end."""
+    report = agreed(lockstep(partial(bundled, "kernel", b"primes 300\nforks\nshutdown\n"), stride, seed=stride))
+    assert report.exit == SystemEvent(1) and b"15 processes, 0 pages lost" in report.output
+    assert report.instructions > 1_000_000
+
+
+@pytest.mark.parametrize("seed", range(scaled(2)))
+def test_chaos_changes_nothing(seed: int) -> None:
+    make = partial(bundled, "kernel", b"forks\nshutdown\n")
+    assert agreed(lockstep(make, 2000, options=Options(chaos=seed))).exit == SystemEvent(1)
+
+
+def test_lockstep_finds_an_entry_that_leads_elsewhere() -> None:
+    """A defect in the table that native code looks up: one page's stores go to the page behind it."""
+
+    def mutate(board: Board) -> None:
+        tlb = board.vcpu.space._tlb
+        assert tlb is not None
+        enter = tlb.enter
+        tlb.enter = lambda writing, page, host: enter(writing, page, host + (writing and page & 7 == 3) * 4096)  # type: ignore[method-assign]
+
+    report = lockstep(partial(bundled, "kernel", b"shutdown\n"), 100, mutate=mutate)
+    assert report.difference and report.difference[0].startswith("the engines differ after 0x")
+
+
+def ends(engine: str) -> str:
+    """A digest of our kernel's end."""
+    printed = bytearray()
+    board = bundled("kernel", b"forks\nshutdown\n", Console(printed.extend), engine, Options(patience=0))
+    exit = board.vcpu.run()
+    state = board.vcpu.state
+    seen = state.registers(), state.count, state.blocks, board.vm.clock.waited, exit
+    memory = board.vm.memory.peek(RAM, SIZE)
+    board.vm.close()
+    return hashlib.sha256(repr(seen).encode() + memory + printed).hexdigest()
+
+
+def test_twenty_translated_runs_end_as_the_reference_does() -> None:
+    digests = {ends("translated") for _ in range(scaled(20))}
+    assert digests == {ends("reference")}
+
+
+# --- programs of a few words ------------------------------------------------------------------------------------------
+
+CODE, OTHER, HANDLER, TABLES = RAM, RAM + 0x1000, RAM + 0x2000, RAM + 0x10_0000
+Setup = Callable[[Board], None]
+LEAF, USER_LEAF = 0xCF, 0xDF  # valid, all rights, accessed and dirty
+
+
+def end() -> list[int]:
+    """Shut the machine down: T0 is clobbered, the finisher is at its address."""
+    return [asm("lui", rd=T0, imm=TEST), asm("lui", rd=T1, imm=0x5000), asm("addi", rd=T1, rs1=T1, imm=0x555),
+            asm("sw", rs1=T0, rs2=T1, imm=0), asm("jal", rd=0, imm=0)]  # fmt: skip
+
+
+def run(stride: int, places: dict[int, list[int]], registers: dict[int, int], setup: Setup | None = None) -> Board:
+    """Run words at their places from CODE on, in lockstep; returns the translated machine in its end."""
+    boards = []
+
+    def make(console: Console, engine: str, options: Options) -> Board:
+        board = Board(GUEST, SIZE, console, engine, options)
+        for at, words in places.items():
+            board.vm.memory.poke(at, words_to_bytes(words))
+        board.vcpu.reset(CODE)
+        for slot, value in registers.items():
+            board.vcpu.state.slots[slot] = value
+        if setup is not None:
+            setup(board)
+        boards.append(board)
+        return board
+
+    assert agreed(lockstep(make, stride, seed=3)).exit == SystemEvent(1)
+    return boards[0]
+
+
+def loop(*body: int) -> list[int]:
+    """The body as often as S2 says, then the end."""
+    back = asm("addi", rd=S2, rs1=S2, imm=-1), asm("bne", rs1=S2, rs2=0, imm=-4 * (len(body) + 1))
+    return [*body, *back, *end()]
+
+
+@STRIDES
+@pytest.mark.parametrize("target", [CODE + 0x100, OTHER, CODE + 16], ids=["same page", "other page", "just behind"])
+def test_code_that_the_guest_writes_runs_as_written(target: int, stride: int) -> None:
+    """Each turn makes the instruction add one more than before."""
+    patch = [asm("lw", rd=T0, rs1=S3, imm=0), asm("add", rd=T0, rs1=T0, rs2=S4), asm("sw", rs1=S3, rs2=T0, imm=0)]
+    add = asm("addi", rd=A0, rs1=A0, imm=0)
+    if target == CODE + 16:
+        places = {CODE: loop(*patch, asm("addi", rd=0, rs1=0, imm=0), add)}
+    else:
+        places = {CODE: loop(*patch, asm("jalr", rd=RA, rs1=S3, imm=0)), target: [add, RETURN]}
+    board = run(stride, places, {S2: 100, S3: target, S4: 1 << 20})
+    assert board.vcpu.state.slots[A0] == 100 * 101 // 2
+
+
+@STRIDES
+def test_data_beside_code_costs_no_code(stride: int) -> None:
+    """A counter in the page of the loop that counts: the loop is copied once."""
+    body = asm("ld", rd=T0, rs1=S3, imm=0), asm("addi", rd=T0, rs1=T0, imm=1), asm("sd", rs1=S3, rs2=T0, imm=0)
+    board = run(stride, {CODE: loop(*body)}, {S2: 200, S3: CODE + 0x800})
+    assert board.vm.memory.read(CODE + 0x800, 8) == 200
+    assert board.vcpu.engine.coherence.writes >= 200 and board.vcpu.engine.interpreted < 50
+
+
+@STRIDES
+def test_code_that_a_disk_brings_runs_as_it_came(stride: int, tmp_path: Path) -> None:
+    """Each turn has virtio read the next sector over the function that it calls."""
+    turns = 6
+    sectors = [words_to_bytes([asm("addi", rd=A0, rs1=A0, imm=1 << i), RETURN]).ljust(512, b"\0") for i in range(turns)]
+    (tmp_path / "disk").write_bytes(b"".join(sectors))
+    table, driver, device, head = (RAM + 0x20_0000 + 0x1000 * i for i in range(4))
+
+    def setup(board: Board) -> None:
+        disk = board.add_virtio(Block(Raw(str(tmp_path / "disk"), True)))
+        for offset, value in ((0x70, 3), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, 0), (0x38, 8), (0x80, table),
+                              (0x90, driver), (0xA0, device), (0x44, 1), (0x70, 15)):  # fmt: skip
+            disk.write(offset, 4, value)
+        poke = board.vm.memory.poke
+        for i, (address, length, flags) in enumerate(((head, 16, 1), (OTHER, 512, 3), (head + 64, 1, 2))):
+            poke(table + 16 * i, struct.pack("<QIHH", address, length, flags, i + 1))
+
+    body = [
+        asm("addi", rd=T2, rs1=T2, imm=1), asm("sh", rs1=S3, rs2=T2, imm=2), asm("sw", rs1=S4, rs2=0, imm=0x50),
+        asm("ld", rd=T0, rs1=A5, imm=8), asm("addi", rd=T0, rs1=T0, imm=1), asm("sd", rs1=A5, rs2=T0, imm=8),
+        asm("jalr", rd=RA, rs1=A4, imm=0),
+    ]  # fmt: skip
+    registers = {S2: turns, S3: driver, S4: VIRTIO[0].base, A5: head, A4: OTHER}
+    board = run(stride, {CODE: loop(*body), OTHER: [RETURN]}, registers, setup)
+    assert board.vcpu.state.slots[A0] == (1 << turns) - 1
+
+
+def mapped(board: Board, root: int, pages: dict[int, tuple[int, int]]) -> None:
+    """Three levels of tables from `root` on: page addresses to (physical address, flags)."""
+    memory = board.vm.memory
+
+    def entry(table: int, index: int, value: int | None = None) -> int:
+        at = table + 8 * index
+        if value is not None:
+            memory.poke(at, value.to_bytes(8, "little"))
+        return int.from_bytes(memory.peek(at, 8), "little")
+
+    free = root + 0x1000
+    for address, (to, flags) in pages.items():
+        table = root
+        for level in (2, 1):
+            index = address >> 12 + 9 * level & 511
+            if not entry(table, index):
+                entry(table, index, free >> 2 | 1)
+                free += 0x1000
+            table = entry(table, index) >> 10 << 12
+        entry(table, address >> 12 & 511, to >> 2 | flags)
+
+
+def supervisor(*roots: dict[int, tuple[int, int]], handler: int = HANDLER) -> Setup:
+    """Begin in supervisor mode, with tables of these pages; CODE and the finisher are where they are."""
+
+    def setup(board: Board) -> None:
+        for i, pages in enumerate(roots):
+            here = {CODE: (CODE, LEAF), TEST: (TEST, LEAF)}
+            mapped(board, TABLES + 0x1_0000 * i, {**here, **pages})
+        slots = board.vcpu.state.slots
+        slots[p.PMPADDR0], slots[p.PMPCFG0] = (1 << 54) - 1, 0x1F
+        slots[p.SATP] = 8 << 60 | TABLES >> 12
+        slots[p.PRIVILEGE], slots[p.MTVEC] = p.SUPERVISOR, handler
+
+    return setup
+
+
+AWAY = 0x40_0000_0000 - 0x1000  # the last page of the lower half
+TO_AWAY = asm("jalr", rd=RA, rs1=A4, imm=0)
+ONE, HUNDRED = ([asm("addi", rd=A0, rs1=A0, imm=n), RETURN] for n in (1, 100))
+PAGES = {OTHER: ONE, OTHER + 0x4000: HUNDRED}
+
+
+@STRIDES
+@pytest.mark.parametrize("fence", [True, False])
+def test_a_page_that_is_mapped_anew_under_code_that_leads_to_it(fence: bool, stride: int) -> None:
+    """The entry changes between two calls, by a store and with or without a fence: translations are never stale."""
+    fences = [FENCE] if fence else []
+    body = [TO_AWAY, asm("sd", rs1=S3, rs2=S4, imm=0), *fences, TO_AWAY, asm("sd", rs1=S3, rs2=A5, imm=0), *fences]
+    before, after = (at >> 2 | LEAF for at in PAGES)
+
+    def setup(board: Board) -> None:
+        supervisor({AWAY: (OTHER, LEAF), **{at: (at, LEAF) for at in range(TABLES, TABLES + 0x1_0000, 0x1000)}})(board)
+        entries = range(TABLES, TABLES + 0x1_0000, 8)
+        board.vcpu.state.slots[S3] = [at for at in entries if board.vm.memory.read(at, 8) == before][-1]
+
+    registers = {S2: 40, S4: after, A5: before, A4: AWAY}
+    board = run(stride, {CODE: loop(*body), **PAGES}, registers, setup)
+    assert board.vcpu.state.slots[A0] == 40 * 101
+
+
+@STRIDES
+def test_two_address_spaces_with_different_code_at_one_address(stride: int) -> None:
+    """satp goes back and forth; code that was made is found again."""
+    write = lambda rs1: asm("csrrw", rd=0, rs1=rs1, csr=SATP)
+    body = [write(S3), FENCE, TO_AWAY, write(S4), FENCE, TO_AWAY]
+    spaces = supervisor({AWAY: (OTHER, LEAF)}, {AWAY: (OTHER + 0x4000, LEAF)})
+    registers = {S2: 60, S3: 8 << 60 | TABLES >> 12, S4: 8 << 60 | TABLES + 0x1_0000 >> 12, A4: AWAY}
+    board = run(stride, {CODE: loop(*body), **PAGES}, registers, spaces)
+    assert board.vcpu.state.slots[A0] == 60 * 101
+    tier0 = board.vcpu.engine.tier0
+    assert tier0.flushes == 0 and board.vcpu.state.words[tier0_made()] < 200
+
+
+def tier0_made() -> int:
+    from dbt.state import MADE_INSTRUCTIONS
+
+    return MADE_INSTRUCTIONS
+
+
+def read(rd: int, csr: int) -> int:
+    return csr << 20 | 2 << 12 | rd << 7 | 0x73
+
+
+STEP_OVER = [  # a handler: adds up causes, values and places, and goes on behind the instruction
+    read(T0, MCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0),
+    read(T0, MTVAL), asm("add", rd=A2, rs1=A2, rs2=T0),
+    read(T0, MEPC), asm("add", rd=A3, rs1=A3, rs2=T0), asm("addi", rd=T0, rs1=T0, imm=4),
+    asm("csrrw", rd=0, rs1=T0, csr=MEPC), MRET,
+]  # fmt: skip
+
+
+@STRIDES
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_accesses_across_pages_of_which_one_is_not_there(size: int, stride: int) -> None:
+    """First the second page is absent, then the first one: no byte is written, and the trap's value is the page's."""
+    names = {2: ("lh", "sh"), 4: ("lw", "sw"), 8: ("ld", "sd")}[size]
+    body = []
+    for base in (S3, S4):
+        for imm in (-size, -1, 1 - size, 0):
+            body += [asm("addi", rd=T2, rs1=T2, imm=3), asm(names[1], rs1=base, rs2=T2, imm=imm),
+                     asm(names[0], rd=T1, rs1=base, imm=imm), asm("add", rd=A0, rs1=A0, rs2=T1)]  # fmt: skip
+    data = RAM + 0x30_0000
+    pages = {AWAY - 0x3000: (data, LEAF), AWAY - 0x1000: (data + 0x1000, LEAF), HANDLER: (HANDLER, LEAF)}
+    registers = {S2: 10, S3: AWAY - 0x2000, S4: AWAY - 0x1000}
+    board = run(stride, {CODE: loop(*body), HANDLER: STEP_OVER}, registers, supervisor(pages))
+    slots = board.vcpu.state.slots
+    assert slots[A1] == 10 * 6 * (15 + 13) and slots[A2] and slots[A3]
+
+
+@STRIDES
+def test_one_page_of_ram_in_three_modes(stride: int) -> None:
+    """What a mode may not do traps there, though another mode has made code of the same bytes."""
+    work = [asm("addi", rd=A0, rs1=A0, imm=1), read(T1, 0x140), asm("ecall")]
+    mpp = asm("csrrw", rd=0, rs1=A5, csr=0x300)  # mstatus
+    # A handler that steps over what is illegal, and at a system call goes to the next of the three modes.
+    handler = [
+        read(T0, MCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0),
+        asm("addi", rd=T1, rs1=T0, imm=-2), asm("bne", rs1=T1, rs2=0, imm=20),
+        read(T0, MEPC), asm("addi", rd=T0, rs1=T0, imm=4), asm("csrrw", rd=0, rs1=T0, csr=MEPC),
+        MRET,
+        asm("addi", rd=S2, rs1=S2, imm=-1), asm("bne", rs1=S2, rs2=0, imm=8),
+        asm("jalr", rd=0, rs1=RA, imm=0),
+        asm("addi", rd=T1, rs1=T0, imm=-8), asm("beq", rs1=T1, rs2=0, imm=28),
+        asm("addi", rd=T1, rs1=T0, imm=-9), asm("beq", rs1=T1, rs2=0, imm=36),
+        asm("csrrw", rd=0, rs1=0, csr=0x300), asm("csrrw", rd=0, rs1=S3, csr=MEPC), MRET,  # from machine mode to user
+        asm("addi", rd=0, rs1=0, imm=0),
+        mpp, asm("csrrw", rd=0, rs1=S4, csr=MEPC), MRET, asm("addi", rd=0, rs1=0, imm=0),  # from user to supervisor
+        asm("csrrw", rd=0, rs1=A4, csr=0x300), asm("csrrw", rd=0, rs1=A2, csr=MEPC), MRET,  # to machine mode
+    ]  # fmt: skip
+    away, here = AWAY, AWAY - 0x1000
+    registers = {S2: 30, S3: away, S4: here, A2: OTHER, A5: 1 << 11, A4: 3 << 11, RA: CODE + 0x100}
+    places = {CODE: [asm("jalr", rd=0, rs1=A2, imm=0)], CODE + 0x100: end(), OTHER: work, HANDLER: handler}
+
+    def setup(board: Board) -> None:
+        supervisor({away: (OTHER, USER_LEAF), here: (OTHER, LEAF)})(board)
+        board.vcpu.state.slots[p.PRIVILEGE] = p.MACHINE
+
+    board = run(stride, places, registers, setup)
+    slots = board.vcpu.state.slots
+    assert slots[A0] == 30 and slots[A1] == 10 * (8 + 9 + 11 + 2)
