@@ -163,8 +163,8 @@ class Tier0:
         words[HOT_AFTER] = promote
         words[NOT_MADE], words[HEAD_OUT], words[LEAVE_HERE] = self._missing, at["at_head"], at["leave_here"]
         words[WORK] = ctypes.addressof(ctypes.c_char.from_buffer(self._work))
-        words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
         self._bytes[TABLES : TABLES + TABLE] = self._empty
+        self._begin()  # another engine may have run in this state
         self._pages: set[int] = set()
         self._counter_at = counter_at(library)
         self._inside: dict[int, int] = {}  # what is no boundary: guest address -> host code
@@ -244,16 +244,18 @@ class Tier0:
         self.flushes += 1
         self._close_all()
         self._inside.clear()
-        words = self._words
-        words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
+        self._begin()
         self.memory.forget_faults()
 
+    def _begin(self) -> None:
+        """There is no code, no page is open or has a table."""
+        words = self._words
+        words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
+        _forget(self._state.address + OPEN, TABLES - OPEN)
+
     def _close_all(self) -> None:
-        """No page may be read, and none has a table."""
-        for page in self._pages:
-            self._bytes[OPEN + page] = 0
+        """Know no page that is open."""
         self._pages.clear()
-        _forget(self._state.address + PAGES, 4 << SPACE_BITS - PAGE_SHIFT)
 
     def before_fork(self) -> None:
         """Make the copy that the child will have, while nobody writes."""

