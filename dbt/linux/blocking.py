@@ -35,6 +35,13 @@ RESTART = {
     "semtimedop": errno.EINTR, "io_getevents": errno.EINTR,
 }  # fmt: skip
 
+# Of these, what a socket has a timeout of its own for is not made again: by SO_RCVTIMEO and SO_SNDTIMEO (include/net/
+# sock.h: sock_intr_errno). The descriptor is the first argument.
+_SOL_SOCKET, _SO_RCVTIMEO, _SO_SNDTIMEO = 1, 20, 21
+_OF_SOCKET = dict.fromkeys(
+    ("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4"), _SO_RCVTIMEO
+) | dict.fromkeys(("write", "writev", "sendto", "sendmsg", "sendmmsg", "connect"), _SO_SNDTIMEO)
+
 
 def _less_milliseconds(timeout: int, passed: int) -> int:
     left = timeout & 0xFFFFFFFF
@@ -186,6 +193,16 @@ def noticed() -> bool:
     return _one is not None and _one.noticed
 
 
+def _during(name: str, first: Any) -> int:
+    """What a call gives that a signal has interrupted while it waited."""
+    if name in _OF_SOCKET:
+        limit, size = ctypes.create_string_buffer(16), ctypes.c_uint32(16)
+        failed = _libc.getsockopt(first, _SOL_SOCKET, _OF_SOCKET[name], limit, ctypes.byref(size))
+        if not failed and any(limit.raw):
+            return errno.EINTR
+    return RESTART.get(name, ERESTARTSYS)
+
+
 def blocking(name: str, arguments: tuple[Any, ...], interrupted: Callable[[], bool], *, restart: int | None = None,
              masked: bool = False) -> int:
     """Make a host system call, again and again until it ends by itself or `interrupted()`; then Interrupted.
@@ -199,13 +216,13 @@ def blocking(name: str, arguments: tuple[Any, ...], interrupted: Callable[[], bo
     made = calls()
     number = made.numbers[name]
     rest = [*arguments, *[0] * (6 - len(arguments))]
-    during = RESTART.get(name, ERESTARTSYS) if restart is None else restart
     timeout = _TIMEOUT.get(name)
     begin = 0 if timeout is None else time.monotonic_ns()
     waited = masked
     while True:
         made.clear()
         if interrupted():
+            during = _during(name, arguments[0]) if restart is None else restart
             raise Interrupted(during if waited else ERESTARTNOINTR)
         result = made.call(number, *rest)
         if result >= 0:

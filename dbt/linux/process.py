@@ -18,6 +18,7 @@ from dbt.linux import time as guest_time
 from dbt.linux.blocking import ERESTARTSYS
 from dbt.linux.exits import ExitGroup
 from dbt.linux.host import failure, identity, int32
+from dbt.linux.signals import SIG_DFL, SIG_IGN
 from dbt.memory import READ, WRITE
 
 if TYPE_CHECKING:
@@ -332,7 +333,8 @@ def _futex_wait(kernel: Kernel, word: int, operation: int, value: int, timeout: 
     if int.from_bytes(kernel.space.read(word, 4), "little") != value & 0xFFFFFFFF:
         raise failure(errno.EAGAIN)
     if limit is None:
-        kernel.tell_once("the guest's only thread waits for a futex that nobody can wake")
+        if all(action["handler"] in (SIG_DFL, SIG_IGN) for action in kernel.signals.actions.values()):
+            kernel.tell_once("the guest's only thread waits for a futex that nobody can wake")
         guest_time.sleep(kernel, None, ERESTARTSYS)
         raise AssertionError("a sleep without an end has ended")
     if operation & _FUTEX_COMMAND == _FUTEX_WAIT_BITSET:  # an absolute time

@@ -8,6 +8,7 @@ import os
 import random
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -102,6 +103,21 @@ def test_a_signal_during_the_call_ends_it(ours: Guarded) -> None:
     assert time.monotonic() - begin < 5
     later.join()
     os.close(reading), os.close(writing)
+
+
+def test_a_socket_with_a_timeout_is_not_asked_again(ours: Guarded) -> None:
+    """Whatever SA_RESTART says (signal(7))."""
+    target, ends = me(), socket.socketpair()
+    for seconds, restart in ((0, ERESTARTSYS), (5, errno.EINTR)):
+        ends[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("<qq", seconds, 0))
+        later = threading.Timer(0.05, lambda: signal.pthread_kill(target, SIGNAL))
+        later.start()
+        with pytest.raises(Interrupted) as ended:
+            blocking("recvfrom", (ends[0].fileno(), None, 0), lambda: bool(ours.arrived()))
+        assert ended.value.restart == restart
+        later.join()
+    for end in ends:
+        end.close()
 
 
 def race(ours: Guarded, rounds: int) -> int:

@@ -10,10 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/select.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -394,6 +402,270 @@ static void case_restart(void) {
     }
 }
 
+/* The same for calls that wait for other things. The first handler brings about what its call waits for. */
+static void (*bring)(void);
+static int ends[2], other = -1;
+static pid_t child;
+static unsigned word;
+static char full[1 << 16], *fifo = "signals.fifo";
+
+static void bringing(int number, siginfo_t *info, void *context) {
+    int kept = errno;
+    if (seen++ == 0)
+        bring();
+    errno = kept;
+}
+
+static void with(const char *name, int (*call)(void), void (*what)(void)) {
+    for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
+        seen = 0;
+        bring = what;
+        set(SIGALRM, bringing, flags, 0);
+        after(20000);
+        errno = 0;
+        int result = call();
+        printf("%s %s: %d %s handlers %d\n", name, flags ? "restart" : "plain", result < 0 ? -1 : result > 0,
+               errno ? strerrorname_np(errno) : "-", seen);
+        if (child > 0) {
+            kill(child, SIGKILL);
+            while (waitpid(child, 0, 0) < 0 && errno == EINTR) {
+            }
+        }
+        child = 0;
+        if (other >= 0)
+            close(other);
+        other = -1;
+    }
+}
+
+/* A child that has got hold of a file, by `locks`, and keeps it. */
+static int held;
+
+static void hold(int (*locks)(int file)) {
+    int ready[2];
+    char byte;
+    after(0);
+    if (pipe(ready))
+        exit(3);
+    if ((child = fork()) == 0) {
+        int file = open("signals.lock", O_RDWR | O_CREAT, 0600);
+        if (locks(file) || write(ready[1], "x", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    if (read(ready[0], &byte, 1) != 1)
+        exit(3);
+    close(ready[0]);
+    close(ready[1]);
+    other = held = open("signals.lock", O_RDWR);
+    after(20000);
+}
+
+static void let_go(void) { kill(child, SIGKILL); }
+
+static int whole(int file) { return flock(file, LOCK_EX); }
+
+static int range(int file) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(file, F_SETLKW, &lock);
+}
+
+static int by_flock(void) { return hold(whole), whole(held); }
+
+static int by_lock(void) { return hold(range), range(held); }
+
+static int by_write(void) {
+    fcntl(pipes[1], F_SETFL, O_NONBLOCK);
+    while (write(pipes[1], full, sizeof full) > 0) {
+    }
+    fcntl(pipes[1], F_SETFL, 0);
+    errno = 0;
+    return write(pipes[1], full, 1);
+}
+
+static void drain(void) {
+    if (read(pipes[0], full, sizeof full) < 1)
+        _exit(9);
+}
+
+static int by_child(void) {
+    after(0);
+    if ((child = fork()) == 0)
+        for (;;)
+            pause();
+    after(20000);
+    int status;
+    return waitpid(child, &status, 0);
+}
+
+static int by_receive(void) {
+    char byte;
+    while (recv(ends[0], &byte, 1, MSG_DONTWAIT) > 0) {
+    }
+    errno = 0;
+    return recv(ends[0], &byte, 1, 0);
+}
+
+static void deliver(void) {
+    if (write(ends[1], "x", 1) != 1)
+        _exit(9);
+}
+
+/* A socket with a timeout is not asked again. */
+static int by_limited(void) {
+    struct timeval limit = {5, 0}, none = {0, 0};
+    setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    int result = by_receive(), found = errno;
+    setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+    errno = found;
+    return result;
+}
+
+static int listener;
+
+static int by_accept(void) {
+    fcntl(listener, F_SETFL, O_NONBLOCK);
+    for (int before; (before = accept(listener, 0, 0)) >= 0;)
+        close(before);
+    fcntl(listener, F_SETFL, 0);
+    errno = 0;
+    int result = accept(listener, 0, 0), found = errno;
+    if (result >= 0)
+        close(result);
+    errno = found;
+    return result;
+}
+
+static void arrive(void) {
+    struct sockaddr_un address = {0};
+    socklen_t size = sizeof address;
+    getsockname(listener, (struct sockaddr *)&address, &size);
+    other = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(other, (struct sockaddr *)&address, size))
+        _exit(9);
+}
+
+static int by_epoll(void) {
+    struct epoll_event event = {.events = EPOLLIN};
+    int poller = epoll_create1(0);
+    epoll_ctl(poller, EPOLL_CTL_ADD, ends[0], &event);
+    int result = epoll_wait(poller, &event, 1, 5000), found = errno;
+    close(poller);
+    errno = found;
+    return result;
+}
+
+static int by_futex(void) { return syscall(SYS_futex, &word, 128, word, 0, 0, 0); }
+
+static int by_limited_futex(void) {
+    struct timespec limit = {5, 0};
+    return syscall(SYS_futex, &word, 128, word, &limit, 0, 0);
+}
+
+static void change(void) { word++; }
+
+static int by_open(void) { return other = open(fifo, O_RDONLY); }
+
+static void opposite(void) {
+    if ((child = fork()) == 0) {
+        int file = open(fifo, O_WRONLY);
+        pause();
+        _exit(file);
+    }
+}
+
+static int queue, semaphore;
+
+static int by_message(void) {
+    struct { long kind; char text[8]; } message;
+    return msgrcv(queue, &message, sizeof message.text, 0, 0);
+}
+
+static int by_semaphore(void) {
+    struct sembuf wanted = {0, -1, 0};
+    return semop(semaphore, &wanted, 1);
+}
+
+static void nothing(void) {}
+
+static void case_families(void) {
+    char folder[] = "/tmp/signals-XXXXXX";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!mkdtemp(folder) || chdir(folder) || pipe(pipes) || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) || mkfifo(fifo, 0600))
+        return;
+    listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)) || listen(listener, 4))
+        return;
+    queue = msgget(IPC_PRIVATE, 0600);
+    semaphore = semget(IPC_PRIVATE, 1, 0600);
+    with("write", by_write, drain);
+    with("waitpid", by_child, let_go);
+    with("recv", by_receive, deliver);
+    with("recv with a timeout", by_limited, nothing);
+    with("accept", by_accept, arrive);
+    with("epoll_wait", by_epoll, nothing);
+    with("futex", by_futex, change);
+    with("futex with a timeout", by_limited_futex, change);
+    with("flock", by_flock, let_go);
+    with("fcntl", by_lock, let_go);
+    with("open", by_open, opposite);
+    with("msgrcv", by_message, nothing);
+    with("semop", by_semaphore, nothing);
+    msgctl(queue, IPC_RMID, 0);
+    semctl(semaphore, 0, IPC_RMID);
+    unlink(fifo);
+    unlink("signals.lock");
+    if (chdir("/") || rmdir(folder))
+        perror(folder);
+}
+
+/* What is pending, blocked and ignored stays over execve, and a handler does not; a forked child has nothing pending. */
+static void waiting(const char *who) {
+    sigset_t pending, now;
+    struct sigaction handled, ignored;
+    sigpending(&pending);
+    sigprocmask(0, 0, &now);
+    sigaction(SIGUSR1, 0, &handled);
+    sigaction(SIGUSR2, 0, &ignored);
+    printf("%s: pending %d %d, blocked %d %d %d, default %d, ignored %d\n", who, sigismember(&pending, SIGUSR1),
+           sigismember(&pending, SIGRTMIN + 4), sigismember(&now, SIGUSR1), sigismember(&now, SIGRTMIN + 4),
+           sigismember(&now, SIGTERM), handled.sa_handler == SIG_DFL, ignored.sa_handler == SIG_IGN);
+}
+
+static void case_exec(void) {
+    static stack_t wanted = {.ss_sp = full, .ss_size = sizeof full};
+    sigaltstack(&wanted, 0);
+    set(SIGUSR1, note, SA_ONSTACK, 0);
+    signal(SIGUSR2, SIG_IGN);
+    block(SIG_BLOCK, SIGUSR1);
+    block(SIG_BLOCK, SIGRTMIN + 4);
+    sigqueue(getpid(), SIGUSR1, (union sigval){1});
+    for (int i = 2; i < 5; i++)
+        sigqueue(getpid(), SIGRTMIN + 4, (union sigval){i});
+    waiting("before");
+    if ((child = fork()) == 0) {
+        waiting("child");
+        _exit(0);
+    }
+    waitpid(child, 0, 0);
+    execl("/proc/self/exe", "signals", "executed", (char *)0);
+}
+
+static void case_executed(void) {
+    stack_t now;
+    waiting("executed");
+    sigaltstack(0, &now);
+    set(SIGUSR1, note, 0, 0);
+    set(SIGRTMIN + 4, note, 0, 0);
+    block(SIG_UNBLOCK, SIGUSR1);
+    block(SIG_UNBLOCK, SIGRTMIN + 4);
+    printf("stack %d handlers %d:", now.ss_flags == SS_DISABLE, seen);
+    for (int i = 0; i < seen; i++)
+        printf(" %ld", order[i] % 1000);
+    printf("\n");
+}
+
 /* ppoll and pselect put in a mask for as long as they wait. */
 static void case_masks(void) {
     set(SIGUSR1, count, 0, 0);
@@ -552,7 +824,7 @@ static const struct {
 } cases[] = {
     {"info", case_info}, {"order", case_order}, {"nested", case_nested}, {"stack", case_stack},
     {"longjmp", case_longjmp}, {"restart", case_restart}, {"masks", case_masks}, {"timers", case_timers},
-    {"loop", case_loop}, {"ticks", case_ticks}, {"queue", case_queue}, {"blocked_fault", case_blocked_fault},
+    {"families", case_families}, {"exec", case_exec}, {"executed", case_executed}, {"loop", case_loop}, {"ticks", case_ticks}, {"queue", case_queue}, {"blocked_fault", case_blocked_fault},
     {"ignored_fault", case_ignored_fault}, {"term", case_term}, {"abort", case_abort},
 #ifdef __riscv
     {"registers", case_registers}, {"repair", case_repair}, {"faults", case_faults}, {"misaligned", case_misaligned},
