@@ -289,7 +289,7 @@ class Process:
 
     def _run(self, max_instructions: int | None) -> None:
         until = NEVER if max_instructions is None else max_instructions
-        with self._interruptible(), self._mortal(), self._hosted():
+        with self._interruptible(), self._mortal(), sleeping.calls().woken(), self._hosted():
             if hasattr(self.engine, "prepare"):
                 self.engine.prepare()
             try:

@@ -6,7 +6,8 @@ interrupted pc that lies between the test and the end of the call to `interrupte
 of ENTRIES at RING. When the ring is nearly full it leaves signals blocked (HELD_BACK: all but faults, and the two by
 which the C library talks to its threads), so that the kernel keeps what comes: who empties the ring unblocks them. A
 fault of our own (ILL, TRAP, BUS, FPE, SEGV or SYS that the kernel sent) gets its default action back, and happens
-again. The data lie PAGE behind the code.
+again. `waker` ends the call as well, and goes on in another action, whose address is at NEXT. The data lie PAGE behind
+the code.
 
 Owns: facts of the host (arch/x86/entry/syscalls/syscall_64.tbl; the System V ABI's ucontext). Must not know: guests.
 """
@@ -14,7 +15,7 @@ Owns: facts of the host (arch/x86/entry/syscalls/syscall_64.tbl; the System V AB
 from __future__ import annotations
 
 PAGE = 4096
-FLAG, HEAD, TAIL = 0, 8, 16  # byte offsets in the data; entries that were begun, and entries that were read
+FLAG, HEAD, TAIL, NEXT = 0, 8, 16, 56  # byte offsets in the data; entries that were begun, and that were read
 HELD_BACK = 0xFFFFFFFE7FFFFB27  # what waits while the handler runs: not ILL, TRAP, BUS, FPE, SEGV, 32, 33
 RING, ENTRIES, ENTRY = 4096, 1024, 128  # byte offset, number and size of what the handler appends
 ROOM = 960  # entries from which on signals stay blocked; each thread can still be in one handler
@@ -47,15 +48,7 @@ handler:
     cmpl $0, 8(%rsi)
     jg fatal
 note:
-    movl $1, data+0(%rip)
-    mov 168(%rdx), %rax
-    lea begin(%rip), %rcx
-    sub %rcx, %rax
-    cmp $end-begin, %rax
-    jae append
-    lea interrupted(%rip), %rcx
-    mov %rcx, 168(%rdx)
-append:
+    call stop
     mov $1, %eax
     lock xadd %rax, data+8(%rip)
     mov %rax, %rcx
@@ -79,18 +72,33 @@ fatal:
     mov $8, %r10d
     syscall
     ret
+waker:
+    call stop
+    jmp *data+56(%rip)
+stop:
+    movl $1, data+0(%rip)
+    mov 168(%rdx), %rax
+    lea begin(%rip), %rcx
+    sub %rcx, %rax
+    cmp $end-begin, %rax
+    jae stopped
+    lea interrupted(%rip), %rcx
+    mov %rcx, 168(%rdx)
+stopped:
+    ret
 .balign 4096
 data:
 """
 CODE = bytes.fromhex("""
     4889f84889f74889d64889ca4d89c24d89c84c8b4c2408833de20f00000075030f05c348
-    c7c000feffffc3b8b0090080480fa3f87306837e08007f7cc705ba0f000001000000488b
-    82a8000000488d0dc3ffffff4829c84883f80b730e488d0dbfffffff48898aa8000000b8
-    01000000f0480fc1058f0f00004889c1482b0d8d0f00004881f9c0030000721148b927fb
-    ff7ffeffffff48898a2801000025ff030000c1e007488d3d541f00004801c7b910000000
-    f348a5c3b80d000000488d35540f000031d241ba080000000f05c3
+    c7c000feffffc3b8b0090080480fa3f87306837e08007f52e86f000000b801000000f048
+    0fc105b90f00004889c1482b0db70f00004881f9c0030000721148b927fbff7ffeffffff
+    48898a2801000025ff030000c1e007488d3d7e1f00004801c7b910000000f348a5c3b80d
+    000000488d357e0f000031d241ba080000000f05c3e806000000ff25880f0000c705460f
+    000001000000488b82a8000000488d0d4fffffff4829c84883f80b730e488d0d4bffffff
+    48898aa8000000c3
 """)
-CALL, HANDLER = 0, 0x2B  # byte offsets in CODE
+CALL, HANDLER, WAKER = 0, 0x2B, 0xA5  # byte offsets in CODE
 
 EPOLL_EVENT = (12, 4)  # size of struct epoll_event, byte offset of its data
 SEMID_DS = (104, 48, 64, 80)  # size of struct semid64_ds, byte offsets of sem_otime, sem_ctime and sem_nsems

@@ -18,7 +18,8 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 # What an interrupted call gives inside the kernel (include/linux/errno.h); no guest sees these.
@@ -63,6 +64,7 @@ _TIMEOUT: dict[str, tuple[int, Callable[[Any, int], Any]]] = {
 }  # fmt: skip
 
 _SA_SIGINFO = 4
+_FAULTS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
 _pointer = ctypes.c_void_p
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.argtypes = (ctypes.c_long, *[_pointer] * 6)
@@ -101,6 +103,11 @@ class Plain:
         """Give a signal the action that it had."""
         signal.signal(number, action)
 
+    @contextmanager
+    def woken(self) -> Iterator[None]:
+        """Signals with handlers of Python's end calls for certain as well, and then the handlers run."""
+        yield  # here not in the instant before a call
+
     def call(self, number: int, *arguments: Any) -> int:
         """Make a call: its result, or a negative error number; -ERESTARTSYS if a signal was before it."""
         if self._noted:
@@ -129,8 +136,8 @@ class Guarded(Plain):
         _libc.mprotect.argtypes = (_pointer, ctypes.c_size_t, ctypes.c_int)
         if _libc.mprotect(base, host.PAGE, mmap.PROT_READ | mmap.PROT_EXEC):
             raise OSError(ctypes.get_errno(), "mprotect of the code for blocking calls failed")
-        self._words = memoryview(self._memory)[host.PAGE : host.PAGE + 24].cast("Q")  # the first is the flag
-        self._handler = base + host.HANDLER
+        self._words = memoryview(self._memory)[host.PAGE : host.PAGE + 64].cast("Q")  # the first is the flag
+        self._handler, self._waker = base + host.HANDLER, base + host.WAKER
         self.room = host.ROOM
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_long, *[_pointer] * 6)
         self._call = prototype(base + host.CALL)
@@ -155,6 +162,32 @@ class Guarded(Plain):
 
     def give_back(self, number: int, action: bytes) -> None:
         _libc.sigaction(number, action, None)
+
+    @contextmanager
+    def woken(self) -> Iterator[None]:
+        at, _mask, flags, size = self.host.SIGACTION
+        ours, before = self._waker.to_bytes(8, "little"), {}
+        for number in range(1, signal.NSIG):
+            if number in _FAULTS or not callable(signal.getsignal(number)):
+                continue
+            action = ctypes.create_string_buffer(size)
+            _libc.sigaction(number, None, action)
+            old = action.raw
+            if old[at : at + 8] == ours:  # by a run that this one is in
+                continue
+            self._words[self.host.NEXT >> 3] = int.from_bytes(old[at : at + 8], "little")  # Python has one for all
+            action[at : at + 8] = ours
+            action[flags] = old[flags] | _SA_SIGINFO
+            _libc.sigaction(number, action, None)
+            before[number] = old
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                action = ctypes.create_string_buffer(size)
+                _libc.sigaction(number, None, action)
+                if action.raw[at : at + 8] == ours:  # nobody has given it another one
+                    _libc.sigaction(number, old, None)
 
     def clear(self) -> None:
         self._words[0] = 0

@@ -85,10 +85,7 @@ class HostSignals:
         self._set_mask(self._signals.mask & ~noted & _OURS & siginfo.EVERY)
 
     def begin_child(self) -> None:
-        """In a new process, while all is blocked: what Python would do of its own, to end the run in order, is left.
-
-        A handler of Python's that a signal finds just before a call begins to wait is executed when that ends.
-        """
+        """In a new process, while all is blocked: what Python would do of its own, to end the run in order, is left."""
         for number in (siginfo.SIGINT, *siginfo.ENDING):
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)

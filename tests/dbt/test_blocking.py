@@ -150,12 +150,80 @@ def race(ours: Guarded, rounds: int) -> int:
 
 
 def test_no_signal_is_lost_between_test_and_call(ours: Guarded) -> None:
-    assert race(ours, 300) > 0
+    assert any(race(ours, 300) for _ in range(10))  # on a busy machine few come so close
 
 
 @pytest.mark.long
 def test_no_signal_is_lost_in_many_rounds(ours: Guarded) -> None:
     assert race(ours, 30_000) > 0
+
+
+class Struck(Exception):
+    """What a handler of Python's raises."""
+
+
+def come_late(made: Guarded, rounds: int) -> int:
+    """The same with a handler of Python's: how often it was only executed because something else ended the call."""
+    reading, writing = os.pipe()
+    rng, target, buffer = random.Random(rounds), me(), ctypes.create_string_buffer(8)
+    late: list[int] = []
+
+    def strike(wait: float, go: threading.Event) -> None:
+        go.wait()
+        end = time.perf_counter() + wait
+        while time.perf_counter() < end:
+            pass
+        signal.pthread_kill(target, SIGNAL)
+
+    def struck(number: int, frame: object) -> None:
+        raise Struck
+
+    handlers = {SIGNAL: struck, signal.SIGALRM: lambda number, frame: late.append(number)}
+    before = [(number, signal.signal(number, handler)) for number, handler in handlers.items()]
+    with made.woken():
+        for _ in range(rounds):
+            go = threading.Event()
+            thread = threading.Thread(target=strike, args=(rng.random() * 60e-6, go))
+            thread.start()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(Struck):
+                go.set()
+                blocking("read", (reading, buffer, 8), lambda: False)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            thread.join()
+    for number, handler in before:
+        signal.signal(number, handler)
+    os.close(reading), os.close(writing)
+    return len(late)
+
+
+def test_a_handler_of_pythons_runs_before_a_call_waits(ours: Guarded) -> None:
+    """Ctrl-C in the instant before a call was seen when the call ended."""
+    assert come_late(ours, 100) == 0
+
+
+@pytest.mark.long
+def test_a_handler_of_pythons_runs_in_many_rounds(ours: Guarded) -> None:
+    assert come_late(ours, 30_000) == 0
+
+
+def test_an_interrupted_pc_is_moved_where_a_call_has_not_begun(ours: Guarded) -> None:
+    """By the action that goes on in Python's: at each byte of the code, as the kernel would call it."""
+    code, numbers = x86_64_linux.CODE, []
+    begin, end = code.index(b"\x83\x3d"), code.index(b"\x0f\x05") + 2
+    base = ctypes.addressof(ctypes.c_char.from_buffer(ours._memory))
+    action = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(base + x86_64_linux.WAKER)
+    following = ctypes.CFUNCTYPE(None, ctypes.c_int)(numbers.append)
+    kept = ours._words[x86_64_linux.NEXT >> 3]
+    ours._words[x86_64_linux.NEXT >> 3] = ctypes.cast(following, ctypes.c_void_p).value or 0
+    for at in range(len(code)):
+        context = (ctypes.c_uint64 * 64)()
+        context[168 >> 3] = base + at
+        ours.clear()
+        action(SIGNAL, None, context)
+        assert ours.noticed and context[168 >> 3] == base + (end + 1 if begin <= at < end else at)
+    assert numbers == [SIGNAL] * len(code)
+    ours._words[x86_64_linux.NEXT >> 3] = kept
 
 
 MANY = """
