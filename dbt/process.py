@@ -386,6 +386,8 @@ class Process:
     def _execute(self, new: Executed) -> None:
         """Begin another program, with nothing left of the old one but virtual time."""
         state = self.state
+        if hasattr(self.engine, "renew"):
+            self.engine.renew()
         try:
             entry, pointer = self.kernel.execute(new.program, new.env)
         except Killed as leaving:
@@ -395,8 +397,6 @@ class Process:
         state.restore(bytes(8 * self.guest.slots))
         state.pc = entry
         state.slots[self.guest.stack_slot] = pointer
-        if hasattr(self.engine, "renew"):
-            self.engine.renew()
 
     def _begin_child(self, here: Forked) -> None:
         if self._host_signals is None:  # what is sent to who has us run the parent is not for the guest; to us, it is

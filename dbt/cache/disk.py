@@ -241,7 +241,7 @@ class Disk:
 
             try:
                 self._database = Database(self._folder)
-                self._assumed = assumed(self._guest, self._options, self._sources)
+                self._assumed = self._assumed or assumed(self._guest, self._options, self._sources)
             except (Refused, Unknown) as error:
                 self._give_up(f"translations are not kept on disk: {error}")
             except ERRORS as error:
