@@ -91,7 +91,7 @@ test-long: $(VENV)/.test lint ## all tests, and ten times as many random cases (
 	DRAGOMAN_TEST_SCALE=10 $(RUN) -m pytest -n $(JOBS) --dist worksteal --timeout 10800
 
 test-outside: $(VENV)/.test ## programs from outside the tree: RISCV_TESTS=DIR, XV6=DIR are checkouts, XV6's made
-	RISCV_TESTS=$(RISCV_TESTS) XV6=$(XV6) $(RUN) -m pytest tests/dbt/test_boot.py -k "riscv_tests or xv6" -rs -s
+	RISCV_TESTS=$(RISCV_TESTS) XV6=$(XV6) $(RUN) -m pytest tests/dbt/test_outside.py -rs -s
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(RUN) -m ruff check .

@@ -386,6 +386,16 @@ def programs_text() -> str:
     return "\n".join(lines)
 
 
+def isa_text(process: Guest, machine: Guest) -> str:
+    """What guests have: the ISA string of a process, that of a hart, and the modes of a hart."""
+    assert machine.privileged is not None
+    more = sorted(machine.features - process.features - {"system"})
+    return "\n".join([
+        f"process  {process.isa}", "_".join([f"machine  {process.isa}", *more]),
+        f"modes    {' '.join(machine.privileged.inspection.modes.values())}",
+    ])  # fmt: skip
+
+
 def coverage_text(guest: Guest) -> str:
     """Instructions of a guest and system calls: which are done, which are not."""
     from dbt.linux.kernel import Kernel

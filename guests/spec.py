@@ -150,7 +150,7 @@ class Inspection:
     """What people are shown of a hart. Nothing of it changes the hart. `m` is the domain of integers."""
 
     control: Callable[[Any], dict[str, int]]  # (m): control registers by name, as they are read
-    mode_name: Callable[[int], str]
+    modes: dict[int, str]  # privilege modes by name, the highest first
     interrupts: Callable[[Any], list[Interrupt]]
     trap: Callable[[int, int], tuple[int, str]]  # (cause, mode it comes from): its number there, and its name
     mappings: Callable[..., Iterator[Mapped] | None]  # (slots, read): of the page tables; None: there are none

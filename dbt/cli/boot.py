@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.cli.devices import functions
 from dbt.cli.errors import FAILURE, LIMIT, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
-from dbt.cli.options import Parser, bad, number, numbered
+from dbt.cli.options import Parser, bad, events_option, number, numbered
 
 if TYPE_CHECKING:
     from dbt.machine.boards import Board
@@ -47,6 +47,7 @@ def _parser() -> Parser:
     )
     parser.option("--bios", metavar="FILE", help="firmware to start first, at the begin of RAM (none: there is none)")
     parser.option("--initrd", metavar="FILE", help="a file system for the kernel, in its memory")
+    parser.option("--dtb", metavar="FILE", help="a device tree in place of the board's")
     parser.option("--append", metavar="TEXT", default="", help="the kernel's command line")
     parser.option("-m", "--memory", metavar="SIZE", type=memory_size, default=128 << 20, help="RAM (default: 128M)")
     parser.option("-M", "--machine", metavar="NAME", default="virt", help="the board: virt, which is the only one")
@@ -76,7 +77,7 @@ def _parser() -> Parser:
         "-d", "--log-items", metavar="ITEMS",
         help="log what happens in the machine: -d help lists the items; they go to stderr",
     )
-    parser.option("-D", "--log", metavar="FILE", help="where lines of -d go; %%d is our process")
+    parser.option("-D", "--log", metavar="FILE", help="where lines of -d and --events go; %%d is our process")
     parser.option(
         "--deterministic", action="store_true",
         help="make the run repeatable: time is the number of instructions and waiting takes none; input is read whole "
@@ -91,6 +92,7 @@ def _parser() -> Parser:
         "--engine", choices=("translated", "reference"), default="translated",
         help="what runs the machine: the reference interpreter is the same machine, slowly (default: translated)",
     )
+    events_option(parser, "and at the end write a line: how many have been executed, pc, and a digest of the machine")
     parser.option("--dumpdtb", metavar="FILE", help="write the device tree there, and start nothing")
     return parser
 
@@ -131,6 +133,7 @@ def _boot(options: Any) -> int:
     from dbt.machine import start
     from dbt.machine.boards import Board
     from dbt.machine.devices.console import Console
+    from dbt.machine.digest import digest
     from dbt.machine.monitor import Monitor
     from dbt.machine.outside import Inputs
     from dbt.machine.session import Abandoned, Session
@@ -142,14 +145,14 @@ def _boot(options: Any) -> int:
     console = Console(terminal.write if serial is None else serial.write)
     devices = functions(options, console)
     log = _log(options)
-    files = start.Files(options.bios, options.kernel, options.initrd, options.append)
+    files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
     tree = b""
 
     def build() -> Board:
         nonlocal tree
         board = Board(guests.load_machine("riscv64"), options.memory, console, options.engine, Options(disk=True))
-        for function in devices:
-            board.add_virtio(function)
+        for transport, function in devices.items():
+            board.add_virtio(function, transport)
         tree = start.place(board, files)
         log.attach(board)
         return board
@@ -157,9 +160,12 @@ def _boot(options: Any) -> int:
     inputs = Inputs()
     follows, most = not options.deterministic, options.max_instructions
     session = opened(
-        lambda: Session(build, inputs, follows, not options.no_reboot, NEVER if most is None else most),
-        options.kernel or options.bios or "",
-    )
+        lambda: Session(
+            build, inputs, follows, not options.no_reboot, NEVER if most is None else most, options.events or NEVER,
+            lambda board: log.line(f"{board.vcpu.retired} {board.vcpu.state.pc:#x} {digest(board)}"),
+        ),
+        "",
+    )  # fmt: skip
     if options.dumpdtb is not None:
         return _write(options.dumpdtb, tree)
     session.running = not options.stopped

@@ -32,14 +32,16 @@ def _properties(option: str, text: str, known: tuple[str, ...]) -> dict[str, str
     return found
 
 
-def functions(options: Any, console: Console) -> list[Function]:
-    """Disks and other virtio devices, in the order of the command line; drives with an interface of their own first."""
-    from dbt.machine.boards import VIRTIO
+def functions(options: Any, console: Console) -> dict[int, Function]:
+    """Disks and other virtio devices by the number of their transport: the one of their bus, or the first that is free.
+
+    Those without a bus are in the order of the command line, drives with an interface of their own first.
+    """
     from dbt.machine.devices.block import Block
     from dbt.machine.devices.entropy import Entropy
     from dbt.machine.devices.virtio_console import VirtioConsole
 
-    found: list[Function] = []
+    found: list[tuple[str, Function]] = []  # with the bus
     waiting: dict[str, Image] = {}
     for text in options.drive:
         properties = _properties("-drive", text, DRIVE)
@@ -47,27 +49,42 @@ def functions(options: Any, console: Console) -> list[Function]:
         if properties.get("if") == "none":
             waiting[properties.get("id", "")] = image
         else:
-            found.append(Block(image))
+            found.append(("", Block(image)))
     for text in options.device:
         kind, _, rest = text.partition(",")
         properties = _properties("-device", rest, ("drive", "bus", "id")) if rest else {}
+        bus = properties.get("bus", "")
         match kind:
             case "virtio-blk-device":
                 name = properties.get("drive", "")
                 if name not in waiting:
                     raise Fail(USAGE, f"-device: there is no -drive with if=none,id={name}")
-                found.append(Block(waiting.pop(name)))
+                found.append((bus, Block(waiting.pop(name))))
             case "virtio-rng-device":
-                found.append(Entropy(random.Random(0).randbytes if options.deterministic else os.urandom))
+                found.append((bus, Entropy(random.Random(0).randbytes if options.deterministic else os.urandom)))
             case "virtio-serial-device":
-                found.append(VirtioConsole(console))
+                found.append((bus, VirtioConsole(console)))
             case _:
                 raise Fail(USAGE, f"-device: there is no {kind!r} (there are: {' '.join(KINDS)})")
-    if len(found) > len(VIRTIO):
-        raise Fail(USAGE, f"the board has {len(VIRTIO)} virtio devices at most")
     if waiting:
         raise Fail(USAGE, f"-drive: id={next(iter(waiting))} has no -device")
-    return found
+    return _placed(found)
+
+
+def _placed(found: list[tuple[str, Function]]) -> dict[int, Function]:
+    from dbt.machine.boards import VIRTIO
+
+    buses = {f"virtio-mmio-bus.{number}": number for number in range(len(VIRTIO))}
+    placed: dict[int, Function] = {}
+    for bus, function in sorted(found, key=lambda each: not each[0]):  # who has a bus comes first
+        number = buses.get(bus) if bus else next((each for each in buses.values() if each not in placed), None)
+        if number is None:
+            raise Fail(USAGE, f"-device: there is no bus {bus!r} (there are: {' '.join(buses)})" if bus else
+                       f"the board has {len(VIRTIO)} virtio devices at most")  # fmt: skip
+        if number in placed:
+            raise Fail(USAGE, f"-device: {bus} has a device")
+        placed[number] = function
+    return placed
 
 
 def _image(properties: dict[str, str], snapshot: bool) -> Image:

@@ -65,8 +65,8 @@ def opened(action: Callable[[], Any], program: str) -> Any:
         return action()
     except dragoman.UnknownProgram as error:
         raise Fail(NOT_FOUND, str(error)) from None
-    except FileNotFoundError:
-        raise Fail(NOT_FOUND, f"{program}: there is no such file") from None
+    except FileNotFoundError as error:
+        raise Fail(NOT_FOUND, f"{program or error.filename}: there is no such file") from None
     except dragoman.NotRunnable as error:
         raise Fail(NOT_RUNNABLE, str(error)) from None
     except (dragoman.UnknownIsa, dragoman.BadExtension) as error:

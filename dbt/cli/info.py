@@ -21,14 +21,15 @@ def lab_command(words: Sequence[str]) -> int:
 
 def command(words: Sequence[str]) -> int:
     parser = Parser("info", "Say what a program file is, or what Dragoman has.",
-                    "PROGRAM | --programs | --coverage | --syscalls")
+                    "PROGRAM | --programs | --isa | --coverage | --syscalls")
     parser.option("--programs", action="store_true", help="list the programs that come with Dragoman")
+    parser.option("--isa", action="store_true", help="list the extensions of a process, and of a machine's hart")
     parser.option("--coverage", action="store_true", help="list instructions and system calls, done and not done")
     parser.option("--syscalls", action="store_true", help="list every system call, with a note (docs/syscalls.md)")
     extension_option(parser)
     options, rest = parser.split(words)
-    if len(rest) + options.programs + options.coverage + options.syscalls != 1:
-        parser.error("one of PROGRAM, --programs, --coverage and --syscalls is wanted")
+    if len(rest) + options.programs + options.isa + options.coverage + options.syscalls != 1:
+        parser.error("one of PROGRAM, --programs, --isa, --coverage and --syscalls is wanted")
     import dragoman
     import guests
     from dbt import report
@@ -37,7 +38,9 @@ def command(words: Sequence[str]) -> int:
         print(report.programs_text())
         return 0
     guest = opened(lambda: guests.load("riscv64", extensions=extensions_of(options)), "")
-    if options.coverage:
+    if options.isa:
+        print(report.isa_text(guest, guests.load_machine("riscv64")))
+    elif options.coverage:
         print(report.coverage_text(guest))
     elif options.syscalls:
         print(report.syscalls_text(guest))

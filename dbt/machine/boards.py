@@ -16,7 +16,7 @@ from dbt.machine.devices.finisher import Finisher
 from dbt.machine.devices.htif import Htif
 from dbt.machine.devices.plic import SOURCES, Plic
 from dbt.machine.devices.uart import Uart
-from dbt.machine.devices.virtio import Function, Virtio
+from dbt.machine.devices.virtio import Function, Nothing, Virtio
 from dbt.machine.memory import Device
 from dbt.machine.vm import Machine
 from dbt.options import Options
@@ -61,28 +61,29 @@ class Board:
         self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
         self.vcpu = self.vm.create_vcpu()
         self.mistaken: Callable[[str, str], None] = lambda device, what: None  # told of what a driver did wrong
-        self._virtio = 0  # transports in use
         self.plic = plic = Plic(self.vcpu.set_line)
         self._add(Finisher(self.vm.end))
         self._add(Aclint(self.vm.clock, self.vm.events, self.vcpu.set_line))
         self._add(plic)
         self._add(Uart(console, lambda level: plic.raise_source(VIRT["serial"].irq, level)))
+        self._transports = [self._transport(place) for place in VIRTIO]
 
     def _add(self, device: Device) -> None:
         self.vm.add_device(VIRT[device.name].base, device)
 
-    def add_virtio(self, function: Function) -> Virtio:
-        """A virtio device at the next transport. ValueError if all are taken."""
-        if self._virtio == len(VIRTIO):
-            raise ValueError(f"the board has {len(VIRTIO)} virtio devices at most")
-        place = VIRTIO[self._virtio]
-        self._virtio += 1
-        device = Virtio(
-            function, self.vm.memory, lambda level: self.plic.raise_source(place.irq, level),
-            lambda what: self.mistaken(function.name, what),
+    def _transport(self, place: Place) -> Virtio:
+        """A transport at its place, without a device."""
+        transport = Virtio(
+            Nothing(), self.vm.memory, lambda level: self.plic.raise_source(place.irq, level),
+            lambda what: self.mistaken(transport.name, what),
         )  # fmt: skip
-        self.vm.add_device(place.base, device)
-        return device
+        self.vm.add_device(place.base, transport)
+        return transport
+
+    def add_virtio(self, function: Function, number: int = 0) -> Virtio:
+        """Put a virtio device at the transport of this number, before the machine starts."""
+        self._transports[number].attach(function)
+        return self._transports[number]
 
     def add_htif(self, symbols: Mapping[str, int]) -> None:
         """The interface of test programs, where their symbols are."""
@@ -97,20 +98,30 @@ class Board:
         self.vm.memory.poke(rom, self.vcpu.privileged.reset_rom(start, tree, next_stage))
         self.vcpu.reset(rom)
 
-    def tree(self, arguments: str = "", initrd: tuple[int, int] | None = None) -> bytes:
-        """The device tree, flattened. `initrd` is where it begins, and behind its last byte."""
-        chosen: dict[str, Any] = {"stdout-path": f"/soc/serial@{VIRT['serial'].base:x}"}
+    def tree(
+        self, arguments: str = "", initrd: tuple[int, int] | None = None, own: fdt.Node | None = None
+    ) -> bytes:
+        """The device tree, flattened: the user's own, or that of the board.
+
+        `initrd` is where the kernel's file system begins, and behind its last byte. Both trees are told of it and of
+        the kernel's arguments.
+        """
+        tree = dict(self._tree() if own is None else own)
+        chosen = tree["chosen"] = dict(tree.get("chosen", {}))
         if arguments:
             chosen["bootargs"] = arguments
         if initrd is not None:
             chosen["linux,initrd-start"] = fdt.cells(initrd[0])
             chosen["linux,initrd-end"] = fdt.cells(initrd[1])
-        return fdt.flatten({
+        return fdt.flatten(tree)
+
+    def _tree(self) -> dict[str, Any]:
+        return {
             "#address-cells": 2,
             "#size-cells": 2,
             "compatible": "riscv-virtio",
             "model": "riscv-virtio,dragoman",
-            "chosen": chosen,
+            "chosen": {"stdout-path": f"/soc/serial@{VIRT['serial'].base:x}"},
             f"memory@{VIRT['ram'].base:x}": {
                 "device_type": "memory",
                 "reg": fdt.cells(VIRT["ram"].base, self.ram),
@@ -128,7 +139,7 @@ class Board:
             "reboot": {
                 "compatible": "syscon-reboot", "regmap": TEST_HANDLE, "offset": 0, "value": 0x7777,
             },
-        })  # fmt: skip
+        }  # fmt: skip
 
     def _soc(self) -> dict[str, Any]:
         def at(name: str, size: int) -> list[int]:
@@ -141,7 +152,7 @@ class Board:
                 "interrupt-parent": PLIC_HANDLE,
                 "interrupts": place.irq,
             }
-            for place in VIRTIO[: self._virtio]
+            for place in VIRTIO
         }
         return {
             "#address-cells": 2,

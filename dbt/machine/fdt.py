@@ -1,4 +1,4 @@
-"""Flattened device trees (Devicetree specification, version 17 of the format): a tree of Python values to bytes.
+"""Flattened device trees (Devicetree specification, version 17 of the format): a tree of Python values, and bytes.
 
 A node is a dictionary: a name leads to a node, or to a property's value. A value is None (no bytes), an int (a cell),
 a str, bytes, or a list of ints or of strs. Owns: the format. Must not know: any board.
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MAGIC, VERSION, COMPATIBLE = 0xD00DFEED, 17, 16
-BEGIN, END, PROPERTY, LAST = 1, 2, 3, 9
+BEGIN, END, PROPERTY, NOTHING, LAST = 1, 2, 3, 4, 9
+DEEPEST = 64  # nodes inside one another
 _HEADER = struct.Struct(">10I")
 
 Node = Mapping[str, Any]
@@ -32,6 +33,78 @@ def flatten(root: Node, boot_hart: int = 0) -> bytes:
         MAGIC, total, at_structure, at_strings, _HEADER.size, VERSION, COMPATIBLE, boot_hart, len(names), len(structure)
     )
     return header + reserved + bytes(structure) + names
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """A flattened tree as nodes, whose properties are bytes. ValueError for what is none."""
+    try:
+        magic, total, at, strings, _, version, compatible, _, length, size = _HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise ValueError("it does not begin as one")
+        if total > len(data) or at + size > total or strings + length > total:
+            raise ValueError("it is truncated")
+        if version < VERSION or compatible > VERSION:
+            raise ValueError(f"its format has version {version}, not {VERSION}")
+        return _Reader(data[at : at + size], data[strings : strings + length]).tree()
+    except (struct.error, UnicodeDecodeError):
+        raise ValueError("it is damaged") from None
+
+
+class _Reader:
+    """Goes through the structure of a tree."""
+
+    def __init__(self, structure: bytes, strings: bytes) -> None:
+        self._structure = structure
+        self._strings = strings
+        self._at = 0
+
+    def tree(self) -> dict[str, Any]:
+        if self._token() != BEGIN or self._text(self._structure, self._at):
+            raise ValueError("it has no root")
+        self._skip(1)
+        found = self._node(0)
+        if self._token() != LAST:
+            raise ValueError("it has something behind its root")
+        return found
+
+    def _node(self, depth: int) -> dict[str, Any]:
+        """The node whose name has been read."""
+        if depth > DEEPEST:
+            raise ValueError("its nodes are too deep")
+        found: dict[str, Any] = {}
+        while (token := self._token()) != END:
+            if token == BEGIN:
+                name = self._text(self._structure, self._at)
+                self._skip(len(name.encode()) + 1)
+                found[name] = self._node(depth + 1)
+            elif token == PROPERTY:
+                length, name_at = struct.unpack_from(">2I", self._structure, self._at)
+                self._skip(8)
+                value = self._structure[self._at : self._at + length]
+                self._skip(length)
+                found[self._text(self._strings, name_at)] = value
+            else:
+                raise ValueError("it is damaged")
+        return found
+
+    def _token(self) -> int:
+        while True:
+            (token,) = struct.unpack_from(">I", self._structure, self._at)
+            self._at += 4
+            if token != NOTHING:
+                return int(token)
+
+    def _skip(self, length: int) -> None:
+        self._at += length + -length % 4
+        if self._at > len(self._structure):
+            raise ValueError("it is truncated")
+
+    @staticmethod
+    def _text(data: bytes, at: int) -> str:
+        end = data.find(b"\0", at)
+        if end < 0:
+            raise ValueError("it is damaged")
+        return data[at:end].decode("ascii")
 
 
 def cells(*values: int, width: int = 2) -> list[int]:

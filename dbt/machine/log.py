@@ -39,6 +39,10 @@ class Log:
         """The items there are."""
         return "".join(f"{name:<13} {about}\n" for name, about in ITEMS.items())
 
+    def line(self, text: str) -> None:
+        """Write a line that is no item's."""
+        self._write(text + "\n")
+
     def choose(self, text: str, board: Board | None = None) -> None:
         """Log these items, with commas between them, and no others. ValueError for one that there is not."""
         chosen = frozenset(text.split(",")) - {""}

@@ -24,16 +24,20 @@ class Session:
     """`build` makes a board with everything in it, ready to start; after a reset it is called again.
 
     `follows`: the machine's time is the host's. Without, and with nothing among `inputs`, a run depends on its input
-    alone. `most`: how many instructions are executed or waited for, with those before a reset.
+    alone. `most`: how many instructions are executed or waited for, with those before a reset. `seen` is called with
+    the board at the first boundary after every `period` instructions, and at the end.
     """
 
     def __init__(
-        self, build: Callable[[], Board], inputs: Inputs, follows: bool = True, reboots: bool = True, most: int = NEVER
-    ) -> None:
+        self, build: Callable[[], Board], inputs: Inputs, follows: bool = True, reboots: bool = True, most: int = NEVER,
+        period: int = NEVER, seen: Callable[[Board], None] = lambda board: None,
+    ) -> None:  # fmt: skip
         self._build = build
         self._inputs = inputs
         self._follows = follows
         self._reboots = reboots
+        self._period = period
+        self._seen = seen
         self._left = most  # instructions until the limit of this start
         self.ended: Exit | None = None
         self.running = True
@@ -42,6 +46,7 @@ class Session:
 
     def _start(self) -> None:
         self.board = self._build()
+        self._due = self._period  # instructions of this start at which the board is to be seen
 
     def run(self) -> Exit:
         """Run until the machine ends. Raises Abandoned."""
@@ -50,13 +55,18 @@ class Session:
                 vm = self.board.vm
                 if vm.outside is None and (self._follows or self._inputs):
                     vm.outside = Outside(vm.clock, self._inputs, self._follows)
-                exit = self.board.vcpu.run(self._left)
-                if exit is not _LOOK:
+                exit = vm.vcpus[0].run(min(self._left, self._due + vm.clock.waited))
+                if vm.clock.retired >= self._due:
+                    self._due = (vm.clock.retired // self._period + 1) * self._period
+                    self._seen(self.board)
+                if exit is not _LOOK and (not isinstance(exit, Intr) or vm.clock.count >= self._left):
                     self._follow(exit)
             elif self._inputs:
                 self._inputs.look(None)
             else:
                 raise Abandoned
+        if self._period < NEVER:
+            self._seen(self.board)
         return self.ended
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbt.machine import images
+from dbt.machine import fdt, images
 from dbt.machine.boards import VIRT, Board
 
 KERNEL_ALIGNMENT = 2 << 20  # of a kernel behind firmware, and of what comes behind a kernel
@@ -22,6 +22,7 @@ class Files(NamedTuple):
     kernel: str | None
     initrd: str | None
     arguments: str = ""  # the kernel's command line
+    dtb: str | None = None  # a device tree in place of the board's
 
 
 def place(board: Board, files: Files) -> bytes:
@@ -49,14 +50,21 @@ def place(board: Board, files: Files) -> bytes:
         raise images.NotRunnable(
             f"{files.kernel or files.bios}: leaves no room in {board.ram >> 20} MiB of RAM: more with -m"
         )
-    tree = board.tree(files.arguments, initrd)
-    memory.poke(at_tree, tree)
+    tree = board.tree(files.arguments, initrd, None if files.dtb is None else _tree(files.dtb))
+    images.put(memory, tree, files.dtb or "the device tree", at_tree)
     first = firmware or kernel
     if first is not None:
         board.add_htif(first.symbols)
     next_stage = kernel.entry if firmware is not None and kernel is not None else 0
     board.reset(base if first is None else first.entry, at_tree, next_stage)
     return tree
+
+
+def _tree(path: str) -> fdt.Node:
+    try:
+        return fdt.parse(images.read(path))
+    except ValueError as error:
+        raise images.NotRunnable(f"{path}: is no device tree: {error}") from None
 
 
 def _up(address: int) -> int:

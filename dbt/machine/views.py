@@ -124,7 +124,7 @@ def registers(board: Board) -> str:
     vcpu = board.vcpu
     mode = vcpu.state.slots[vcpu.privileged.mode_slot]
     control = vcpu.privileged.inspection.control(vcpu.at_rest())
-    lines = ["CPU#0", f" mode     {vcpu.privileged.inspection.mode_name(mode)}", f" pc       {vcpu.state.pc:016x}"]
+    lines = ["CPU#0", f" mode     {vcpu.privileged.inspection.modes[mode]}", f" pc       {vcpu.state.pc:016x}"]
     lines += [f" {name:<8} {value:016x}" for name, value in control.items()]
     for kind in "xf":
         file = [register for register in board.guest.registers if register.kind == kind]
@@ -184,7 +184,7 @@ def interrupts(board: Board) -> str:
     for (cause, mode), count in sorted(taken.items()):
         if not cause >> 63:
             code, name = inspection.trap(cause, mode)
-            lines.append(f"{name:<32} {code:3} from {inspection.mode_name(mode)} {count:11,}")
+            lines.append(f"{name:<32} {code:3} from {inspection.modes[mode]} {count:11,}")
     lines.append("source  priority pending served by context")
     for source, priority, pending, served, contexts in board.plic.sources():
         name = next((m.device.name for m in board.vm.memory.devices if IRQS.get(m.base) == source), "")

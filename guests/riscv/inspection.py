@@ -19,6 +19,7 @@ SHOWN = """mhartid mstatus mip mie mideleg medeleg mtvec stvec mepc sepc mcause 
 satp stimecmp mcounteren scounteren menvcfg senvcfg mcycle minstret""".split()
 NAMES = {p.SSI: "supervisor software", p.MSI: "machine software", p.STI: "supervisor timer", p.MTI: "machine timer",
          p.SEI: "supervisor external", p.MEI: "machine external"}  # fmt: skip
+MODES = {p.MACHINE: "M", p.SUPERVISOR: "S", p.USER: "U"}
 LETTERS = tuple(zip((mmu.R, mmu.W, mmu.X, mmu.U, mmu.G, mmu.A, mmu.D), "rwxugad"))
 
 
@@ -26,11 +27,6 @@ def control(table: Mapping[int, Csr], m: Any) -> dict[str, int]:
     """CSRs by name, with the values that machine mode reads."""
     by_name = {csr.name: csr for csr in table.values()}
     return {name: int(by_name[name].read(m)) for name in SHOWN}
-
-
-def mode_name(mode: int) -> str:
-    """The name of a privilege mode."""
-    return {p.USER: "U", p.SUPERVISOR: "S", p.MACHINE: "M"}[mode]
 
 
 def interrupts(m: Any) -> list[Interrupt]:
@@ -48,7 +44,7 @@ def trap(cause: int, mode: int) -> tuple[int, str]:
     if cause & INTERRUPT:
         return cause, f"{NAMES[1 << (cause & 63)]} interrupt"
     if cause == traps.USER_ECALL:
-        return cause + mode, f"environment call from {mode_name(mode)}-mode"
+        return cause + mode, f"environment call from {MODES[mode]}-mode"
     return cause, traps.NAMES[cause]
 
 

@@ -179,7 +179,7 @@ def test_a_file_without_permission(capsys: pytest.CaptureFixture[str]) -> None:
     (["compare", "--stdin=/nowhere", "@hello"], "cannot read /nowhere"),
     (["lockstep"], "which program?"),
     (["lockstep", "--reproduce=x", "@hello"], "--reproduce runs a saved block"),
-    (["info"], "one of PROGRAM, --programs, --coverage and --syscalls"),
+    (["info"], "one of PROGRAM, --programs, --isa, --coverage and --syscalls"),
     (["info", "@hello", "@hello"], "one of PROGRAM"),
 ])  # fmt: skip
 def test_bad_usage(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -262,7 +262,8 @@ class Hand:
 def hand() -> Hand:
     """Our kernel at its prompt, with a command typed."""
     made = Hand(b"echo hello\nshutdown 3\n")
-    made.session.board.vcpu.run(100_000)
+    while b"$ " not in made.printed:
+        made.session.board.vcpu.run(made.session.board.vm.clock.count + 1000)
     return made
 
 
@@ -302,18 +303,19 @@ def test_a_step_is_one_thing(name: str) -> None:
     assert board.vcpu.retired == there and hand.session.run() == SystemEvent(SYSTEM_EVENT_SHUTDOWN)
 
 
-def test_a_reset_begins_anew(hand: Hand) -> None:
+def test_a_reset_begins_anew() -> None:
     """The second start is as the first: devices too. A machine that stood still stands still at its beginning."""
-    fresh = Hand()
+    fresh, hand = Hand(), Hand()
+    hand.session.board.vcpu.run(200_000)
     hand.ask("stop")
     hand.ask("system_reset")
-    assert hand.ask("info status") == "VM status: paused\n" and hand.session.retired >= 100_000
+    assert hand.ask("info status") == "VM status: paused\n" and hand.session.retired > 100_000
     assert hand.ask("x /1i $pc") == fresh.ask("x /1i $pc") and hand.ask("info qtree") == fresh.ask("info qtree")
     hand.printed.clear()
     hand.ask("cont")
     assert "before resets" in hand.ask("info clock")
     for each in (hand, fresh):
-        each.session.board.vcpu.run(300_000)
+        each.session.board.vcpu.run(400_000)
     assert hand.digest() == fresh.digest() and b"$ " in hand.printed
 
 
@@ -453,7 +455,7 @@ def test_the_log_has_each_block_and_each_instruction_once() -> None:
 
 def test_the_log_is_silent_when_it_is_told_so(hand: Hand) -> None:
     hand.ask("log int,mmu,exec,in_asm")
-    hand.session.board.vcpu.run(101_000)
+    hand.session.board.vcpu.run(hand.session.board.vm.clock.count + 1000)
     seen = len(hand.logged)
     hand.ask("log none")
     hand.session.run()
@@ -595,3 +597,24 @@ def test_items_of_the_log_are_listed() -> None:
     with started("-d", "help", stdout=subprocess.PIPE) as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and out.decode() == Log.help() and err == b""
+
+
+def test_commands_that_come_together(tmp_path: Path) -> None:
+    """All in one piece, while the machine runs: it stops, is stepped, starts again and goes on."""
+    serial = tmp_path / "serial"
+    words = ["-monitor", "stdio", "-serial", f"file:{serial}", "-m", "32", "@kernel"]
+    with started(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        talk = Talk(process.stdout.fileno())
+        talk.expect("(dragoman) ")
+        while b"$ " not in (serial.read_bytes() if serial.exists() else b""):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.stdin.write(b"stop\nstep 3\nsystem_reset\nstep\nx /1i $pc\ncont\ninfo status\n")
+        process.stdin.flush()
+        assert "0x0000000000001004:" in talk.expect("VM status: running\n(dragoman) ")
+        while serial.read_bytes().count(b"$ ") < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        out, err = process.communicate(b"quit\n", timeout=60)
+    assert process.returncode == 0 and err == b""

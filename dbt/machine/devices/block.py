@@ -7,12 +7,13 @@ guest's request.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from dbt.machine.devices.virtqueue import Broken, Chain, Queue, room
 
 SECTOR = 512
+PIECE = 2048  # sectors that are read at once where all are read
 READ_ONLY, BLOCK_SIZE, FLUSH, DISCARD = 1 << 5, 1 << 6, 1 << 9, 1 << 13  # features
 IN, OUT, FLUSH_REQUEST, GET_ID, DISCARD_REQUEST = 0, 1, 4, 8, 11
 OK, IO_ERROR, UNSUPPORTED = 0, 1, 2
@@ -55,6 +56,11 @@ class Block:
         """The disk, for people."""
         image = self._image
         return f"{image.name}: {image.sectors} sectors{', read-only' if image.read_only else ''}"
+
+    def contents(self) -> Iterator[bytes]:
+        """All of the disk, in pieces."""
+        for sector in range(0, self._image.sectors, PIECE):
+            yield self._image.read(sector, min(PIECE, self._image.sectors - sector))
 
     def listen(self, serve: Callable[[int], None]) -> None:
         """All that happens is asked for by the driver."""

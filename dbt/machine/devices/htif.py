@@ -63,7 +63,7 @@ class Htif:
                 if byte is not None:
                     self.fromhost.value = 1 << 56 | byte
             case 1, 1:
-                self._console.output(bytes([payload & 0xFF]))
+                self._console.write(bytes([payload & 0xFF]))
                 self.fromhost.value = 1 << 56 | 1 << 48
 
     def _system_call(self, at: int) -> None:
@@ -77,7 +77,7 @@ class Htif:
             elif file not in (1, 2):
                 result = -EBADF
             else:
-                self._console.output(self._memory.peek(address, length))
+                self._console.write(self._memory.peek(address, length))
                 result = length
         except Absent:
             result = -EFAULT

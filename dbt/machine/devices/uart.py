@@ -73,7 +73,7 @@ class Uart:
         match offset:
             case Register.DATA:
                 if not self._mcr & LOOP:
-                    self._console.output(bytes([value]))
+                    self._console.write(bytes([value]))
                 self._sent = True
             case Register.IER:
                 self._sent = self._sent or bool(value & SENT & ~self._ier)

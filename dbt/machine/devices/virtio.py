@@ -36,6 +36,22 @@ class Function(Protocol):
         """A transport has it: `serve` has a queue looked at, for what happens without the driver."""
 
 
+class Nothing:
+    """What a transport has where no device is: number 0, at which drivers pass on."""
+
+    name = "virtio"
+    number = features = queues = 0
+
+    def configuration(self) -> bytes:
+        return b""
+
+    def serve(self, index: int, queue: Queue) -> bool:
+        return False
+
+    def listen(self, serve: Callable[[int], None]) -> None:
+        """Nothing happens."""
+
+
 class Virtio:
     """A device behind registers. `raise_irq` is its interrupt line; `broken` is told what rings made no sense."""
 
@@ -45,11 +61,16 @@ class Virtio:
         self, function: Function, memory: Memory, raise_irq: Callable[[bool], None],
         broken: Callable[[str], None] = lambda what: None,
     ) -> None:  # fmt: skip
-        self.name = function.name
-        self.function = function
+        self._memory = memory
         self._broken = broken
         self._raise_irq = raise_irq
-        self._queues = [Queue(memory) for _ in range(function.queues)]
+        self.attach(function)
+
+    def attach(self, function: Function) -> None:
+        """Make it the transport of this device, before the machine starts."""
+        self.name = function.name
+        self.function = function
+        self._queues = [Queue(self._memory) for _ in range(function.queues)]
         self._reset()
         function.listen(self.serve)
 

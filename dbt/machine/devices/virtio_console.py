@@ -37,7 +37,7 @@ class VirtioConsole:
     def _send(self, queue: Queue) -> bool:
         due = False
         while (chain := queue.pop()) is not None:
-            self._console.output(queue.read(chain))
+            self._console.write(queue.read(chain))
             due = queue.push(chain, 0) or due
         return due
 

@@ -1,0 +1,136 @@
+"""Programs from outside the tree on a machine: the RISC-V project's tests, and xv6. `make test-outside` runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import peers
+from support.qemu_system import Console as PipedConsole
+
+from dbt.machine import images
+from dbt.machine.boards import Board
+from dbt.machine.devices.console import Console
+from dbt.machine.exits import SYSTEM_EVENT_SHUTDOWN, SystemEvent
+from guests.riscv import machine
+
+RAM = 0x8000_0000
+FLAGS = "-static -fno-pic -mcmodel=medany -fvisibility=hidden -mabi=lp64d -DENTROPY=0x1234567".split()
+LINK = "-no-pie -nostdlib -nostartfiles -Wl,--build-id=none -march=rv64g -std=gnu99 -O2".split()
+# What a folder of tests asks for: the extension in its name, but for these. Ziccid is how instructions are fetched.
+REQUIRES = {"rv64ui": "i", "rv64si": "S", "rv64mi": "M", "rv64ssvnapot": "svnapot", "rv64mzicbo": "zicboz",
+            "rv64uziccid": "i", "rv64uzfh": "zfh", "rv64up": "p"}  # fmt: skip
+MARCH = {"rv64mzicbo": "_zicboz"}  # what assemblers are told, where the name of a folder does not say it
+MOST = 5_000_000  # instructions
+
+
+def claimed() -> set[str]:
+    """The extensions and modes that `dragoman info --isa` prints for a machine's hart."""
+    command = [sys.executable, "-m", "dragoman", "info", "--isa"]
+    environment = {**os.environ, "PYTHONPATH": str(peers.REPOSITORY)}
+    text = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    rows = dict(line.split(maxsplit=1) for line in text.splitlines())
+    base, *others = rows["machine"].split("_")
+    return {*base.removeprefix("rv64").replace("g", "imafd"), *others, *rows["modes"].split()}
+
+
+def test_what_is_claimed() -> None:
+    """All that a machine has is claimed: nothing is left out so that a test of it would not count."""
+    guest = machine.guest()
+    assert claimed() == guest.features - {"system", "zicsr", "zifencei"} | {"M", "S", "U"}
+
+
+def built(source: Path, root: Path, kind: str, folder: Path) -> Path | str:
+    """A test as a program for a machine, or what the compilers say. What gcc cannot assemble, clang does."""
+    gcc = shutil.which("riscv64-linux-gnu-gcc")
+    if gcc is None:
+        peers.missing("riscv64-linux-gnu-gcc is not installed: install the package gcc-riscv64-linux-gnu")
+    environment, suite = root / "env" / kind, source.parent.name
+    extension = suite.removeprefix("rv64u")
+    more = MARCH.get(suite, f"_{extension}" if extension.startswith("z") and suite not in REQUIRES else "")
+    including = [f"-I{environment}", f"-I{root}/isa/macros/scalar"]
+    runtime = [str(environment / name) for name in ("entry.S", "vm.c", "string.c")] if kind == "v" else []
+    made, part = folder / source.stem, folder / f"{source.stem}.o"
+    link = [gcc, *FLAGS, *LINK, *including, f"-T{environment}/link.ld", *runtime, str(part), "-o", str(made)]
+    assemblers = (
+        [gcc, f"-march=rv64g{more}"],
+        [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-freestanding",
+         f"-mcpu=generic_rv64+m+a+f+d{more.replace('_', '+')}"],
+    )  # fmt: skip
+    for assembler in assemblers:
+        words = [*assembler, *FLAGS, *including, "-c", str(source), "-o", str(part)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode == 0:
+            done = subprocess.run(link, capture_output=True, text=True)
+            return made if done.returncode == 0 else done.stderr
+    return done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["p", "v"])
+def test_riscv_tests(tmp_path: Path, kind: str) -> None:
+    """Every test of every extension that is claimed, from a checkout with its environment that RISCV_TESTS names.
+
+    p: physical addresses; v: in user mode with page tables, for the folders of user mode. One that cannot be built has
+    failed.
+    """
+    checkout = os.environ.get("RISCV_TESTS")
+    if not checkout:
+        pytest.skip("RISCV_TESTS names no checkout of riscv-software-src/riscv-tests")
+    root, claims = Path(checkout), claimed()
+    passed, failed, others = 0, [], []
+    for folder in sorted((root / "isa").glob("rv64*")):
+        needs = REQUIRES.get(folder.name, folder.name.removeprefix("rv64u"))
+        if needs not in claims:
+            others.append(f"{folder.name} ({needs})")
+        elif kind == "p" or folder.name.startswith("rv64u"):
+            for source in sorted(folder.glob("*.S")):
+                result = run(built(source, root, kind, tmp_path))
+                passed += not result
+                failed += [f"{folder.name}-{kind}-{source.stem}: {result}"] if result else []
+    print(f"\nriscv-tests, {kind}: {passed} passed, {len(failed)} failed: {failed}; not claimed: {', '.join(others)}")
+    assert not failed and passed > 100
+
+
+def run(program: Path | str) -> str:
+    """Run a test; what went wrong, if anything did."""
+    if isinstance(program, str):
+        return f"not built: {program}"
+    board = Board(machine.guest(), 16 << 20, Console(lambda data: None))
+    placed = images.place(board.vm.memory, board.guest, str(program), RAM)
+    board.add_htif(placed.symbols)
+    board.reset(placed.entry, 0)
+    exit = board.vcpu.run(MOST)
+    return "" if exit == SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0) else str(exit)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_xv6() -> None:
+    """xv6-riscv comes to its prompt and lists its files; XV6 names a checkout in which kernel and disk are made."""
+    checkout = os.environ.get("XV6")
+    if not checkout:
+        pytest.skip("XV6 names no checkout of mit-pdos/xv6-riscv")
+    words = ["-bios", "none", "-m", "128", "-smp", "1", "-global", "virtio-mmio.force-legacy=false", "-snapshot",
+             "-kernel", f"{checkout}/kernel/kernel", "-drive", f"file={checkout}/fs.img,if=none,format=raw,id=x0",
+             "-device", "virtio-blk-device,drive=x0,bus=virtio-mmio-bus.0"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "boot", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
+    )  # fmt: skip
+    try:
+        terminal = PipedConsole(process, 3000)
+        terminal.expect("xv6 kernel is booting")
+        terminal.expect("init: starting sh\n$ ")
+        terminal.type("ls\n")
+        listing = terminal.expect("$ ")
+    finally:
+        process.kill()
+        process.wait()
+    names = {line.split()[0] for line in listing.splitlines() if line.split()[1:]}
+    assert {"README", "cat", "ls", "sh", "usertests"} <= names, listing
