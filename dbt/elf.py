@@ -31,10 +31,10 @@ class NotRunnable(Exception):
 
 
 MAGIC = b"\x7fELF"
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_INTERP, PT_PHDR, PT_GNU_EH_FRAME, PT_GNU_STACK = 1, 3, 6, 0x6474E550, 0x6474E551
@@ -50,7 +50,7 @@ _Header = tuple[int, ...]
 _Refuse = Callable[[str], NotRunnable]
 _LONGEST_PATH = 4096
 _HEAD = 256  # bytes that tell what a file is (Linux, BINPRM_BUF_SIZE)
-_MAX_PROGRAM_HEADERS = 65536 // _PROGRAM_HEADER.size  # what Linux accepts
+_MAX_PROGRAM_HEADERS = 65536 // PROGRAM_HEADER.size  # what Linux accepts
 
 
 class ElfFacts(Protocol):
@@ -161,10 +161,10 @@ def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
 
     if data[:4] != MAGIC:
         raise refuse("is empty" if not data else "is not an ELF file")
-    if len(data) < _HEADER.size:
-        raise refuse(f"the ELF header is truncated ({len(data)} of {_HEADER.size} bytes)")
+    if len(data) < HEADER.size:
+        raise refuse(f"the ELF header is truncated ({len(data)} of {HEADER.size} bytes)")
     (ident, kind, machine, version, entry, phoff, _shoff, flags, _ehsize, phentsize, phnum, _shentsize, _shnum,
-     _shstrndx) = _HEADER.unpack_from(data)
+     _shstrndx) = HEADER.unpack_from(data)
     if ident[4] != 2:
         raise refuse("is a 32-bit ELF file, and only 64-bit programs run" if ident[4] == 1
                      else f"has the unknown ELF class {ident[4]}")
@@ -182,11 +182,11 @@ def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
             raise refuse(f"is built for {meaning}, which is not supported")
     if phnum == 0:
         raise refuse("has no program headers")
-    if phentsize != _PROGRAM_HEADER.size or phnum > _MAX_PROGRAM_HEADERS:
+    if phentsize != PROGRAM_HEADER.size or phnum > _MAX_PROGRAM_HEADERS:
         raise refuse(f"has program headers of a wrong size or number ({phnum} of {phentsize} bytes)")
     if phoff + phnum * phentsize > len(data):
         raise refuse("the program headers are truncated")
-    headers = [_PROGRAM_HEADER.unpack_from(data, phoff + index * phentsize) for index in range(phnum)]
+    headers = [PROGRAM_HEADER.unpack_from(data, phoff + index * phentsize) for index in range(phnum)]
     segments = _segments(data, headers, refuse)
     _check_entry(entry, segments, facts.CODE_ALIGNMENT, refuse)
     stack_flags = next((header[1] for header in headers if header[0] == PT_GNU_STACK), 0)
@@ -301,19 +301,19 @@ def _read_symbols(data: bytes) -> list[Symbol]:
 
 
 def _symbols_of(data: bytes, wanted: int) -> list[Symbol]:
-    header = _HEADER.unpack_from(data)
+    header = HEADER.unpack_from(data)
     shoff, shentsize, shnum = header[6], header[11], header[12]
-    if shoff == 0 or shentsize != _SECTION_HEADER.size:
+    if shoff == 0 or shentsize != SECTION_HEADER.size:
         return []
-    sections = [_SECTION_HEADER.unpack_from(data, shoff + index * shentsize) for index in range(shnum)]
+    sections = [SECTION_HEADER.unpack_from(data, shoff + index * shentsize) for index in range(shnum)]
     found: set[Symbol] = set()
     for section in sections:
-        if section[1] != wanted or section[9] != _SYMBOL.size:
+        if section[1] != wanted or section[9] != SYMBOL.size:
             continue
         strings = sections[section[6]]
         names = data[strings[4]:strings[4] + strings[5]]
         table = data[section[4]:section[4] + section[5]]
-        for name, info, _other, shndx, value, size in _SYMBOL.iter_unpack(table[:len(table) // 24 * 24]):
+        for name, info, _other, shndx, value, size in SYMBOL.iter_unpack(table[:len(table) // 24 * 24]):
             if shndx not in (0, SHN_ABS) and name and info & 15 in (STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC):
                 text = names[name:names.find(b"\0", name)].decode("utf-8", "replace")
                 if text and not text.startswith("$"):  # mapping symbols ($x, $d) name no code

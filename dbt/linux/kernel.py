@@ -32,6 +32,7 @@ from dbt.linux import (
     signals,
     stack,
     time,
+    vdso,
 )
 from dbt.linux.abi import Abi, Layout, layout
 from dbt.linux.blocking import Interrupted
@@ -285,17 +286,20 @@ class Kernel:
         if name is not None:
             self.thread_name = os.path.basename(name)[:15]
         self.break_start = self.break_end = page_up(loaded.brk_start)
+        stack.reserve(self.space, loaded, self.limits.stack())
+        shared = vdso.vdso(self.abi)
+        page = self._map_vdso(shared.page)
+        self.sigreturn = page + shared.sigreturn
         pointer, self.auxiliary = stack.build(
-            self.space, self.abi, loaded, base=base, argv=self.argv, env=self.env,
+            self.space, self.abi, loaded, base=base, vdso=page, argv=self.argv, env=self.env,
             executable=os.fsencode(self.executable) if name is None else name, random=self.random_bytes(16),
             size=self.limits.stack())
-        self.sigreturn = self._map_vdso()
         return first, pointer
 
-    def _map_vdso(self) -> int:
-        """Give the guest code that handlers return to: its address."""
+    def _map_vdso(self, content: bytes) -> int:
+        """Give the guest code of the kernel's: its address."""
         page = self.space.map(0, self.abi.PAGE_SIZE, READ | WRITE, name="[vdso]")
-        self.space.write(page, self.abi.SIGRETURN)
+        self.space.write(page, content)
         self.space.protect(page, self.abi.PAGE_SIZE, READ | EXEC)
         return page
 

@@ -15,12 +15,12 @@ from dbt.linux.abi import Abi
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace, page_up
 
 AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 0, 3, 4, 5, 6, 7, 8, 9
+AT_SYSINFO_EHDR = 33
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_CLKTCK, AT_SECURE, AT_RANDOM, AT_EXECFN = 11, 12, 13, 14, 17, 23, 25, 31
 
 
-def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, base: int, argv: Sequence[bytes], env: Sequence[bytes],
-          executable: bytes, random: bytes, size: int) -> tuple[int, bytes]:
-    """Map and fill the stack: (stack pointer, the auxiliary vector as bytes). `base`: where the loader is, or 0."""
+def reserve(space: AddressSpace, loaded: Loaded, size: int) -> None:
+    """Map the stack."""
     size = page_up(size)
     top = space.size - PAGE_SIZE  # the last page stays unmapped, as Linux leaves it
     protection = READ | WRITE | (EXEC if loaded.image.executable_stack else 0)
@@ -29,6 +29,11 @@ def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, base: int, argv: Seq
     except FileExistsError:
         raise NotRunnable(f"{loaded.image.name}: it has a segment where the stack belongs") from None
 
+
+def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, base: int, vdso: int, argv: Sequence[bytes],
+          env: Sequence[bytes], executable: bytes, random: bytes, size: int) -> tuple[int, bytes]:
+    """Fill the stack: (stack pointer, the auxiliary vector as bytes). `base`: where the loader is, or 0."""
+    size, top = page_up(size), space.size - PAGE_SIZE
     strings = b"".join(text + b"\0" for text in (*argv, *env, executable))
     strings_at = top - 8 - len(strings)  # Linux ends the stack with a null word
     addresses = []
@@ -38,7 +43,7 @@ def build(space: AddressSpace, abi: Abi, loaded: Loaded, *, base: int, argv: Seq
         cursor += len(text) + 1
     random_at = (strings_at - len(random)) & -16
     auxiliary = {
-        **abi.AUXILIARY,
+        AT_SYSINFO_EHDR: vdso, **abi.AUXILIARY,
         AT_PAGESZ: abi.PAGE_SIZE, AT_CLKTCK: 100, AT_PHDR: loaded.phdr_address, AT_PHENT: 56,
         AT_PHNUM: loaded.phnum, AT_BASE: base, AT_FLAGS: 0, AT_ENTRY: loaded.entry, AT_UID: os.getuid(),
         AT_EUID: os.geteuid(), AT_GID: os.getgid(), AT_EGID: os.getegid(), AT_SECURE: 0, AT_RANDOM: random_at,

@@ -6,6 +6,7 @@ that `dbt.linux` is given. Must not know: how a call is carried out, or anything
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -29,14 +30,29 @@ RETURN_ADDRESS, FRAME_POINTER = "x1", "x8"
 FRAME_RECORD = (-8, -16)
 
 # Signal handlers: number, siginfo, ucontext, return address, stack; where registers lie in a "ucontext" (an array
-# holds whole ones, a field of bits holds low parts: register, shift, width); the code that a handler returns to.
+# holds whole ones, a field of bits holds low parts: register, shift, width).
 HANDLER_REGISTERS = ("a0", "a1", "a2", "ra", "sp")
 CONTEXT_ARRAYS = {"gregs": ("pc", *(f"x{i}" for i in range(1, 32))), "fpregs": tuple(f"f{i}" for i in range(32))}
 CONTEXT_BITS = {"fcsr": (("fflags", 0, 5), ("frm", 5, 3))}
-SIGRETURN = bytes.fromhex("9308b008 73000000")  # li a7, 139 (rt_sigreturn); ecall
+
+# The vDSO (arch/riscv/kernel/vdso): its name and version, and which system call each function makes. The first one is
+# what handlers return to, whose two instructions unwinders look for. `vdso_code` is one function.
+VDSO_NAME, VDSO_VERSION = b"linux-vdso.so.1", b"LINUX_4.15"
+VDSO = {
+    b"__vdso_rt_sigreturn": 139, b"__vdso_gettimeofday": 169, b"__vdso_clock_gettime": 113,
+    b"__vdso_clock_getres": 114, b"__vdso_getcpu": 168, b"__vdso_flush_icache": 259, b"__vdso_riscv_hwprobe": 258,
+}  # fmt: skip
+
+
+def vdso_code(number: int) -> bytes:
+    """li a7, number; ecall; ret."""
+    return struct.pack("<III", number << 20 | 17 << 7 | 0x13, 0x73, 0x8067)
+
+
 
 # Executable files.
 ELF_MACHINE = 243
+ELF_FLAGS = 0x5  # compressed instructions, the double-precision float ABI
 CODE_ALIGNMENT = 2
 ELF_REFUSED_FLAGS = (  # mask, value, what it means
     (0x6, 0x6, "the quad-precision float ABI"),
@@ -50,7 +66,7 @@ def _letters(extensions: str) -> int:
 
 
 HWCAP = _letters("IMAFDC")
-AUXILIARY: dict[int, int] = {16: HWCAP}  # AT_HWCAP; riscv has neither AT_PLATFORM nor, without a vDSO, AT_SYSINFO_EHDR
+AUXILIARY: dict[int, int] = {16: HWCAP}  # AT_HWCAP; riscv has no AT_PLATFORM
 
 # Bits of riscv_hwprobe's key IMA_EXT_0 (linux/uapi/asm/hwprobe.h) for the extensions of the default guest.
 IMA_EXTENSIONS = {

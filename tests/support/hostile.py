@@ -158,17 +158,22 @@ def program(seed: int, number: int, made: list[bytes]) -> bytes:
 
 
 class Programs:
-    """Cases that load a damaged program and execute its first instructions."""
+    """Cases that load a damaged program and execute its first instructions. None of them leaves anything behind."""
+
+    SETTLED, GROWTH = 1000, 32 << 10  # after so many cases memory grows by no more than that, in KiB
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed, self.folder, self.path = seed, folder, folder / "program"
         self.made = bases(folder)
         self.null = os.dup(0)
         self.ends: dict[str, int] = {}
+        self.before = (0, 0)
 
     def case(self, number: int) -> None:
         import dragoman
 
+        if sum(self.ends.values()) == self.SETTLED:
+            self.before = _used()
         self.path.write_bytes(program(self.seed, number, self.made))
         engine = "reference" if number % 50 else "translated"
         try:
@@ -190,7 +195,16 @@ class Programs:
         self.ends[end] = self.ends.get(end, 0) + 1
 
     def finish(self) -> dict[str, int]:
+        (descriptors, memory), (before, at_first) = _used(), self.before
+        if before and (descriptors != before or memory > at_first + self.GROWTH):
+            raise AssertionError(f"{descriptors} descriptors are open, {before} were; "
+                                 f"memory has grown from {at_first} to {memory} KiB")  # fmt: skip
         return self.ends
+
+
+def _used() -> tuple[int, int]:
+    """Descriptors that are open, and the most memory that was resident, in KiB."""
+    return len(os.listdir("/proc/self/fd")), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 # --- wild calls -----------------------------------------------------------------------------------------------------
