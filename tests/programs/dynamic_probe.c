@@ -46,7 +46,8 @@ int main(int argc, char **argv) {
     printf("headers %d %lu %d\n", (const char *)headers == (const char *)&__ehdr_start + __ehdr_start.e_phoff,
            getauxval(AT_PHENT), getauxval(AT_PHNUM) == __ehdr_start.e_phnum);
     dl_iterate_phdr(object, &objects);
-    printf("objects %d, loader where AT_BASE says: %d\n", objects, loader_at_base);
+    printf("objects without the vDSO %d, loader where AT_BASE says: %d\n", objects - (getauxval(AT_SYSINFO_EHDR) != 0),
+           loader_at_base);
     printf("execfn ends %d, secure %lu\n", strstr((char *)getauxval(AT_EXECFN), "dynamic") != NULL,
            getauxval(AT_SECURE));
 

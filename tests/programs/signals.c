@@ -1,4 +1,5 @@
-/* Signals: `signals CASE` does one thing and prints what it saw. Most are for any Linux: the host itself is asked. */
+/* Signals: `signals CASE [MICROSECONDS]` does one thing and prints what it saw. Most are for any Linux: the host itself is
+   asked. A signal that is to come while a call waits comes after so many microseconds. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -323,6 +324,8 @@ static void case_longjmp(void) {
 }
 
 /* What an interrupted call gives, with SA_RESTART and without. */
+static long pause_before = 20000;
+
 static void after(long microseconds) {
     struct itimerval value = {{0, 0}, {0, microseconds}};
     setitimer(ITIMER_REAL, &value, 0);
@@ -339,7 +342,7 @@ static void tick(int number, siginfo_t *info, void *context) {
 static void try(const char *name, int flags, int (*call)(void)) {
     seen = 0;
     set(SIGALRM, tick, flags, 0);
-    after(20000);
+    after(pause_before);
     errno = 0;
     int result = call();
     printf("%s %s: %d %s handlers %d\n", name, flags ? "restart" : "plain", result, errno ? strerrorname_np(errno) : "-",
@@ -421,7 +424,7 @@ static void with(const char *name, int (*call)(void), void (*what)(void)) {
         seen = 0;
         bring = what;
         set(SIGALRM, bringing, flags, 0);
-        after(20000);
+        after(pause_before);
         errno = 0;
         int result = call();
         printf("%s %s: %d %s handlers %d\n", name, flags ? "restart" : "plain", result < 0 ? -1 : result > 0,
@@ -459,7 +462,7 @@ static void hold(int (*locks)(int file)) {
     close(ready[0]);
     close(ready[1]);
     other = held = open("signals.lock", O_RDWR);
-    after(20000);
+    after(pause_before);
 }
 
 static void let_go(void) { kill(child, SIGKILL); }
@@ -494,7 +497,7 @@ static int by_child(void) {
     if ((child = fork()) == 0)
         for (;;)
             pause();
-    after(20000);
+    after(pause_before);
     int status;
     return waitpid(child, &status, 0);
 }
@@ -834,6 +837,8 @@ static const struct {
 
 int main(int argc, char **argv) {
     setvbuf(stdout, 0, _IOLBF, 0);
+    if (argc > 2)
+        pause_before = atol(argv[2]);
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
         if (argc > 1 && !strcmp(argv[1], cases[i].name)) {
             cases[i].run();
