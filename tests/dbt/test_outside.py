@@ -16,6 +16,8 @@ from dbt.machine import images
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console
 from dbt.machine.exits import SYSTEM_EVENT_SHUTDOWN, SystemEvent
+from dbt.machine.vm import ENGINES
+from dbt.options import Options
 from guests.riscv import machine
 
 RAM = 0x8000_0000
@@ -76,8 +78,8 @@ def built(source: Path, root: Path, kind: str, folder: Path) -> Path | str:
 def test_riscv_tests(tmp_path: Path, kind: str) -> None:
     """Every test of every extension that is claimed, from a checkout with its environment that RISCV_TESTS names.
 
-    p: physical addresses; v: in user mode with page tables, for the folders of user mode. One that cannot be built has
-    failed.
+    Each in both engines. p: physical addresses; v: in user mode with page tables, for the folders of user mode. One
+    that cannot be built has failed.
     """
     checkout = os.environ.get("RISCV_TESTS")
     if not checkout:
@@ -90,22 +92,25 @@ def test_riscv_tests(tmp_path: Path, kind: str) -> None:
             others.append(f"{folder.name} ({needs})")
         elif kind == "p" or folder.name.startswith("rv64u"):
             for source in sorted(folder.glob("*.S")):
-                result = run(built(source, root, kind, tmp_path))
-                passed += not result
-                failed += [f"{folder.name}-{kind}-{source.stem}: {result}"] if result else []
+                program = built(source, root, kind, tmp_path)
+                for engine in ENGINES:
+                    result = run(program, engine)
+                    passed += not result
+                    failed += [f"{folder.name}-{kind}-{source.stem}, {engine}: {result}"] if result else []
     print(f"\nriscv-tests, {kind}: {passed} passed, {len(failed)} failed: {failed}; not claimed: {', '.join(others)}")
     assert not failed and passed > 100
 
 
-def run(program: Path | str) -> str:
+def run(program: Path | str, engine: str) -> str:
     """Run a test; what went wrong, if anything did."""
     if isinstance(program, str):
         return f"not built: {program}"
-    board = Board(machine.guest(), 16 << 20, Console(lambda data: None))
+    board = Board(machine.guest(), 16 << 20, Console(lambda data: None), engine, Options(disk=True))
     placed = images.place(board.vm.memory, board.guest, str(program), RAM)
     board.add_htif(placed.symbols)
     board.reset(placed.entry, 0)
     exit = board.vcpu.run(MOST)
+    board.vm.close()
     return "" if exit == SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0) else str(exit)
 
 
