@@ -114,6 +114,17 @@ class Integers:
         """Something may be due at the next boundary: the engine returns there."""
         self.until = 0
 
+    def monitor_if(self, condition: bool) -> None:
+        """Translated code leaves the instruction to the monitor, before it has an effect: this is the monitor."""
+
+    def attend_if(self, condition: bool) -> None:
+        if condition:
+            self.attend()
+
+    def remap_if(self, condition: bool) -> None:
+        if condition:
+            self.remap()
+
     def fence_code(self) -> None:
         for fence in self.code_fences:
             fence()

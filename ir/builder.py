@@ -132,6 +132,15 @@ class Builder:
     def remap(self) -> None:
         raise NeedsCallout
 
+    def monitor_if(self, condition: Value) -> None:
+        self.emit("leave_if", (condition,), ("monitor",))
+
+    def attend_if(self, condition: Value) -> None:
+        """Never: `monitor_if` has left."""
+
+    def remap_if(self, condition: Value) -> None:
+        """Never: `monitor_if` has left."""
+
     def trap_if(self, condition: Value, cause: int, value: Value = 0) -> None:
         self.emit("leave_if", (condition,), ("trap",))
 

@@ -67,7 +67,9 @@ class Mmu:
     def context(self) -> tuple[int, ...]:
         """All of the CPU state that translation depends on: what held in one context holds when it comes again."""
         slots = self._slots
-        status = slots[p.MSTATUS] & (p.MPRV | p.MPP | p.SUM | p.MXR)
+        status = slots[p.MSTATUS] & p.MAPPING
+        if not status & p.MPRV:
+            status &= ~p.MPP
         protection = slots[p.PMPCFG0 : p.PMPADDR0 + p.PMP_ENTRIES]
         return slots[p.PRIVILEGE], status, slots[p.SATP], slots[p.MENVCFG], *protection
 

@@ -38,6 +38,7 @@ SIE, MIE_BIT, SPIE, MPIE, SPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8
 MPP_SHIFT, MPP = 11, 3 << 11
 FS = 3 << 13
 MPRV, SUM, MXR, TVM, TW, TSR = (1 << bit for bit in range(17, 23))
+MAPPING = MPRV | MPP | SUM | MXR  # what translation of addresses depends on
 UXL, SXL = 2 << 32, 2 << 34  # both 64 bits, and fixed
 SD = 1 << 63
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from guests.riscv import csrs
+from guests.riscv import csrs, privileged_traps
 from guests.riscv import privileged as p
 from guests.riscv.csrs import Csr
 from guests.riscv.privileged import ALL
@@ -39,6 +39,7 @@ class Row:
     write: Callable[[Any, Any], None] | None = None
     check: Callable[[Any], None] | None = None
     attends: bool = False  # whether a write may make an interrupt due, or move a deadline
+    inline: bool = False  # translated in place: what systems touch in every trap, and to be left alone
     constant: int | None = None
 
 
@@ -164,9 +165,19 @@ def float_dirty(m):
 
 # --- the rows --------------------------------------------------------------------------------------------
 
+def _set_status(m, old, new):
+    """mstatus becomes `new`. Where it changes what addresses mean or lets an interrupt in, the monitor does it."""
+    remaps = p.has(m, m.xor(old, new), p.MAPPING)
+    due = m.ne(privileged_traps.due(m, new), 0)
+    m.monitor_if(m.either(remaps, due))
+    m.s[p.MSTATUS] = new
+    m.remap_if(remaps)
+    m.attend_if(due)
+
+
 _SSTATUS = p.SIE | p.SPIE | p.SPP | p.FS | p.SUM | p.MXR
 _MSTATUS = _SSTATUS | p.MIE_BIT | p.MPIE | p.MPP | p.MPRV | p.TVM | p.TW | p.TSR
-_REMAPS = {p.MSTATUS, p.MENVCFG, p.SATP, *range(p.PMPCFG0, p.PMPADDR0 + p.PMP_ENTRIES)}  # what addresses mean
+_REMAPS = {p.MENVCFG, p.SATP, *range(p.PMPCFG0, p.PMPADDR0 + p.PMP_ENTRIES)}  # what addresses mean
 _DELEGABLE = 0xB3FE  # exceptions 1-9, 12, 13 and 15: all but those that cannot come from below
 _CBO = p.FIOM | p.CBIE | p.CBCFE | p.CBZE
 
@@ -177,22 +188,22 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
     yield Row(0xF11, "mvendorid", constant=0)
     yield Row(0xF12, "marchid", constant=0)
     yield Row(0xF13, "mimpid", constant=0)
-    yield Row(0xF14, "mhartid", slot["mhartid"])
+    yield Row(0xF14, "mhartid", slot["mhartid"], inline=True)
     yield Row(0xF15, "mconfigptr", constant=0)
-    yield Row(0x300, "mstatus", p.MSTATUS, _MSTATUS, legal=_legal_mstatus, read=partial(_status, ALL), attends=True)
+    yield Row(0x300, "mstatus", p.MSTATUS, _MSTATUS, legal=_legal_mstatus, read=partial(_status, ALL), inline=True)
     yield Row(0x301, "misa", constant=misa)
     yield Row(0x302, "medeleg", p.MEDELEG, _DELEGABLE | (1 if align == 4 else 0))
     yield Row(0x303, "mideleg", p.MIDELEG, p.SUPERVISOR_INTERRUPTS, attends=True)
-    yield Row(0x304, "mie", p.MIE, p.INTERRUPTS, attends=True)
+    yield Row(0x304, "mie", p.MIE, p.INTERRUPTS, attends=True, inline=True)
     yield Row(0x305, "mtvec", p.MTVEC, ALL & ~2)
     yield Row(0x306, "mcounteren", p.MCOUNTEREN, 0xFFFF_FFFF)
     yield Row(0x30A, "menvcfg", p.MENVCFG, _CBO | p.ADUE | p.PBMTE | p.STCE, legal=_legal_envcfg, attends=True)
     yield Row(0x320, "mcountinhibit", p.MCOUNTINHIBIT, write=_write_inhibit)
-    yield Row(0x340, "mscratch", slot["mscratch"])
-    yield Row(0x341, "mepc", p.MEPC, epc)
-    yield Row(0x342, "mcause", p.MCAUSE)
-    yield Row(0x343, "mtval", p.MTVAL)
-    yield Row(0x344, "mip", p.MIP, read=p.pending, write=_write_mip, attends=True)
+    yield Row(0x340, "mscratch", slot["mscratch"], inline=True)
+    yield Row(0x341, "mepc", p.MEPC, epc, inline=True)
+    yield Row(0x342, "mcause", p.MCAUSE, inline=True)
+    yield Row(0x343, "mtval", p.MTVAL, inline=True)
+    yield Row(0x344, "mip", p.MIP, read=p.pending, write=_write_mip, attends=True, inline=True)
     for i in range(0, p.PMP_ENTRIES // 4, 2):
         yield Row(0x3A0 + i, f"pmpcfg{i}", p.PMPCFG0 + i // 2, 0x9F * BYTES, legal=_legal_pmpcfg)
     for i in range(p.PMP_ENTRIES // 4, 16, 2):
@@ -211,16 +222,16 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
                                 (0x7A4, "tinfo", 1)):  # fmt: skip
         yield Row(number, name, constant=value)  # Sdtrig: type 0, there is no trigger
 
-    yield Row(0x100, "sstatus", p.MSTATUS, _SSTATUS, read=partial(_status, _SSTATUS | 3 << 32), attends=True)
-    yield Row(0x104, "sie", p.MIE, p.INTERRUPTS, by=p.MIDELEG, attends=True)
-    yield Row(0x105, "stvec", p.STVEC, ALL & ~2)
+    yield Row(0x100, "sstatus", p.MSTATUS, _SSTATUS, read=partial(_status, _SSTATUS | 3 << 32), inline=True)
+    yield Row(0x104, "sie", p.MIE, p.INTERRUPTS, by=p.MIDELEG, attends=True, inline=True)
+    yield Row(0x105, "stvec", p.STVEC, ALL & ~2, inline=True)
     yield Row(0x106, "scounteren", p.SCOUNTEREN, 0xFFFF_FFFF)
     yield Row(0x10A, "senvcfg", p.SENVCFG, _CBO, legal=_legal_envcfg)
-    yield Row(0x140, "sscratch", slot["sscratch"])
-    yield Row(0x141, "sepc", p.SEPC, epc)
-    yield Row(0x142, "scause", p.SCAUSE)
-    yield Row(0x143, "stval", p.STVAL)
-    yield Row(0x144, "sip", p.MIP, read=_read_sip, write=_write_sip, attends=True)
+    yield Row(0x140, "sscratch", slot["sscratch"], inline=True)
+    yield Row(0x141, "sepc", p.SEPC, epc, inline=True)
+    yield Row(0x142, "scause", p.SCAUSE, inline=True)
+    yield Row(0x143, "stval", p.STVAL, inline=True)
+    yield Row(0x144, "sip", p.MIP, read=_read_sip, write=_write_sip, attends=True, inline=True)
     yield Row(0x14D, "stimecmp", p.STIMECMP, check=_timer_enabled, attends=True)
     yield Row(0x180, "satp", p.SATP, legal=_legal_satp, check=_not_trapped)
 
@@ -244,7 +255,11 @@ def _write(row: Row) -> Callable[[Any, Any], None]:
             old = m.s[row.slot]
             mask = row.mask if row.by is None else m.and_(row.mask, m.s[row.by])
             new = m.or_(m.and_(old, m.xor(mask, ALL)), m.and_(value, mask))
-            m.s[row.slot] = new if row.legal is None else row.legal(m, old, new)
+            new = new if row.legal is None else row.legal(m, old, new)
+            if row.slot == p.MSTATUS:
+                _set_status(m, old, new)
+                return
+            m.s[row.slot] = new
         if row.slot in _REMAPS:
             m.remap()
         if row.attends:
@@ -281,7 +296,8 @@ def table(features: frozenset[str]) -> dict[int, Csr]:
         write = None if read_only else _write(row)
         stored = (lambda m: m.s[p.MIP]) if row.number == 0x344 else None
         found[row.number] = Csr(
-            row.number, row.name, Treat.CALLOUT, _read(row), write, True, _check(row.number, row.check), stored
+            row.number, row.name, Treat.INLINE if row.inline else Treat.CALLOUT, _read(row), write, True,
+            _check(row.number, row.check), stored,
         )
     for number, csr in csrs.CSRS.items():
         if csrs.EXTENSION[number] not in features:

@@ -45,13 +45,15 @@ def enter(m, pc, cause, value):
     return m.add(m.and_(vector, p.ALL & ~3), offset)
 
 
-def due(m):
+def due(m, status=None):
     """The cause of the interrupt to take now, or 0: what is pending, enabled, and not masked in this mode.
 
-    Interrupts that are not delegated are for machine mode, which nothing below can mask.
+    `status` is what mstatus will be, if that is not what it is. Interrupts that are not delegated are for machine mode,
+    which nothing below can mask.
     """
     ready = m.and_(p.pending(m), m.s[p.MIE])
-    mode, status, delegated = m.s[p.PRIVILEGE], m.s[p.MSTATUS], m.s[p.MIDELEG]
+    mode, delegated = m.s[p.PRIVILEGE], m.s[p.MIDELEG]
+    status = m.s[p.MSTATUS] if status is None else status
     machine = m.either(m.ltu(mode, p.MACHINE), p.has(m, status, p.MIE_BIT))
     supervisor = m.both(m.eq(mode, p.SUPERVISOR), p.has(m, status, p.SIE))
     supervisor = m.either(m.ltu(mode, p.SUPERVISOR), supervisor)

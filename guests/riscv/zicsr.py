@@ -70,7 +70,7 @@ def extension(table: Mapping[int, Csr]) -> Extension:
 
     @writing("csrrci", "csr uimm[4:0]!=0 111 rd 1110011", "rd, csr, imm")
     def csrrci(m, o):
-        swap(m, o, lambda old: m.and_(old, ~o.imm & (1 << 64) - 1))
+        swap(m, o, lambda old: m.and_(old, m.xor(o.imm, (1 << 64) - 1)))
 
     def read_only(m, o):
         csr = table[o.csr]

@@ -23,6 +23,7 @@ from guests.decode import encode
 from guests.programs import SYSTEMS, system_file
 from guests.riscv import machine
 from guests.riscv import privileged as p
+from guests.spec import Treat
 
 RAM, TREE, TEST = 0x8000_0000, 0x8080_0000, 0x10_0000
 SIZE = 16 << 20
@@ -99,6 +100,19 @@ def ends(engine: str) -> str:
 def test_twenty_translated_runs_end_as_the_reference_does() -> None:
     digests = {ends("translated") for _ in range(scaled(20))}
     assert digests == {ends("reference")}
+
+
+def test_masking_interrupts_is_done_in_place() -> None:
+    """What a kernel does around each lock and in each trap: no call, and Python is not entered for it."""
+    body = [asm("csrrci", rd=T0, imm=2, csr=0x100), asm("csrrsi", rd=T1, imm=2, csr=0x100),
+            asm("csrrw", rd=T2, rs1=T0, csr=0x140), asm("csrrw", rd=0, rs1=T1, csr=MEPC)]  # fmt: skip
+    board = Board(GUEST, SIZE, Console(lambda data: None), "translated", Options(patience=0))
+    board.vm.memory.poke(CODE, words_to_bytes(loop(*body)))
+    board.vcpu.reset(CODE)
+    board.vcpu.state.slots[S2] = 10_000
+    assert board.vcpu.run() == SystemEvent(1)
+    engine = board.vcpu.engine
+    assert engine.entries < 20 and engine.classes[Treat.INLINE] == 40_000
 
 
 # --- programs of a few words ------------------------------------------------------------------------------------------
