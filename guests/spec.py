@@ -174,6 +174,8 @@ class Privileged:
     waiting_slot: int  # not 0: the hart waits for an interrupt
     lines_slot: int  # the interrupt lines of devices
     hart_slot: int  # the number of the hart
+    idle_slot: int  # time in which no instruction was retired, in instructions
+    offset_slot: int  # ticks that the clock register was put forward, or back
     lines: dict[str, int]  # name -> the bit of its line
     reset_rom: Callable[[int, int, int], bytes]  # (start, device tree, next stage): what a hart executes first
     cpu_node: Callable[[int], dict[str, Any]]  # (phandle): what a device tree says of a hart

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dbt.cli.devices import functions
-from dbt.cli.errors import FAILURE, LIMIT, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
+from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
 from dbt.cli.options import Parser, bad, events_option, number, numbered
 
@@ -93,6 +93,11 @@ def _parser() -> Parser:
         help="what runs the machine: the reference interpreter is the same machine, slowly (default: translated)",
     )
     events_option(parser, "and at the end write a line: how many have been executed, pc, and a digest of the machine")
+    parser.option(
+        "--lockstep", metavar="N", type=number(1, 4000),
+        help="run the machine in both engines, its input read whole before it starts, and compare all registers after "
+        "at most N instructions and the rest of a block; say where they differ, or that they do not",
+    )
     parser.option("--dumpdtb", metavar="FILE", help="write the device tree there, and start nothing")
     return parser
 
@@ -123,7 +128,47 @@ def command(words: Sequence[str]) -> int:
         parser.error("-initrd is for a kernel, and there is no -kernel")
     if options.kernel is not None:
         options.kernel = opened(lambda: _file(options.kernel), "")
+    if options.lockstep is not None:
+        if options.drive and not options.snapshot:
+            parser.error("--lockstep is two machines, which cannot both write a disk: add -snapshot")
+        return _lockstep(options)
     return _boot(options)
+
+
+def _lockstep(options: Any) -> int:
+    """Run the machine in both engines."""
+    import guests
+    from dbt.machine import start
+    from dbt.machine.boards import Board
+    from dbt.machine.devices.console import Console
+    from dbt.machine.exits import Intr
+    from dbt.machine.lockstep import lockstep
+    from dbt.options import Options
+
+    feed = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
+
+    def build(console: Console, engine: str, how: Options) -> Board:
+        board = Board(guests.load_machine("riscv64"), options.memory, console, engine, how)
+        for transport, function in functions(options, console).items():
+            board.add_virtio(function, transport)
+        start.place(board, files)
+        console.feed(feed)
+        return board
+
+    report = opened(
+        lambda: lockstep(build, options.lockstep, 0, options.max_instructions, Options(disk=True)),
+        options.kernel or options.bios or "",
+    )
+    sys.stdout.buffer.write(report.output)
+    sys.stdout.flush()
+    if report.difference:
+        say("\n".join(report.difference))
+        raise Fail(DIFFER, f"the engines differ after {report.stops:,} stops")
+    end = "the limit was reached" if isinstance(report.exit, Intr) else "the machine has ended"
+    say(f"the engines agree at all of {report.stops:,} stops: {report.instructions:,} instructions, "
+        f"{report.pages:,} pages compared; {end}")  # fmt: skip
+    return 0
 
 
 def _boot(options: Any) -> int:

@@ -18,7 +18,8 @@ class Clock:
         self._retired = retired
         self.ticks = ticks
         self.waited = 0  # instructions' worth of time in which none was retired
-        self._set = 0  # ticks that the guest has put the clock forward, or back
+        self.offset = 0  # ticks that the guest has put the clock forward, or back
+        self.changed: list[Callable[[], None]] = []  # told when one of these has changed
 
     @property
     def retired(self) -> int:
@@ -33,16 +34,22 @@ class Clock:
     @property
     def time(self) -> int:
         """The time in ticks, of 64 bits."""
-        return self.count // self.ticks + self._set & MASK
+        return self.count // self.ticks + self.offset & MASK
 
     @time.setter
     def time(self, value: int) -> None:
-        self._set = value - self.count // self.ticks
+        self.offset = value - self.count // self.ticks
+        self._tell()
 
     def when(self, time: int) -> int:
         """The first count at which the clock shows this time, which is not past."""
-        return (time - self._set) * self.ticks
+        return (time - self.offset) * self.ticks
 
     def wait_until(self, count: int) -> None:
         """Nothing happens until then."""
         self.waited += max(0, count - self.count)
+        self._tell()
+
+    def _tell(self) -> None:
+        for told in self.changed:
+            told()

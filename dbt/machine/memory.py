@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import NamedTuple, Protocol
 
 from guests.spec import Absent
@@ -65,7 +65,7 @@ class Memory:
     def __init__(self) -> None:
         # Told of writes to watched pages, by begin and end; true: the pages are to be watched still.
         self.watchers: list[Callable[[int, int], bool]] = []
-        self.watching: list[Callable[[], object]] = []  # told that another page is watched: its writes must come here
+        self.watching: list[Callable[[Set[int]], object]] = []  # told of pages that are watched: writes must come here
         self._watched: set[int] = set()  # pages
         self.slots: list[Slot] = []
         self.devices: list[Mapping] = []
@@ -102,11 +102,12 @@ class Memory:
 
     def watch(self, start: int, end: int) -> None:
         """Tell the watchers of the next write to each page of [start, end)."""
+        if start >> PAGE_SHIFT in self._watched and start >> PAGE_SHIFT == end - 1 >> PAGE_SHIFT:
+            return
         pages = set(range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)) - self._watched
-        if pages:
-            self._watched |= pages
-            for told in self.watching:
-                told()
+        self._watched |= pages
+        for told in self.watching:
+            told(pages)
 
     def _note(self, address: int, length: int) -> None:
         """These bytes are written. Their pages are not watched any more, unless a watcher wants it."""

@@ -10,7 +10,7 @@ Must not know: page tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 
 from dbt.machine.memory import Memory, Page
@@ -24,19 +24,30 @@ ACCESS = {1: "load", 2: "store"}  # by the bit that `check` is asked with
 Pages = dict[int, Page]  # by page of an address
 
 
+LOAD, STORE, FETCH = range(3)
+KINDS = ("load", "store", "fetch")
+OFTEN = 8  # writes to a table until all that was found in it is forgotten
+OLD = 256  # contexts that were given up, until nothing that was derived for them is kept
+
+
 class Context:
     """What is known while a hart is in one mode, with one table, one protection. `number` is the set of a TLB."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.loads: Pages = {}
-        self.stores: Pages = {}
-        self.fetches: Pages = {}
+        self.known: tuple[Pages, Pages, Pages] = {}, {}, {}  # by kind of access
         self.tables: dict[int, int] = {}  # of code, by page of an address: whoever makes code enters them
 
-    def forget(self) -> None:
-        for known in (self.loads, self.stores, self.fetches, self.tables):
-            known.clear()
+
+Entry = tuple[Context, int, int]  # context, kind of access, page of an address
+
+
+class Table:
+    """A page of table entries: what each has led to, by its address, and how often the page was written since."""
+
+    def __init__(self) -> None:
+        self.derived: dict[int, set[Entry]] = {}
+        self.writes = 0
 
 
 class HartSpace:
@@ -51,8 +62,11 @@ class HartSpace:
         self._faults = guest.privileged.access_faults
         self._mmu = guest.privileged.mmu(slots, self._read_table, self._write_table)
         self._walking = False  # a walk writes
-        self._read_pages: set[int] = set()  # that walks have read
+        self._path: list[int] = []  # addresses of the table entries that the last walk has read
+        self._tables: dict[int, Table] = {}  # by page of memory
+        self._stored: dict[int, set[Entry]] = {}  # page of RAM -> where stores to it are remembered
         self._contexts: dict[object, Context] = {}  # the one that was left last comes last
+        self._old = 0  # contexts given up
         memory.watchers.append(self._written)
         memory.watching.append(self._forget_stores)
         self.remap()
@@ -65,8 +79,8 @@ class HartSpace:
         context = self._contexts.pop(key, None)
         if context is None:
             context = self._new_context()
-        self._contexts[key] = context
-        self._loads, self._stores, self._fetches = context.loads, context.stores, context.fetches
+        self._contexts[key] = self._context = context
+        self._loads, self._stores, self._fetches = context.known
         self.tables = context.tables
         if self._tlb is not None:
             self._tlb.select(context.number)
@@ -74,36 +88,64 @@ class HartSpace:
     def _new_context(self) -> Context:
         number = len(self._contexts)
         if number == Tlb.sets:
-            number = self._contexts.pop(next(iter(self._contexts))).number
+            old = self._contexts.pop(next(iter(self._contexts)))
+            number, old.number = old.number, -1
+            self._old += 1
+            if self._old > OLD:
+                self.forget()
         if self._tlb is not None:
             self._tlb.empty(number)
         return Context(number)
 
-    def _forget_stores(self) -> None:
-        """Another page is watched: stores to it must not be remembered."""
-        for context in self._contexts.values():
-            if context.stores:
-                context.stores.clear()
-                if self._tlb is not None:
-                    self._tlb.empty_stores(context.number)
+    def _forget_stores(self, pages: Set[int]) -> None:
+        """These pages are watched: stores to them must not be remembered."""
+        for page in pages:
+            for entry in self._stored.pop(page, ()):
+                self._drop(entry)
 
     def _written(self, start: int, end: int) -> bool:
-        """If a table has changed, nothing is known any more. What walks write changes nothing that is known."""
+        """What depends on a table entry that has changed goes. What walks write changes nothing that is known.
+
+        A page that is written again and again is being filled, or is no table any more: all that depends on it goes,
+        so that it need not be looked after.
+        """
         if self._walking:
             return True
-        if self._read_pages.isdisjoint(range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)):
-            return False
-        self._read_pages.clear()
-        self.forget()
-        return False
+        left = False
+        for page in range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1):
+            table = self._tables.get(page)
+            if table is None:
+                continue
+            first = page << PAGE_SHIFT
+            changed = range(max(start & -8, first), min(end, first + PAGE), 8)
+            table.writes += 1
+            for at in changed if table.writes < OFTEN else list(table.derived):
+                for entry in table.derived.pop(at, ()):
+                    self._drop(entry)
+            if table.derived:
+                left = True
+            else:
+                del self._tables[page]
+        return left
+
+    def _drop(self, entry: Entry) -> None:
+        """A page is to be walked for again."""
+        context, kind, page = entry
+        if context.known[kind].pop(page, None) is not None and self._tlb is not None and context.number >= 0:
+            self._tlb.remove(context.number, kind, page)
+        if kind == FETCH:
+            context.tables.pop(page, None)
 
     def forget(self) -> None:
-        """Each page is to be walked for again."""
+        """All pages are to be walked for again."""
+        self._tables.clear()
+        self._stored.clear()
+        self._old = 0
         for context in self._contexts.values():
-            if context.loads or context.stores or context.fetches:
-                context.forget()
-                if self._tlb is not None:
-                    self._tlb.empty(context.number)
+            for known in (*context.known, context.tables):
+                known.clear()
+            if self._tlb is not None:
+                self._tlb.empty(context.number)
 
     def forget_code(self) -> None:
         """Tables of code are not what they were."""
@@ -137,10 +179,8 @@ class HartSpace:
         self._mmu.translate = noted
 
     def _read_table(self, at: int) -> int:
-        page = at >> PAGE_SHIFT
-        if page not in self._read_pages:
-            self._read_pages.add(page)
-            self._memory.watch(at, at + 8)
+        self._memory.watch(at, at + 8)
+        self._path.append(at)
         return self._memory.read(at, 8)
 
     def _write_table(self, at: int, value: int) -> None:
@@ -151,14 +191,25 @@ class HartSpace:
         finally:
             self._walking = False
 
-    def _remember(self, pages: Pages, address: int, physical: int, access: str) -> None:
+    def _remember(self, kind: int, address: int, physical: int) -> None:
         """Note where this page is, if it is RAM of which every byte may be accessed so."""
-        if self._mmu.permits_page(physical, access):
-            place = self._memory.page(physical, access == "store")
-            if place is not None:
-                pages[address >> PAGE_SHIFT] = place
-                if self._tlb is not None and pages is not self._fetches:
-                    self._tlb.enter(pages is self._stores, address >> PAGE_SHIFT, place.host)
+        if not self._mmu.permits_page(physical, KINDS[kind]):
+            return
+        place = self._memory.page(physical, kind == STORE)
+        if place is None:
+            return
+        page = address >> PAGE_SHIFT
+        self._context.known[kind][page] = place
+        entry = self._context, kind, page
+        for at in self._path:
+            table = self._tables.get(at >> PAGE_SHIFT)
+            if table is None:
+                table = self._tables[at >> PAGE_SHIFT] = Table()
+            table.derived.setdefault(at, set()).add(entry)
+        if kind == STORE:
+            self._stored.setdefault(place.number, set()).add(entry)
+        if self._tlb is not None and kind != FETCH:
+            self._tlb.enter(kind == STORE, page, place.host)
 
     def code_page(self, address: int) -> Page | None:
         """The page of RAM that is executed at an address, if all of it may be."""
@@ -176,6 +227,7 @@ class HartSpace:
         self._tlb.enter_code(address >> PAGE_SHIFT, table, place.host)
 
     def _translate(self, address: int, size: int, access: str) -> int:
+        self._path = []
         physical: int = self._mmu.translate(address, size, access)
         return physical
 
@@ -196,7 +248,7 @@ class HartSpace:
         physical = self._translate(address, size, "load")
         if address % size:
             self._need_ram(physical, size, address, "load")
-        self._remember(self._loads, address, physical, "load")
+        self._remember(LOAD, address, physical)
         return self._read(physical, size, address)
 
     def store(self, address: int, size: int, value: int) -> None:
@@ -217,7 +269,7 @@ class HartSpace:
         physical = self._translate(address, size, "store")
         if address % size:
             self._need_ram(physical, size, address, "store")
-        self._remember(self._stores, address, physical, "store")
+        self._remember(STORE, address, physical)
         self._write(physical, size, value, address)
 
     def fetch(self, address: int) -> int:
@@ -229,7 +281,7 @@ class HartSpace:
             return word if word & 3 == 3 else word & 0xFFFF
         if address & 3 == 0:  # both halves are in one page, and protection has no finer grain
             physical = self._translate(address, 2, "fetch")
-            self._remember(self._fetches, address, physical, "fetch")
+            self._remember(FETCH, address, physical)
             try:
                 word = self._memory.fetch(physical, 4)
             except Absent:
@@ -249,7 +301,7 @@ class HartSpace:
 
     def _parcel(self, address: int) -> int:
         physical = self._translate(address, 2, "fetch")
-        self._remember(self._fetches, address, physical, "fetch")
+        self._remember(FETCH, address, physical)
         try:
             return self._memory.fetch(physical, 2)
         except Absent:

@@ -14,6 +14,7 @@ from dbt.state import (
     FETCHES,
     HIGHEST,
     LOADS,
+    NO_PAGE,
     SET,
     SETS,
     SETS_MOST,
@@ -22,6 +23,7 @@ from dbt.state import (
 )
 
 PAGE_SHIFT = 12
+ENTRIES = (LOADS, ENTRY_BITS, 16), (STORES, ENTRY_BITS, 16), (FETCHES, FETCH_BITS, 32)  # offset, how many, size
 MASK = (1 << 64) - 1
 
 
@@ -44,8 +46,12 @@ class Tlb:
         """Nothing is in this set."""
         self._forget(number, 0, SET)
 
-    def empty_stores(self, number: int) -> None:
-        self._forget(number, STORES, 16 << ENTRY_BITS)
+    def remove(self, number: int, kind: int, page: int) -> None:
+        """A page of addresses is not in this set any more: to load from (0), to store to (1), to execute (2)."""
+        offset, bits, size = ENTRIES[kind]
+        at = (SETS + number * SET + offset >> 3) + (page & (1 << bits) - 1) * (size >> 3)
+        if self._words[at] == page << PAGE_SHIFT:
+            self._words[at] = NO_PAGE
 
     def empty_fetches(self, number: int) -> None:
         self._forget(number, FETCHES, 32 << FETCH_BITS)

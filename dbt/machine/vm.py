@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.events import NEVER, Events
-from dbt.machine.clock import Clock
+from dbt.machine.clock import MASK, Clock
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
 from dbt.machine.memory import Device, Memory
 from dbt.machine.outside import Outside
@@ -171,6 +171,7 @@ class Vcpu:
         self.engine = self._translated() if translated else Reference(self.state, self.space, lambda: vm.clock.time)
         self.engine.domain.remap = self.space.remap
         self._number = number
+        vm.clock.changed.append(self._take_time)
         self.reset()
 
     def _translated(self) -> MachineTranslated:
@@ -185,8 +186,14 @@ class Vcpu:
         for slot in range(len(slots)):
             slots[slot] = self.privileged.reset.get(slot, 0)
         slots[self.privileged.hart_slot] = self._number
+        self._take_time()
         self.state.pc = pc
         self.state.mid_block = False
+
+    def _take_time(self) -> None:
+        """The clock is another than what the hart has retired says."""
+        self.state.slots[self.privileged.idle_slot] = self.vm.clock.waited
+        self.state.slots[self.privileged.offset_slot] = self.vm.clock.offset & MASK
 
     def close(self) -> None:
         """Keep what was translated for later runs. It must not run afterwards."""

@@ -19,6 +19,7 @@ _NAMES = (
     "mstatus", "medeleg", "mideleg", "mie", "mip", "mtvec", "mcounteren", "mcountinhibit", "menvcfg", "mscratch",
     "mepc", "mcause", "mtval", "mhartid", "cycle_base", "instret_base", "stvec", "scounteren", "senvcfg", "sscratch",
     "sepc", "scause", "stval", "satp", "stimecmp", "pmpcfg0", "pmpcfg2", *(f"pmpaddr{i}" for i in range(PMP_ENTRIES)),
+    "idle", "time_offset",  # instructions' worth of time in which none was retired; ticks that `time` was put forward
 )  # fmt: skip
 SLOT = {name: registers.SLOTS + i for i, name in enumerate(_NAMES)}
 SLOTS = registers.SLOTS + len(_NAMES)
@@ -29,6 +30,7 @@ MTVEC, MEPC, MCAUSE, MTVAL = (SLOT[name] for name in ("mtvec", "mepc", "mcause",
 STVEC, SEPC, SCAUSE, STVAL = (SLOT[name] for name in ("stvec", "sepc", "scause", "stval"))
 MCOUNTEREN, SCOUNTEREN, MCOUNTINHIBIT = (SLOT[name] for name in ("mcounteren", "scounteren", "mcountinhibit"))
 MENVCFG, SENVCFG, SATP, STIMECMP = (SLOT[name] for name in ("menvcfg", "senvcfg", "satp", "stimecmp"))
+IDLE, TIME_OFFSET = SLOT["idle"], SLOT["time_offset"]
 CYCLE_BASE, INSTRET_BASE = SLOT["cycle_base"], SLOT["instret_base"]
 PMPCFG0, PMPADDR0 = SLOT["pmpcfg0"], SLOT["pmpaddr0"]
 

@@ -104,6 +104,11 @@ def _write_counter(base: int, bit: int, m, value):
     m.s[base] = m.select(inhibited, value, m.sub(value, m.add(m.instret(), 1)))
 
 
+def _read_time(m):
+    """Ticks of all time, in which instructions were retired or none was."""
+    return m.add(m.divu(m.add(m.instret(), m.s[p.IDLE]), csrs.TICKS), m.s[p.TIME_OFFSET])
+
+
 _COUNTERS = ((p.CYCLE_BASE, 0), (p.INSTRET_BASE, 2))
 
 
@@ -304,8 +309,8 @@ def table(features: frozenset[str]) -> dict[int, Csr]:
             continue
         if number >= 0xC00:
             bit = number & 31
-            counter = {0: found[0xB00].read, 2: found[0xB02].read}.get(bit, csr.read)
-            found[number] = csr._replace(read=counter, check=partial(_counter_enabled, bit))
+            counter = {0: found[0xB00].read, 1: _read_time, 2: found[0xB02].read}.get(bit, csr.read)
+            found[number] = csr._replace(treat=Treat.INLINE, read=counter, check=partial(_counter_enabled, bit))
         else:
             found[number] = csr._replace(write=_dirtying(csr.write), check=float_on)
     return found

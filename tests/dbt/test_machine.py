@@ -332,6 +332,16 @@ def test_events_come_in_virtual_time_that_includes_waiting() -> None:
     assert vcpu.vm.clock.waited == 50_000 - 1 and vcpu.vm.clock.count == 60_000
 
 
+def test_the_clock_register_shows_all_time() -> None:
+    """What was waited, and what the guest has set, count too."""
+    vcpu = made(NOP, NOP, 0xC0102573)  # rdtime a0
+    vcpu.vm.clock.wait_until(12_345)
+    vcpu.vm.clock.time = 5
+    vcpu.vm.clock.wait_until(98_765)
+    assert isinstance(vcpu.run(98_768), Intr)
+    assert vcpu.state.slots[10] == vcpu.vm.clock.time == 5 + 987 - 123
+
+
 def test_a_masked_interrupt_ends_a_wait_and_is_not_taken() -> None:
     vcpu = made(WFI, asm("addi", rd=5, rs1=0, imm=1), SPIN)
     vcpu.state.slots[p.MIE] = p.MTI
