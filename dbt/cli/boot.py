@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from dbt.machine.exits import Exit
     from dbt.machine.log import Log
 
+IGNORED = {  # words of QEMU's that hold anyway, or are about what a machine of ours never has: their values
+    "global": "PROPERTY", "accel": "NAME", "display": "none", "name": "NAME", "rtc": "BASE", "parallel": "none",
+    "vga": "none", "nic": "none", "nodefaults": "", "no-user-config": "",
+}  # fmt: skip
+REFUSED = {
+    "-s": "there is no server for a debugger yet; the monitor (Ctrl-A c) stops and steps",
+    "-gdb": "there is no server for a debugger yet; the monitor (Ctrl-A c) stops and steps",
+    "-netdev": "there is no network device yet", "-net": "there is no network device yet",
+    "-icount": "--deterministic makes time the number of instructions",
+    "-qmp": "the monitor speaks lines of text only (-monitor)", "-chardev": "-serial and -monitor name their lines",
+    "-mon": "-serial and -monitor name their lines", "-enable-kvm": "a machine is translated",
+    "-dfilter": "the log cannot be narrowed to addresses", "-plugin": "plugins are QEMU's own",
+    "-loadvm": "there are no snapshots of machines yet",
+}  # fmt: skip
 LEAST, MOST = 16 << 20, 64 << 30  # bytes of RAM
 
 
@@ -51,6 +65,10 @@ def _parser() -> Parser:
     parser.option("--append", metavar="TEXT", default="", help="the kernel's command line")
     parser.option("-m", "--memory", metavar="SIZE", type=memory_size, default=128 << 20, help="RAM (default: 128M)")
     parser.option("-M", "--machine", metavar="NAME", default="virt", help="the board: virt, which is the only one")
+    parser.option(
+        "--cpu", metavar="MODEL", type=model, default=None,
+        help="rv64, max, or an ISA string such as rv64imac or rv64gc_zba (default: all of `dragoman info --isa`)",
+    )
     parser.option("--smp", metavar="N", type=number(1, 1), default=1, help="harts: 1")
     parser.option(
         "--drive", metavar="file=FILE", action="append", default=[],
@@ -63,7 +81,9 @@ def _parser() -> Parser:
         "which has the terminal's input",
     )
     parser.option("--snapshot", action="store_true", help="leave all files of disks as they are")
-    parser.option("--global", metavar="PROPERTY", action="append", default=[], help="taken, and of no effect")
+    for name, value in IGNORED.items():
+        how = {"metavar": value, "action": "append"} if value else {"action": "store_true"}
+        parser.option(f"--{name}", help="taken, and of no effect", **how)
     parser.option("--nographic", action="store_true", help="as it always is: the serial port is the terminal")
     parser.option(
         "--serial", metavar="LINE",
@@ -85,8 +105,7 @@ def _parser() -> Parser:
     )
     parser.option(
         "--max-instructions", metavar="N", type=number(0),
-        help="stop at the end of the first block at which N instructions have been executed or waited for, with "
-        "status 124",
+        help="stop at the end of the first block at which N instructions have been executed, with status 124",
     )
     parser.option(
         "--engine", choices=("translated", "reference"), default="translated",
@@ -102,12 +121,24 @@ def _parser() -> Parser:
     return parser
 
 
+def model(text: str) -> str | None:
+    """-cpu: an ISA string, or None for all that there is."""
+    if text in ("rv64", "max", "any"):
+        return None
+    if not text.startswith("rv64") or "," in text:
+        raise bad(f"there is no model {text!r} (there are: rv64 max any, and ISA strings)")
+    return text
+
+
 def _normal(words: Sequence[str]) -> list[str]:
     """QEMU's words have one dash: -kernel is --kernel."""
     return ["-" + word if re.match(r"-[a-z]{2}", word) else word for word in words]
 
 
 def command(words: Sequence[str]) -> int:
+    for word in words:
+        if word in REFUSED:
+            raise Fail(USAGE, f"{word} of qemu-system-riscv64 is not done: {REFUSED[word]}")
     parser = _parser()
     options, rest = parser.split(_normal(words))
     if options.log_items == "help":
@@ -195,7 +226,8 @@ def _boot(options: Any) -> int:
 
     def build() -> Board:
         nonlocal tree
-        board = Board(guests.load_machine("riscv64"), options.memory, console, options.engine, Options(disk=True))
+        guest = guests.load_machine("riscv64", options.cpu)
+        board = Board(guest, options.memory, console, options.engine, Options(disk=True))
         for transport, function in devices.items():
             board.add_virtio(function, transport)
         tree = start.place(board, files)

@@ -10,7 +10,9 @@ import gzip
 import lzma
 import os
 import struct
+import subprocess
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dbt import elf
@@ -18,13 +20,17 @@ from dbt.elf import NotRunnable
 from dbt.machine.memory import Memory
 from guests.spec import Absent, Guest
 
-_PACKED = (  # magic number, what unpacks it
+_PACKED: tuple[tuple[bytes, Callable[[bytes], bytes] | str], ...] = (  # magic number, what unpacks it, or a program
     (b"\x1f\x8b", gzip.decompress),
     (b"BZh", bz2.decompress),
     (b"\xfd7zXZ\0", lzma.decompress),
     (b"\x5d\0\0", lzma.decompress),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x02\x21\x4c\x18", "lz4"),
+    (b"\x89LZO\0\r\n\x1a\n", "lzop"),
 )
-_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZBOOT = struct.Struct("<4s4sII")  # drivers/firmware/efi/libstub/zboot-header.S: a kernel that unpacks itself
 _IMAGE = struct.Struct("<8sQQQIIQQ4sI")  # Documentation/arch/riscv/boot-image-header
 _IMAGE_MAGIC = b"RSC\x05"
 MOST = 1 << 32  # bytes of a file, unpacked
@@ -50,18 +56,38 @@ def read(path: str) -> bytes:
         raise
     except OSError as error:
         raise NotRunnable(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    if data.startswith(_ZSTD):
-        raise NotRunnable(f"{path}: is compressed with zstd, which is not supported: unpack it first")
-    for magic, unpack in _PACKED:
-        if data.startswith(magic):
-            try:
-                data = unpack(data)
-            except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-                raise NotRunnable(f"{path}: is compressed, and damaged: {str(error).lower()}") from error
-            break
+    if len(data) >= _ZBOOT.size:
+        begin, kind, at, size = _ZBOOT.unpack_from(data)
+        if begin[:2] == b"MZ" and kind == b"zimg":
+            data = data[at : at + size]
+    data = _unpacked(data, path)
     if not data:
         raise NotRunnable(f"{path}: is empty")
     return data
+
+
+def _unpacked(data: bytes, path: str) -> bytes:
+    """The bytes that are packed in others, or these, if they are not packed."""
+    how = next((how for magic, how in _PACKED if data.startswith(magic)), None)
+    if how is None:
+        return data
+    try:
+        return _by_program(how, data, path) if isinstance(how, str) else how(data)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise NotRunnable(f"{path}: is compressed, and damaged: {str(error).lower()}") from error
+
+
+def _by_program(name: str, data: bytes, path: str) -> bytes:
+    """What a program of the host unpacks. ValueError with its last words."""
+    try:
+        done = subprocess.run([name, "-dc"], input=data, capture_output=True)
+    except FileNotFoundError:
+        hint = "install it, or unpack the file first"
+        raise NotRunnable(f"{path}: is compressed with {name}, which is not installed: {hint}") from None
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").split("\n")
+        raise ValueError(next((line for line in words if line.strip()), name))
+    return done.stdout
 
 
 def place(memory: Memory, guest: Guest, path: str, base: int) -> Placed:

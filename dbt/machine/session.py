@@ -24,8 +24,8 @@ class Session:
     """`build` makes a board with everything in it, ready to start; after a reset it is called again.
 
     `follows`: the machine's time is the host's. Without, and with nothing among `inputs`, a run depends on its input
-    alone. `most`: how many instructions are executed or waited for, with those before a reset. `seen` is called with
-    the board at the first boundary after every `period` instructions, and at the end.
+    alone. `most`: the instructions after which it ends, with those before a reset. `seen` is called with the board at
+    the first boundary after every `period` instructions, and at the end.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Session:
                 vm = self.board.vm
                 if vm.outside is None and (self._follows or self._inputs):
                     vm.outside = Outside(vm.clock, self._inputs, self._follows)
-                exit = vm.vcpus[0].run(min(self._left, self._due + vm.clock.waited))
+                exit = vm.vcpus[0].run(most=min(self._left, self._due))
                 if vm.clock.retired >= self._due:
                     self._due = (vm.clock.retired // self._period + 1) * self._period
                     self._seen(self.board)
-                if exit is not _LOOK and (not isinstance(exit, Intr) or vm.clock.count >= self._left):
+                if exit is not _LOOK and (not isinstance(exit, Intr) or vm.clock.retired >= self._left):
                     self._follow(exit)
             elif self._inputs:
                 self._inputs.look(None)
@@ -119,6 +119,6 @@ class Session:
     def _restart(self) -> None:
         self.retired += self.board.vcpu.retired
         if self._left < NEVER:
-            self._left = max(0, self._left - self.board.vm.clock.count)
+            self._left = max(0, self._left - self.board.vcpu.retired)
         self.board.vm.close()
         self._start()

@@ -219,21 +219,23 @@ class Vcpu:
         self.state.slots[slot] = old | bit if level else old & ~bit
         self.engine.domain.attend()
 
-    def run(self, until: int = NEVER) -> Exit:
-        """Run until something is for the caller to do, or the clock's count is at least `until` at a boundary."""
+    def run(self, until: int = NEVER, most: int = NEVER) -> Exit:
+        """Run until something is for the caller to do, or to a limit: Intr at the first boundary at which the clock's
+        count is at least `until`, or at least `most` instructions have retired since the hart was made.
+        """
         clock, engine, trapped = self.vm.clock, self.engine, None
         self.space.remap()  # the caller may have changed the state
         while True:
             deadline = until
             if engine.interruptible:
-                exit = self._at_boundary(until)
+                exit = self._at_boundary(until, most)
                 if exit is not None:
                     return exit
                 deadline = min(until, self._deadline())
                 if self.vm.outside is not None:
                     deadline = min(deadline, clock.count + self.vm.outside.slice)
             try:
-                stop = engine.run(max(0, deadline - clock.waited))
+                stop = engine.run(max(0, min(deadline - clock.waited, most)))
             except _NeedsUser as needs:
                 self.state.mid_block = True  # the instruction has begun: nothing comes before its end
                 return needs.exit
@@ -283,8 +285,8 @@ class Vcpu:
         domain.count = self.state.count
         return domain
 
-    def _at_boundary(self, until: int) -> Exit | None:
-        """Let happen what is due, in a fixed order: the end, events, the timer, waiting, an interrupt."""
+    def _at_boundary(self, until: int, most: int) -> Exit | None:
+        """Let happen what is due, in a fixed order: the end, events, the timer, a limit, waiting, an interrupt."""
         vm, slots = self.vm, self.state.slots
         while True:
             if vm.outside is not None:
@@ -294,6 +296,8 @@ class Vcpu:
                 self._set_timer()
             if vm.ending is not None:
                 return vm.take_ending()
+            if self.state.count >= most:
+                return Intr()
             if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
                 next_event = self._deadline()
                 if next_event == NEVER == until and not (vm.outside is not None and vm.outside.listening):

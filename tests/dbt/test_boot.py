@@ -26,6 +26,7 @@ from dbt.machine.devices.block import Block
 from dbt.machine.devices.console import Console
 from dbt.machine.digest import digest
 from dbt.machine.disks import Raw
+from dbt.machine.vm import ENGINES
 from guests.riscv import machine
 from guests.riscv import privileged as p
 
@@ -68,16 +69,60 @@ def test_a_raw_program_speaks_and_ends(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
 
 
+def test_words_that_say_nothing_new_are_taken(tmp_path: Path) -> None:
+    """As they stand in other people's scripts."""
+    words = """-machine virt,aclint=off -cpu rv64 -smp 1 -m 128M -nographic -accel tcg -display none -nodefaults -name x
+    -rtc base=utc -no-user-config -vga none -nic none -parallel none -bios none -no-reboot -kernel""".split()
+    assert boot(*words, raw(tmp_path / "ends", off(6))).returncode == 6
+
+
+def test_the_extensions_of_a_hart_are_those_of_its_isa_string(tmp_path: Path) -> None:
+    """Multiplying with M is done, and without it an illegal instruction, at which its handler ends the machine."""
+    multiplies = [asm("auipc", rd=7, imm=0), asm("addi", rd=7, rs1=7, imm=0x100),
+                  asm("csrrw", rd=0, rs1=7, csr=0x305), asm("mul", rd=1, rs1=2, rs2=3), *off(2)]  # fmt: skip
+    path = raw(tmp_path / "multiplies", multiplies)
+    path.write_bytes(path.read_bytes().ljust(0x100, b"\0") + words_to_bytes(off(3)))
+    for engine in ENGINES:
+        assert boot(f"--engine={engine}", "-cpu", "rv64im_zicsr", "-kernel", path).returncode == 2
+        assert boot(f"--engine={engine}", "-cpu", "rv64i_zicsr", "-kernel", path).returncode == 3
+
+
 @pytest.mark.parametrize("status", [1, 7, 255])
 def test_the_status_is_the_guest_s(tmp_path: Path, status: int) -> None:
     assert boot("-kernel", raw(tmp_path / "ends", off(status))).returncode == status
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_compressed_kernels_are_unpacked(tmp_path: Path, pack: object) -> None:
-    assert callable(pack)
-    (tmp_path / "packed").write_bytes(pack(words_to_bytes(off(9))))
+def by_program(*words: str) -> Callable[[bytes], bytes]:
+    """What a program of the host makes of bytes."""
+    return lambda data: subprocess.run([peers.need(words[0], words[0]), *words[1:]], input=data, check=True,
+                                       capture_output=True).stdout  # fmt: skip
+
+
+def zboot(data: bytes) -> bytes:
+    """A kernel that unpacks itself where there is UEFI."""
+    packed = gzip.compress(data)
+    return struct.pack("<4s4sII", b"MZ\0\0", b"zimg", 64, len(packed)).ljust(64, b"\0") + packed + b"behind"
+
+
+PACKS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE), "zboot": zboot, "zstd": by_program("zstd", "-c"),
+    "lz4": by_program("lz4", "-c"), "lz4 as Linux has it": by_program("lz4", "-lc"), "lzo": by_program("lzop", "-c"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_compressed_kernels_are_unpacked(tmp_path: Path, name: str) -> None:
+    (tmp_path / "packed").write_bytes(PACKS[name](words_to_bytes(off(9))))
     assert boot("-kernel", tmp_path / "packed").returncode == 9
+
+
+def test_who_unpacks_what_we_cannot_is_named(tmp_path: Path) -> None:
+    (tmp_path / "packed").write_bytes(b"\x04\x22\x4d\x18....")
+    command = [sys.executable, "-m", "dragoman", "boot", "-kernel", tmp_path / "packed"]
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": str(peers.REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=120)
+    assert done.returncode == 126 and b"compressed with lz4, which is not installed" in done.stderr
 
 
 def elf(code: bytes, at: int, symbols: dict[str, int], entry: int | None = None) -> bytes:
@@ -219,6 +264,7 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-kernel", "{here}/empty"], 126, "is empty"),
         (["-kernel", "{here}/cut"], 126, "is compressed, and damaged"),
         (["-kernel", "{here}/zstd"], 126, "zstd"),
+        (["-kernel", "{here}/zboot"], 126, "is empty"),
         (["-kernel", "{here}/big", "-m", "16"], 126, "not in the machine's RAM"),
         (["-kernel", "{here}/full", "-m", "16"], 126, "leaves no room"),
         (["-kernel", "{here}/elf"], 126, "the ELF header is truncated"),
@@ -241,12 +287,17 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-kernel", "{here}/ok", *["-device", "virtio-rng-device,bus=virtio-mmio-bus.3"] * 2], 2, "has a device"),
         (["-kernel", "{here}/ok", "-initrd", "{here}/absent"], 127, "absent: there is no such file"),
         (["-fancy"], 2, "there is no option"),
+        (["-kernel", "{here}/ok", "-cpu", "sifive-u54"], 2, "there is no model 'sifive-u54'"),
+        (["-kernel", "{here}/ok", "-cpu", "rv64imaq"], 2, "'q' is not implemented"),
+        (["-kernel", "{here}/ok", "-s"], 2, "-s of qemu-system-riscv64 is not done: there is no server"),
+        (["-icount", "shift=0", "-kernel", "{here}/ok"], 2, "--deterministic makes time the number"),
         (["-dumpdtb", "{here}/absent/tree"], 2, "cannot write"),
     ],
 )
 def test_what_cannot_be_started_gets_a_sentence(tmp_path: Path, words: list[str], status: int, sentence: str) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "cut").write_bytes(gzip.compress(bytes(1000))[:-9])
+    (tmp_path / "zboot").write_bytes(struct.pack("<4s4sII", b"MZ", b"zimg", 1 << 31, 1 << 31))
     (tmp_path / "zstd").write_bytes(b"\x28\xb5\x2f\xfd....")
     (tmp_path / "big").write_bytes(bytes(17 << 20))
     (tmp_path / "full").write_bytes(bytes(15 << 20))
@@ -262,8 +313,10 @@ def test_what_cannot_be_started_gets_a_sentence(tmp_path: Path, words: list[str]
 def test_a_lost_hart_and_a_hart_that_waits_for_nothing_are_told(tmp_path: Path) -> None:
     lost = boot("-kernel", raw(tmp_path / "lost", [0xFFFF_FFFF]))
     assert lost.returncode == 126 and b"traps (instruction access fault), for ever" in lost.stderr
-    waits = boot("--deterministic", "-kernel", raw(tmp_path / "waits", [0x10500073, SPIN]))
-    assert waits.returncode == 125 and b"nothing will ever send" in waits.stderr
+    for more in ((), ("--events=1000",), ("--max-instructions=1000",), ("--max-instructions=1",)):
+        waits = boot("--deterministic", *more, "-kernel", raw(tmp_path / "waits", [0x10500073, SPIN]))
+        assert waits.returncode == (124 if more[-1:] == ("--max-instructions=1",) else 125)
+        assert b"nothing will ever send" in waits.stderr or waits.returncode == 124
 
 
 def test_keys_at_a_terminal() -> None:
