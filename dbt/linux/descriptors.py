@@ -21,6 +21,7 @@ class Descriptor:
     host: int
     close_on_exec: bool = False
     owned: bool = True  # False: handed in by the caller, who closes it
+    place: bytes | None = None  # `Kernel.place` of what is open; None: not asked yet
     prompt: bool | None = None  # whether reads and writes never sleep, so that no signal ends them; None: not asked yet
 
 
@@ -92,6 +93,11 @@ class Descriptors:
         for guest in self.numbers():
             if self._table[guest].close_on_exec:
                 self.close(guest)
+
+    def moved(self) -> None:
+        """In another process, other folders below /proc are the guest's own."""
+        for entry in self._table.values():
+            entry.place = None
 
     def close_all(self) -> None:
         for guest in self.numbers():

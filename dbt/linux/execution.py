@@ -8,6 +8,7 @@ Must not know: what a file has to be (programs.py), registers, engines.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal as host_signal
 from collections.abc import Callable
@@ -64,11 +65,23 @@ def _execute(kernel: Kernel, path: bytes, name: bytes, arguments: int, environme
         if _size(program.argv) + _size(env) > room:
             raise failure(errno.E2BIG)
         kernel.check(program)
+        if _is_written(kernel, program.path):
+            raise failure(errno.ETXTBSY)
     except NotRunnable as error:
+        if error.code == errno.ENOEXEC and _is_written(kernel, path):
+            raise failure(errno.ETXTBSY) from error
         if error.code == errno.ENOEXEC and _is_for_host(path):
             _leave_to_host(kernel, path, argv, env)
         raise failure(error.code) from error
     raise Executed(program, env)
+
+
+def _is_written(kernel: Kernel, path: bytes) -> bool:
+    """Whether the guest itself has a file open for writing; who else does, only the host's kernel knows."""
+    found = os.stat(path)
+    hosts = [kernel.descriptors.host(number) for number in kernel.descriptors.numbers()]
+    return any(fcntl.fcntl(each, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR) for each in hosts
+               if os.path.samestat(os.fstat(each), found))  # fmt: skip
 
 
 def _size(strings: list[bytes] | tuple[bytes, ...]) -> int:

@@ -62,25 +62,29 @@ def _closes_on_exec(kernel: Kernel, flags: int) -> bool:
 
 
 def openat(kernel: Kernel, directory_fd: int, path: int, flags: int, mode: int) -> int:
-    name = kernel.path(path)
+    name = kernel.whole(directory_fd, kernel.path(path))
     close_on_exec = _closes_on_exec(kernel, flags)
-    contents = paths.proc_file(kernel, name)
-    if contents is not None:
-        return kernel.descriptors.add(memory_file(name, contents), close_on_exec)
     flags = host_flags(kernel, flags) | os.O_CLOEXEC
+    own = paths.own_file(kernel, name, flags)
+    if own is not None:
+        return kernel.descriptors.add(own, close_on_exec)
     exclusive = flags & os.O_EXCL and flags & os.O_CREAT
     directory, name = kernel.at(directory_fd, name, follow=not (flags & os.O_NOFOLLOW or exclusive))
+    if flags & (os.O_WRONLY | os.O_RDWR):
+        _check_runs(kernel, directory, name)
     opened = kernel.blocking("openat", directory, name, flags, mode & 0o7777)  # a FIFO waits for its other end
     return kernel.descriptors.add(opened, close_on_exec)
 
 
-def memory_file(name: bytes, contents: bytes) -> int:
-    """A host descriptor of a new file with these contents."""
-    made = os.memfd_create(os.fsdecode(name.rpartition(b"/")[2]))
-    with open(made, "wb", closefd=False) as out:
-        out.write(contents)
-    os.lseek(made, 0, os.SEEK_SET)
-    return made
+def _check_runs(kernel: Kernel, directory: int, name: bytes) -> None:
+    """ETXTBSY if a file is the guest's program: nobody may write to what is executed."""
+    try:
+        found = os.stat(name, dir_fd=None if directory == host.AT_FDCWD else directory)
+        program = os.stat(kernel.executable)
+    except OSError:
+        return
+    if os.path.samestat(found, program):
+        raise failure(errno.ETXTBSY)
 
 
 def close(kernel: Kernel, fd: int) -> None:
@@ -209,6 +213,8 @@ def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
         if data is not None:
             space.write(buffer, data)
             return len(data)
+    if (own := _of_memory(kernel, source, False, buffer, count)) is not None:
+        return own
     there, count = kernel.target(buffer, min(count, _MAX_COUNT))
     got = (os.readv(source, [space.window(buffer, count)]) if prompt and count
            else kernel.blocking("read", source, there, count))
@@ -216,8 +222,20 @@ def read(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
     return got
 
 
+def _of_memory(kernel: Kernel, descriptor: int, writes: bool, buffer: int, count: int, offset: int | None = None
+               ) -> int | None:  # fmt: skip
+    """What a read or a write gives of /proc/self/mem; None: it is another file."""
+    if not kernel.memory_files:
+        return None
+    from dbt.linux import own_memory
+
+    return own_memory.moved(kernel, descriptor, writes, buffer, count, offset)
+
+
 def write(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
     sink, prompt = kernel.descriptors.to_move(int32(fd))
+    if (own := _of_memory(kernel, sink, True, buffer, count)) is not None:
+        return own
     there, count = kernel.source(buffer, min(count, _MAX_COUNT))
     if prompt and count:
         return os.write(sink, kernel.space.window(buffer, count))
@@ -226,6 +244,8 @@ def write(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
 
 def pread64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
     source, space = kernel.fd(fd), kernel.space
+    if (own := _of_memory(kernel, source, False, buffer, count, int64(offset))) is not None:
+        return own
     there, count = kernel.target(buffer, min(count, _MAX_COUNT))
     got = kernel.blocking("pread64", source, there, count, int64(offset))
     space.arrived(buffer, got)
@@ -234,6 +254,8 @@ def pread64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> in
 
 def pwrite64(kernel: Kernel, fd: int, buffer: int, count: int, offset: int) -> int:
     sink = kernel.fd(fd)
+    if (own := _of_memory(kernel, sink, True, buffer, count, int64(offset))) is not None:
+        return own
     there, count = kernel.source(buffer, min(count, _MAX_COUNT))
     return _sent(kernel, "pwrite64", sink, there, count, int64(offset))
 
@@ -322,7 +344,9 @@ def ftruncate(kernel: Kernel, fd: int, length: int) -> None:
 
 def truncate(kernel: Kernel, path: int, length: int) -> None:
     _directory, name = kernel.at(host.AT_FDCWD, kernel.path(path))
-    os.truncate(name, _position(length))
+    size = _position(length)
+    _check_runs(kernel, host.AT_FDCWD, name)
+    os.truncate(name, size)
 
 
 def fallocate(kernel: Kernel, fd: int, mode: int, offset: int, length: int) -> None:
@@ -408,6 +432,14 @@ def getdents64(kernel: Kernel, fd: int, buffer: int, count: int) -> int:
     """linux_dirent64 is the same on every architecture, and so are the offsets in it."""
     directory = kernel.fd(fd)
     count = kernel.writable(buffer, min(count & 0xFFFFFFFF, _CHUNK))
+    place = kernel.place(fd)
+    if place:
+        from dbt.linux import proc
+
+        listed = proc.listed(kernel, place, directory, count)
+        if listed is not None:
+            kernel.space.write(buffer, listed)
+            return len(listed)
     length = host.call("getdents64", directory, kernel.space.target(buffer, count), count)
     kernel.space.arrived(buffer, length)
     return length
@@ -418,7 +450,7 @@ def readlinkat(kernel: Kernel, directory_fd: int, path: int, buffer: int, size: 
     if size <= 0:
         raise failure(errno.EINVAL)
     name = kernel.path(path)
-    if paths.own_name(kernel, name) == b"exe":
+    if paths.own_name(kernel, kernel.whole(directory_fd, name)) == b"exe":
         target = kernel.sysroot.guest_path(os.fsencode(kernel.executable))
     else:
         directory, name = kernel.at(directory_fd, name, empty=True, follow=False)
@@ -459,10 +491,12 @@ def getcwd(kernel: Kernel, buffer: int, size: int) -> int:
 def chdir(kernel: Kernel, path: int) -> None:
     _directory, name = kernel.at(host.AT_FDCWD, kernel.path(path))
     os.chdir(name)
+    kernel.moved()
 
 
 def fchdir(kernel: Kernel, fd: int) -> None:
     os.fchdir(kernel.fd(fd))
+    kernel.moved()
 
 
 def mkdirat(kernel: Kernel, directory_fd: int, path: int, mode: int) -> None:

@@ -195,6 +195,7 @@ class Kernel:
         self.attached: dict[int, int] = {}  # length by address, of System V shared memory
         self.timers: dict[int, timerfds.Countdown] = {}  # of a deterministic run, by what identifies the file
         self.signalfds: dict[int, signalfds.SignalFd] = {}  # by what identifies the file
+        self.memory_files: dict[tuple[int, int], int] = {}  # how /proc/self/mem was opened, by what identifies the file
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
         self.limits = Limits(stack_size)
         self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())
@@ -215,6 +216,7 @@ class Kernel:
         self.loader: Loaded | None = None  # of a dynamic program
         self.on_flush_icache: Callable[[], None] | None = None
         self._told: set[str] = set()
+        self._working: bytes | None = None  # `place` of the working folder; None: not asked yet
         self._bound: dict[int, tuple[Handler, int]] = {}  # of the calls made so far
 
     # Calls ------------------------------------------------------------------------------------------------
@@ -341,6 +343,8 @@ class Kernel:
         self.child = True
         self.pid = pid
         self.family.add(pid, os.getpid())
+        self.moved()
+        self.descriptors.moved()
         if seed is not None:
             self.random = _random(seed)
         sleeping.calls().arrived()  # what was noted is the parent's
@@ -381,12 +385,34 @@ class Kernel:
 
         `follow`: what a link at the end leads to is meant, not the link.
         """
+        path = self.whole(directory, path)
         if path.startswith(b"/"):
             return -100, paths.host_path(self, path, follow)
         if not path and not empty:
             raise failure(errno.ENOENT)
         directory = int32(directory)
         return (-100 if directory == -100 else self.descriptors.host(directory)), path
+
+    def whole(self, directory: int, path: bytes) -> bytes:
+        """A path; an absolute one, where it is relative to a folder below /proc that is the guest's own."""
+        place = b"" if path[:1] in (b"/", b"") else self.place(directory)
+        return place + b"/" + path if place else path
+
+    def place(self, directory: int) -> bytes:
+        """What such a folder is called, by its descriptor or AT_FDCWD; b"" if it is any other; EBADF."""
+        directory = int32(directory)
+        if directory != -100:
+            entry = self.descriptors.get(directory)
+            if entry.place is None:
+                entry.place = paths.place(os.readlink(b"/proc/self/fd/%d" % entry.host))
+            return entry.place
+        if self._working is None:
+            self._working = paths.place(os.readlink(b"/proc/self/cwd"))
+        return self._working
+
+    def moved(self) -> None:
+        """There is another working folder."""
+        self._working = None
 
     def blocking(self, name: str, *arguments: object) -> int:
         """Make a host system call that may sleep; OSError if it fails.

@@ -34,10 +34,10 @@ def openat2(kernel: Kernel, directory_fd: int, path: int, how: int, size: int) -
     known = kernel.abi.OPEN_FLAGS
     if flags & ~(sum(known.values()) | _LARGEFILE):
         raise failure(errno.EINVAL)
-    name = kernel.path(path)
-    contents = None if resolve & _RESOLVE_IN_ROOT else paths.proc_file(kernel, name)
-    if contents is not None:
-        return kernel.descriptors.add(files.memory_file(name, contents), bool(flags & known["O_CLOEXEC"]))
+    name = kernel.whole(directory_fd, kernel.path(path))
+    own = None if resolve & _RESOLVE_IN_ROOT else paths.own_file(kernel, name, files.host_flags(kernel, flags))
+    if own is not None:
+        return kernel.descriptors.add(own, bool(flags & known["O_CLOEXEC"]))
     if resolve & _RESOLVE_IN_ROOT and name.startswith(b"/"):
         directory = kernel.at(directory_fd, b"", empty=True)[0]
     else:
