@@ -88,14 +88,15 @@ def _placed(found: list[tuple[str, Function]]) -> dict[int, Function]:
 
 
 def _image(properties: dict[str, str], snapshot: bool) -> Image:
-    from dbt.machine.disks import Overlay, Raw
+    from dbt.machine.disks import FORMATS, Overlay, open_image
 
-    if properties.get("format", "raw") != "raw":
-        raise Fail(USAGE, f"-drive: the format {properties['format']!r} is not done (there is: raw)")
+    form = properties.get("format", "raw")
+    if form not in FORMATS:
+        raise Fail(USAGE, f"-drive: the format {form!r} is not done (there are: {' '.join(FORMATS)})")
     path = properties.get("file")
     if not path:
         raise Fail(USAGE, "-drive: file=FILE is wanted")
     read_only = properties.get("readonly") in ON
     over = snapshot or properties.get("snapshot") in ON
-    raw: Raw = opened(lambda: Raw(path, read_only or over), path)
-    return Overlay(raw) if over and not read_only else raw
+    image: Image = opened(lambda: open_image(path, form, read_only or over), "")
+    return Overlay(image) if over and not read_only else image

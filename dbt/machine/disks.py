@@ -1,4 +1,4 @@
-"""Disk images: a raw file, and what is written over one without changing it.
+"""Disk images: a raw file, what is written over an image without changing it, and which format a file is opened as.
 
 Owns: files of disks. Must not know: requests, guests.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import stat
 import tempfile
 from contextlib import suppress
 
 from dbt.elf import NotRunnable
-from dbt.machine.devices.block import SECTOR
+from dbt.machine.devices.block import SECTOR, Image
+from dbt.machine.files import open_disk
 
+FORMATS = ("raw", "qcow2")
+DEEPEST = 32  # backing files behind one another
 CLUSTER = 128  # sectors that an overlay copies together: 64 KiB
 ZEROS = -1  # in place of a cluster's place: all of it was discarded
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # modes of fallocate
@@ -22,23 +24,27 @@ _fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
+def open_image(path: str, form: str, read_only: bool, depth: int = 0) -> Image:
+    """The image in a file of this format. FileNotFoundError, or NotRunnable for what is none or cannot be read."""
+    if depth > DEEPEST:
+        raise NotRunnable(f"{path}: is the backing file of a backing file, and so on, without an end")
+    match form:
+        case "raw":
+            return Raw(path, read_only)
+        case "qcow2":
+            from dbt.machine.qcow2 import Qcow2
+
+            return Qcow2(path, read_only, lambda name, kind: open_image(name, kind, True, depth + 1))
+    raise NotRunnable(f"{path}: images of format {form!r} are not supported (there are: {' '.join(FORMATS)})")
+
+
 class Raw:
     """A file whose bytes are the disk's; what is behind its last whole sector is not seen."""
 
     def __init__(self, path: str, read_only: bool = False) -> None:
         """FileNotFoundError if there is none, NotRunnable for what is no disk."""
-        try:
-            self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR)
-            kind = os.fstat(self._file).st_mode
-            size = os.lseek(self._file, 0, os.SEEK_END)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            hint = ", and it is not opened for reading only (readonly=on)" if error.errno in (
-                errno.EACCES, errno.EROFS, errno.EPERM) and not read_only else ""  # fmt: skip
-            raise NotRunnable(f"{path}: {(error.strerror or str(error)).lower()}{hint}") from error
-        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
-            raise NotRunnable(f"{path}: is no file that could be a disk")
+        self._file = open_disk(path, read_only)
+        size = os.lseek(self._file, 0, os.SEEK_END)
         self.name = path
         self.sectors = size // SECTOR
         self.read_only = read_only
@@ -82,7 +88,7 @@ class Overlay:
 
     read_only = False
 
-    def __init__(self, below: Raw) -> None:
+    def __init__(self, below: Image) -> None:
         self._below = below
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with us
         self._clusters: dict[int, int] = {}  # cluster of the disk -> its place in the file

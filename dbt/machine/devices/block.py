@@ -40,6 +40,9 @@ class Image(Protocol):
     def flush(self) -> None:
         """What was written stays, whatever happens to the host."""
 
+    def close(self) -> None:
+        """It is not used any more."""
+
 
 class Block:
     """The device."""
