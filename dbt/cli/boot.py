@@ -5,6 +5,7 @@ Owns: its options, what is connected to what, how the command ends. Must not kno
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dbt.cli.devices import functions
-from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
+from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_FOUND, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
 from dbt.cli.options import Parser, bad, events_option, number, numbered
 
@@ -35,6 +36,10 @@ REFUSED = {
     "-dfilter": "the log cannot be narrowed to addresses", "-plugin": "plugins are QEMU's own",
     "-loadvm": "there are no snapshots of machines yet",
 }  # fmt: skip
+OPENSBI = (
+    "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
+    "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
+)
 LEAST, MOST = 16 << 20, 64 << 30  # bytes of RAM
 
 
@@ -59,7 +64,11 @@ def _parser() -> Parser:
         help="what to start: an ELF file, the Image of a kernel or raw bytes, also compressed, or @NAME for one that "
         "comes with Dragoman; behind firmware in supervisor mode, else in machine mode",
     )
-    parser.option("--bios", metavar="FILE", help="firmware to start first, at the begin of RAM (none: there is none)")
+    parser.option(
+        "--bios", metavar="FILE",
+        help="firmware to start first, at the begin of RAM; default: OpenSBI, as Debian's packages opensbi and "
+        "qemu-system-data have it; none, which is so without the option",
+    )
     parser.option("--initrd", metavar="FILE", help="a file system for the kernel, in its memory")
     parser.option("--dtb", metavar="FILE", help="a device tree in place of the board's")
     parser.option("--append", metavar="TEXT", default="", help="the kernel's command line")
@@ -152,7 +161,7 @@ def command(words: Sequence[str]) -> int:
         parser.error(f"what is {rest[0]!r}? A kernel is given with -kernel")
     if options.machine.partition(",")[0] != "virt":
         parser.error(f"-machine: there is no board {options.machine!r} (there is: virt)")
-    options.bios = None if options.bios == "none" else options.bios
+    options.bios = _firmware() if options.bios == "default" else None if options.bios == "none" else options.bios
     if options.kernel is None and options.bios is None and options.dumpdtb is None:
         parser.error("-kernel or -bios is wanted")
     if options.initrd is not None and options.kernel is None:
@@ -180,7 +189,7 @@ def _lockstep(options: Any) -> int:
     files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
 
     def build(console: Console, engine: str, how: Options) -> Board:
-        board = Board(guests.load_machine("riscv64"), options.memory, console, engine, how)
+        board = Board(guests.load_machine("riscv64", options.cpu), options.memory, console, engine, how)
         for transport, function in functions(options, console).items():
             board.add_virtio(function, transport)
         start.place(board, files)
@@ -188,9 +197,8 @@ def _lockstep(options: Any) -> int:
         return board
 
     report = opened(
-        lambda: lockstep(build, options.lockstep, 0, options.max_instructions, Options(disk=True)),
-        options.kernel or options.bios or "",
-    )
+        lambda: lockstep(build, options.lockstep, 0, options.max_instructions, Options(disk=True)), "",
+    )  # fmt: skip
     sys.stdout.buffer.write(report.output)
     sys.stdout.flush()
     if report.difference:
@@ -268,6 +276,14 @@ def _boot(options: Any) -> int:
                     line.close()
             session.board.vm.close()
     return _status(exit, session.board)
+
+
+def _firmware() -> str:
+    """Where OpenSBI is. Raises Fail."""
+    found = next((path for path in OPENSBI if os.path.exists(path)), None)
+    if found is None:
+        raise Fail(NOT_FOUND, f"-bios default: there is no OpenSBI here (looked for: {' '.join(OPENSBI)})")
+    return found
 
 
 def _file(kernel: str) -> str:

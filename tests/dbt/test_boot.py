@@ -20,6 +20,7 @@ from support import peers
 from support.riscv import asm, words_to_bytes
 from support.tiny import header, segment
 
+from dbt.cli.boot import OPENSBI
 from dbt.machine import fdt, images
 from dbt.machine.boards import Board
 from dbt.machine.devices.block import Block
@@ -167,6 +168,17 @@ def test_firmware_hands_on_the_tree_and_the_kernel(tmp_path: Path) -> None:
               asm("add", rd=28, rs1=28, rs2=29), *li(5, TEST), asm("sw", rs1=5, rs2=28, imm=0), SPIN]  # fmt: skip
     done = boot("-bios", raw(tmp_path / "firmware", firmware), "-kernel", raw(tmp_path / "kernel", kernel))
     assert done.returncode == 0xD0  # d00dfeed, big endian
+
+
+@pytest.mark.parametrize(("kind", "said"), [(0, b""), (1, b"dragoman: the machine asked for a reset, and ended\n")])
+def test_a_kernel_behind_opensbi_turns_the_machine_off_or_resets_it(tmp_path: Path, kind: int, said: bytes) -> None:
+    """By the call of SBI's extension SRST, in supervisor mode, from the firmware that `-bios default` finds."""
+    if not any(os.path.exists(path) for path in OPENSBI):
+        peers.missing("OpenSBI is not installed: install the package opensbi, or qemu-system-data")
+    words = [*li(17, 0x5352_5354), asm("addi", rd=16, rs1=0, imm=0), asm("addi", rd=10, rs1=0, imm=kind),
+             asm("addi", rd=11, rs1=0, imm=0), asm("ecall"), SPIN]  # fmt: skip
+    done = boot("-bios", "default", "-no-reboot", "-kernel", raw(tmp_path / "kernel", words))
+    assert (done.returncode, done.stderr) == (0, said) and b"OpenSBI" in done.stdout
 
 
 def test_input_reaches_the_guest_and_a_deterministic_run_repeats(tmp_path: Path) -> None:

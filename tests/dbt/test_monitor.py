@@ -30,6 +30,8 @@ from dbt.machine.log import Log
 from dbt.machine.monitor import COMMANDS, SUBJECTS, Monitor
 from dbt.machine.outside import Inputs
 from dbt.machine.session import Abandoned, Session
+from dbt.machine.vm import ENGINES
+from dbt.options import Options
 from guests.decode import encode
 from guests.programs import system_file
 from guests.riscv import machine
@@ -229,7 +231,9 @@ def test_traps_are_logged_as_qemu_logs_them(tmp_path: Path) -> None:
 class Hand:
     """A machine without a host's clock, and its monitor."""
 
-    def __init__(self, feed: bytes = b"", files: start.Files = KERNEL, most: int = NEVER) -> None:
+    def __init__(
+        self, feed: bytes = b"", files: start.Files = KERNEL, most: int = NEVER, engine: str = "reference"
+    ) -> None:
         self.printed = bytearray()
         self.logged: list[str] = []
         self.answers = bytearray()
@@ -239,7 +243,7 @@ class Hand:
         self.log = Log(self.logged.append)
 
         def build() -> Board:
-            board = Board(machine.guest(), 32 << 20, console)
+            board = Board(machine.guest(), 32 << 20, console, engine, Options(disk=True))
             start.place(board, files)
             self.log.attach(board)
             return board
@@ -267,11 +271,12 @@ def hand() -> Hand:
     return made
 
 
-def test_a_machine_that_is_stepped_goes_where_it_would_have_gone() -> None:
-    """Steps, stops and views change nothing: the digest is that of a run without."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_machine_that_is_stepped_goes_where_it_would_have_gone(engine: str) -> None:
+    """Steps, stops and views change nothing: the digest is that of a run without, and of the reference's."""
     straight = Hand(b"echo hello\nshutdown 3\n")
     assert straight.session.run() == SystemEvent(SYSTEM_EVENT_CRASH, 3)
-    stepped, random = Hand(b"echo hello\nshutdown 3\n"), Random(1)
+    stepped, random = Hand(b"echo hello\nshutdown 3\n", engine=engine), Random(1)
     for _ in range(scaled(20)):
         stepped.session.board.vcpu.run(stepped.session.board.vm.clock.count + random.randrange(10_000))
         stepped.ask("stop")
@@ -282,12 +287,14 @@ def test_a_machine_that_is_stepped_goes_where_it_would_have_gone() -> None:
         stepped.ask("cont")
     assert stepped.session.run() == SystemEvent(SYSTEM_EVENT_CRASH, 3)
     assert stepped.digest() == straight.digest() and b"hello" in stepped.printed
+    stepped.session.board.vm.close()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["ticks", "pagefault"])
-def test_a_step_is_one_thing(name: str) -> None:
+def test_a_step_is_one_thing(name: str, engine: str) -> None:
     """An instruction, a trap or an interrupt that is taken, or time that passes until one is due; and then the end."""
-    hand, kinds = Hand(files=start.Files(None, system_file(name), None)), set()
+    hand, kinds = Hand(files=start.Files(None, system_file(name), None), engine=engine), set()
     hand.ask("stop")
     board = hand.session.board
     while hand.session.ended is None:
@@ -301,6 +308,7 @@ def test_a_step_is_one_thing(name: str) -> None:
     there = board.vcpu.retired
     hand.ask("step")
     assert board.vcpu.retired == there and hand.session.run() == SystemEvent(SYSTEM_EVENT_SHUTDOWN)
+    board.vm.close()
 
 
 def test_a_reset_begins_anew() -> None:

@@ -1248,7 +1248,7 @@ PRIVILEGED = (
      MONITOR + "test_what_a_device_asks_for_is_not_lost_by_a_stop", "a guest that turns itself off runs on"),
     ("a step executes where an interrupt is due", "dbt/machine/vm.py",
      "            if self._interrupt():\n                return None", "            self._interrupt()",
-     MONITOR + "test_a_step_is_one_thing[ticks]", "a step is two things"),
+     MONITOR + "test_a_step_is_one_thing[ticks-reference]", "a step is two things"),
     ("the monitor reads an address of the hart's as a physical one", "guests/riscv/inspection.py",
      "found = None if mode == p.MACHINE else mappings(slots, read, address)", "found = None",
      MONITOR + "test_what_is_shown_is_what_qemu_s_monitor_shows", "x shows other memory than the program sees"),
