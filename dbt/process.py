@@ -24,8 +24,9 @@ from dbt.linux.exits import Executed, ExitGroup, Forked, Killed, Resumed
 from dbt.linux.kernel import Kernel
 from dbt.linux.sysroot import Sysroot
 from dbt.memory import EXEC, READ, WRITE, AddressSpace
+from dbt.pace import Pace
 from dbt.reference import Reference, Stop
-from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
+from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, SLICE, State
 from guests.spec import Treat
 from ir.records import as_dict, record, replace
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs withou
 PROTECTIONS = {"load": READ, "store": WRITE, "fetch": EXEC}
 ENGINES = ("translated", "reference")
 DEADLY = tuple(map(signal.Signals, siginfo.ENDING))  # signals that end us once what was translated is on disk
+LATENCY = 4_000_000  # nanoseconds that a slice of translated code takes, about
+SHORTEST_SLICE = 1 << 16  # instructions; more than a region's reach, and enough for its start not to matter
 GRACE = 2.0  # seconds for that; then they end us anyway
 
 
@@ -131,6 +134,7 @@ class Process:
         self.from_outside = False  # another process, or a terminal, has sent it
         self.syscalls = 0
         self._interrupted = False
+        self._paced = Pace(LATENCY, SHORTEST_SLICE, SLICE, SLICE)
         self._dying: int | None = None  # the signal that is to end us
         self._waiting = False  # in a system call, where Ctrl-C must raise at once
         entry, pointer = self.kernel.start(program.image, program.loader, program.name)
@@ -544,7 +548,16 @@ class Process:
 
     def _poll(self) -> bool:
         """Called by the engine between slices: whether to return to `run`."""
+        self._pace()
         return self._interrupted or self._dying is not None or sleeping.noticed()
+
+    def _pace(self) -> None:
+        """Make slices so long, in instructions, that each takes about LATENCY: a signal waits for its end.
+
+        A loop that waits for memory executes a hundred times fewer a second than another.
+        """
+        self._paced.measure(time.monotonic_ns(), self.state.count)
+        self.engine.slice = self._paced.slice
 
     # --- what happened ------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The host as a machine sees it: its clock, and input from its terminal, pipes and sockets.
 
 Both are sampled between the slices of a run. A hart that waits lets the host sleep until its next event or until input
-comes. Owns: the sampling, how long a slice is. Must not know: devices, what input means.
+comes. Owns: the sampling. Must not know: devices, what input means.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from dbt.events import NEVER
 from dbt.machine.clock import Clock
+from dbt.pace import Pace
 
 SLICE = 2_000_000  # nanoseconds between two looks at the host, about
 SHORTEST, LONGEST_SLICE = 500, 1 << 24  # instructions
@@ -53,13 +54,18 @@ class Outside:
         self._clock = clock
         self._inputs = inputs
         self.follows = follows
-        self.slice = SHORTEST  # instructions until it is to be sampled again: as many as take the time of a slice
+        self._pace = Pace(SLICE, SHORTEST, LONGEST_SLICE, SHORTEST)
         self.resume()
+
+    @property
+    def slice(self) -> int:
+        """Instructions until it is to be sampled again: as many as take the time of a slice."""
+        return self._pace.slice
 
     def resume(self) -> None:
         """The machine stood still: its time goes on from here."""
         self._start = time.monotonic_ns() - self._clock.count
-        self._sampled = time.monotonic_ns(), self._clock.retired
+        self._pace.start(time.monotonic_ns(), self._clock.retired)
 
     @property
     def listening(self) -> bool:
@@ -68,7 +74,7 @@ class Outside:
 
     def sample(self) -> None:
         """Take what the host has by now."""
-        self._measure()
+        self._pace.measure(time.monotonic_ns(), self._clock.retired)
         if self.follows:
             self._clock.wait_until(time.monotonic_ns() - self._start)
         if self._inputs:
@@ -83,13 +89,4 @@ class Outside:
         self._inputs.look(seconds)
         if self.follows:
             self._clock.wait_until(time.monotonic_ns() - self._start)
-        self._sampled = time.monotonic_ns(), self._clock.retired
-
-    def _measure(self) -> None:
-        """Make slices as long as the speed of the last one says, at most twice or half of what they were."""
-        then, before = self._sampled
-        now, retired = self._sampled = time.monotonic_ns(), self._clock.retired
-        if retired - before >= self.slice:
-            wanted = (retired - before) * SLICE // max(1, now - then)
-            wanted = min(max(wanted, self.slice // 2), 2 * self.slice)
-            self.slice = min(max(wanted, SHORTEST), LONGEST_SLICE)
+        self._pace.start(time.monotonic_ns(), self._clock.retired)
