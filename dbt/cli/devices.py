@@ -88,7 +88,7 @@ def _placed(found: list[tuple[str, Function]]) -> dict[int, Function]:
 
 
 def _image(properties: dict[str, str], snapshot: bool) -> Image:
-    from dbt.machine.disks import FORMATS, Overlay, open_image
+    from dbt.machine.disks import FORMATS, Overlay, begins_as_qcow2, open_image
 
     form = properties.get("format", "raw")
     if form not in FORMATS:
@@ -96,6 +96,9 @@ def _image(properties: dict[str, str], snapshot: bool) -> Image:
     path = properties.get("file")
     if not path:
         raise Fail(USAGE, "-drive: file=FILE is wanted")
+    if "format" not in properties and opened(lambda: begins_as_qcow2(path), path):
+        raise Fail(USAGE, f"-drive: {path} begins as an image of format qcow2: say format=qcow2, or format=raw if its "
+                   "bytes are the disk's")  # fmt: skip
     read_only = properties.get("readonly") in ON
     over = snapshot or properties.get("snapshot") in ON
     image: Image = opened(lambda: open_image(path, form, read_only or over), "")

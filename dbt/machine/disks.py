@@ -38,6 +38,18 @@ def open_image(path: str, form: str, read_only: bool, depth: int = 0) -> Image:
     raise NotRunnable(f"{path}: images of format {form!r} are not supported (there are: {' '.join(FORMATS)})")
 
 
+def begins_as_qcow2(path: str) -> bool:
+    """Whether a file looks like an image of format qcow2. As `open_image`, raises for what cannot be read.
+
+    A guest can make a raw disk look so: that alone is no reason to read what the image says is behind it.
+    """
+    file = open_disk(path, True)
+    try:
+        return os.pread(file, 4, 0) == b"QFI\xfb"
+    finally:
+        os.close(file)
+
+
 class Raw:
     """A file whose bytes are the disk's; what is behind its last whole sector is not seen."""
 

@@ -291,6 +291,7 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-kernel", "{here}/ok", "-drive", "file={here}/ok"], 126, "smaller than a sector"),
         (["-kernel", "{here}/ok", "-drive", "file={here}/big,format=vmdk"], 2, "'vmdk' is not done"),
         (["-kernel", "{here}/ok", "-drive", "file={here}/big,format=qcow2"], 126, "is no image of format qcow2"),
+        (["-kernel", "{here}/ok", "-drive", "file={here}/qcow2"], 2, "say format=qcow2, or format=raw"),
         (["-kernel", "{here}/ok", "-drive", "{here}/big"], 2, "is not understood"),
         (["-kernel", "{here}/ok", "-drive", "file={here}/big,if=none,id=a"], 2, "id=a has no -device"),
         (["-kernel", "{here}/ok", "-device", "virtio-blk-device,drive=a"], 2, "there is no -drive"),
@@ -310,6 +311,7 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
 def test_what_cannot_be_started_gets_a_sentence(tmp_path: Path, words: list[str], status: int, sentence: str) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "cut").write_bytes(gzip.compress(bytes(1000))[:-9])
+    (tmp_path / "qcow2").write_bytes(b"QFI\xfb".ljust(1 << 16, b"\0"))
     (tmp_path / "zboot").write_bytes(struct.pack("<4s4sII", b"MZ", b"zimg", 1 << 31, 1 << 31))
     (tmp_path / "zstd").write_bytes(b"\x28\xb5\x2f\xfd....")
     (tmp_path / "big").write_bytes(bytes(17 << 20))
