@@ -183,7 +183,7 @@ class Background:
         os.set_blocking(self._from, False)
         self._served = 0
         try:
-            os.write(self._to, introduction(self._guest.name, self._guest.isa, self._options))
+            os.write(self._to, introduction(self._guest, self._options))
         except BrokenPipeError:
             self._lost()
         return bool(self._child)

@@ -8,6 +8,7 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ class Translated:
         """Run to the first boundary at which the count is at least `until`, or to a trap."""
         state, words, translator = self.state, self.state.words, self.translator
         address, exits, chaos = state.address, self.exits, self._chaos
-        domain = self.monitor.domain
+        domain, place = self.monitor.domain, self._place
         domain.until = FAR
         via = 0
         while True:
@@ -182,7 +183,7 @@ class Translated:
             self._turns += 1
             if chaos is not None:
                 self._disturb(chaos)
-            translation = self._find((state.pc, not state.mid_block))
+            translation = self._find((place(state.pc), not state.mid_block))
             short = translation is not None and not state.mid_block and translation.reach > until - state.count
             code = None if short else translation.entry if translation is not None else self._cold_code()
             if code is None:
@@ -220,9 +221,9 @@ class Translated:
                 exits["hot"] += 1
                 state.mid_block = False
                 self._collect()
-                pc = state.pc
+                hot = place(state.pc)
                 stop = self._look(until)
-                self._promote(pc)
+                self._promote(hot)
                 if stop.trap:
                     return stop
             elif kind in (SIDE, CALLOUT):
@@ -236,11 +237,12 @@ class Translated:
                     return stop
             else:
                 exits["unlinked"] += 1
-                state.pc, boundary = self.cache.target(via)
+                key = self.cache.target(via)
+                state.pc, boundary = self.cache.guest_address(key[0]), key[1]
                 state.mid_block = not boundary
-                if not boundary and self.tier0 is not None and (state.pc, False) not in self.cache:
+                if not boundary and self.tier0 is not None and key not in self.cache:
                     self._collect()
-                    self._ask((state.pc, False))  # the rest of a block that is hot
+                    self._ask(key)  # the rest of a block that is hot
         return AT_LIMIT
 
     def step(self) -> Stop:
@@ -248,6 +250,10 @@ class Translated:
         return self.monitor.step()
 
     # --- translations -------------------------------------------------------------------------------
+
+    def _place(self, pc: int) -> int:
+        """What code at a guest address is known by here, the first part of its key."""
+        return pc
 
     def _find(self, key: Key) -> Translation | None:
         """The translation of `key`, made now if the block is hot; None if it is not, or has no room."""
@@ -336,11 +342,15 @@ class Translated:
             if way.door and self.cache.get(way.key) is way:
                 self.tier0.lead(way.key[0], way.door)
 
+    def _covers(self, pc: int) -> bool:
+        """Whether the block there is a part of some translation."""
+        return self.cache.covers(pc)
+
     def _promote(self, pc: int) -> None:
-        """Translate what is hot."""
+        """Translate what is hot, by its place."""
         assert self.tier0 is not None
         found = self.cache.get((pc, True))
-        if found is None and pc not in self._deferred and self.cache.covers(pc):
+        if found is None and pc not in self._deferred and self._covers(pc):
             self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
             self.tier0.again(pc, DEFERRED)
             return
@@ -380,10 +390,13 @@ class Translated:
             self.note = self.note or background.note
             if made is None:
                 return
+            assert asked is not None
+            made = asked.located(made)
             if made.key not in self.cache and self._holds(made):
                 self._admitted(self.translator.admit(made, self.cache.admit), made.key)
-            if asked is not None and self.tier0 is not None:
-                for key in asked.blocks[1:]:  # what was hot beside it may not be any more
+            if self.tier0 is not None:
+                # What was hot beside it may not be any more.
+                for key in itertools.starmap(asked.key_of, asked.blocks[1:]):
                     if background.queue.pop(key, None) is not None and key not in self.cache:
                         self.tier0.again(key[0])
 
@@ -419,9 +432,9 @@ class Translated:
         for _ in range(min(self.options.promote // LOOK_SHARE, LOOK_MOST)):
             if state.count >= until or state.mid_block:
                 break
-            pc = state.pc
+            pc = self._place(state.pc)
             stop = self._interpret()
-            if stop.trap:
+            if stop.trap or not self.monitor.domain.until:
                 return stop
             seen = self._went.setdefault(pc, {})
             seen[state.pc] = seen.get(state.pc, 0) + 1

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
-from dbt.block import Key, Source
+from dbt.block import Key, Made, Source
 from dbt.lift import Lifter
-from dbt.memory import MemoryFault
+from dbt.memory import PAGE_SHIFT, MemoryFault
+from ir.records import replace
 
 
 class Profile(Protocol):
@@ -29,16 +30,56 @@ class Profile(Protocol):
 
 class Request(NamedTuple):
     """A region to be translated: its blocks, the entry first; how often they ran, where their indirect jumps went, as
-    far as that is known; the code that they are made from."""
+    far as that is known; the code that they are made from.
+
+    In a machine all of it lies in one page of addresses, and is known elsewhere: `place` is what is added to a guest
+    address there for a key, and `home` for the address of its code in RAM.
+    """
 
     blocks: tuple[Key, ...]
     weights: Mapping[int, int]
     ways: Mapping[int, tuple[int, ...]]
     source: Source
+    place: int = 0
+    home: int = 0
 
     @property
     def key(self) -> Key:
-        return self.blocks[0]
+        return self.key_of(*self.blocks[0])
+
+    def key_of(self, pc: int, boundary: bool) -> Key:
+        """The key of a guest address; another page's has none, and stays what it is."""
+        here = pc >> PAGE_SHIFT == self.blocks[0][0] >> PAGE_SHIFT
+        return (pc + self.place if here else pc, boundary)
+
+    def located(self, made: Made) -> Made:
+        """What was made of this request, by keys, and by where its code is."""
+        if not self.place:
+            return made
+        return replace(
+            made,
+            key=self.key,
+            source=tuple([(start + self.home, code) for start, code in made.source]),
+            exits={symbol: self.key_of(*leads) for symbol, leads in made.exits.items()},
+            gates=tuple([gate._replace(pc=self.key_of(gate.pc, True)[0]) for gate in made.gates]),
+        )
+
+
+class Bytes:
+    """Guest code that is given (`dbt.lift.GuestCode`)."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def peek(self, address: int, length: int) -> bytes:
+        for start, code in self._source:
+            if start <= address and address + length <= start + len(code):
+                return code[address - start : address - start + length]
+        raise MemoryFault(address, "fetch", False)
+
+    def fetch(self, address: int) -> int:
+        low = int.from_bytes(self.peek(address, 2), "little")
+        return low if low & 3 != 3 else int.from_bytes(self.peek(address, 4), "little")
 
 
 def single(lifter: Lifter, key: Key) -> Request:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what makes translations is imported when one is made: most 
     from dbt.backend import Backend
     from dbt.cache.disk import Disk
     from dbt.code import Code
-    from dbt.lift import Lifter
+    from dbt.lift import GuestCode, Lifter
     from dbt.regions import Profile, Request
     from ir import llvm
     from ir.block import Block, Exit
@@ -58,7 +58,7 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     linked = options.region > 0 and options.chain and not options.cache_off
     returns = options.return_prediction
     region = Region(optimised, dict(request.weights), dict(request.ways), returns, linked).reachable()
-    function = llvm.lower(region, entry(request.key), target)
+    function = llvm.lower(region, entry(request.blocks[0]), target)
     text = llvm.module([function], target)
     times.append(clock())
     code = compile(text)
@@ -73,7 +73,8 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     size = max(at + length for at, length in code.functions.values())
     reach = region.reach[region.pc] if region.boundary else 1
     gates = tuple([Gate(pc, code.functions[name][0], region.reach[pc]) for name, pc in function.gates])
-    return Made(request.key, request.source, region.instructions, reach, size, code, exits, function.counter, gates)
+    counter = function.counter
+    return Made(request.blocks[0], request.source, region.instructions, reach, size, code, exits, counter, gates)
 
 
 @record
@@ -97,6 +98,7 @@ class Translator:
         self.stats = TranslationStats()
         self._state = state
         self._disk = disk
+        self.keeps = True  # whether translations are for later runs, too
         self._lifter: Lifter | None = None
         self._backend: Backend | None = None
 
@@ -124,16 +126,24 @@ class Translator:
             self._lifter = Lifter(self.guest, self.options, self.space)
         return self._lifter
 
-    def request(self, key: Key, profile: Profile) -> Request:
+    def request(self, key: Key, profile: Profile, lifter: Lifter | None = None) -> Request:
         """What a translation of `key` is to be made of: with `options.region`, of blocks that ran."""
         from dbt import regions
 
+        lifter = lifter or self.lifter
         if not self.options.region or not self.options.chain or self.options.cache_off:
-            return regions.single(self.lifter, key)
-        return regions.form(self.lifter, key, profile, self.options.region)
+            return regions.single(lifter, key)
+        return regions.form(lifter, key, profile, self.options.region)
+
+    def lifter_of(self, code: GuestCode) -> Lifter:
+        """One that reads code which is given."""
+        from dbt.lift import Lifter
+
+        return Lifter(self.guest, self.options, code)
 
     def translate(self, request: Request, admit: Admit) -> Translation | None:
         """Translate a region now. `admit` places code if it has room; None if it has not, or no code can be made."""
+        from dbt import regions
         from dbt.code import CodegenError
 
         dump = self.options.dump
@@ -141,11 +151,12 @@ class Translator:
         seen = (lambda *what: shown.append(what)) if dump else None
         shop = self.backend.shop
         try:
-            made = make(request, self.lifter, shop.target, shop.compile, self.stats.seconds, seen)
+            lifter = self.lifter_of(regions.Bytes(request.source)) if request.place else self.lifter
+            made = make(request, lifter, shop.target, shop.compile, self.stats.seconds, seen)
         except CodegenError:
             self.stats.refused += 1
             return None
-        placed = self.admit(made, admit)
+        placed = self.admit(request.located(made), admit)
         if shown and placed is not None:
             self._dump(*shown[0], placed)
         return placed
@@ -158,7 +169,7 @@ class Translator:
         self.stats.translations += len(placed)
         self.stats.instructions += sum(t.instructions for t in placed)
         self.stats.code_bytes += sum(t.room for t in placed)
-        if self._disk is not None:
+        if self._disk is not None and self.keeps:
             self._disk.keep([made], self.space)
         return placed[0] if placed else None
 

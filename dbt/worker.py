@@ -15,9 +15,9 @@ import struct
 import sys
 from typing import Any
 
-from dbt.memory import MemoryFault
 from dbt.options import Options
-from dbt.regions import Request
+from dbt.regions import Bytes, Request
+from guests.spec import Guest
 from ir.records import names
 
 LENGTH = struct.Struct("<I")
@@ -33,30 +33,14 @@ def message(*parts: Any) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-def introduction(guest: str, isa: str, options: Options) -> bytes:
+def introduction(guest: Guest, options: Options) -> bytes:
     """The first message to a worker."""
-    return message(guest, isa, {name: getattr(options, name) for name in SHAPING})
+    machine = guest.privileged is not None
+    return message(guest.name, guest.isa, machine, {name: getattr(options, name) for name in SHAPING})
 
 
 def request_message(request: Request) -> bytes:
     return message(*request)
-
-
-class Bytes:
-    """Guest code that was sent along (`dbt.lift.GuestCode`)."""
-
-    def __init__(self, source: tuple[tuple[int, bytes], ...]) -> None:
-        self._source = source
-
-    def peek(self, address: int, length: int) -> bytes:
-        for start, code in self._source:
-            if start <= address and address + length <= start + len(code):
-                return code[address - start : address - start + length]
-        raise MemoryFault(address, "fetch", False)
-
-    def fetch(self, address: int) -> int:
-        low = int.from_bytes(self.peek(address, 2), "little")
-        return low if low & 3 != 3 else int.from_bytes(self.peek(address, 4), "little")
 
 
 def main() -> None:
@@ -66,7 +50,7 @@ def main() -> None:
     first = _receive(source)
     if first is None:
         return
-    guest_name, isa, chosen = first
+    guest_name, isa, machine, chosen = first
     import guests
     from dbt.backend import Workshop
     from dbt.cache.record import pack_made
@@ -74,7 +58,7 @@ def main() -> None:
     from dbt.lift import Lifter
     from dbt.translate import TIMED, make
 
-    guest = guests.load(guest_name, isa)
+    guest = guests.load_machine(guest_name, isa) if machine else guests.load(guest_name, isa)
     options = Options(**chosen)
     shop = Workshop(guest, options)
     while (received := _receive(source)) is not None:

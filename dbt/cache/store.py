@@ -65,6 +65,7 @@ class TranslationCache:
         self._linked = linked
         self._words = state.words
         self._arena: Arena | None = None
+        self.guest_address: Callable[[int], int] = lambda address: address  # of the first part of a key
         self.dropped: Callable[[Translation], None] = lambda translation: None  # told of each that goes, and gate
         self._by_key: dict[Key, Translation] = {}
         self._gates: dict[Key, Translation] = {}  # of keys that no translation begins with
@@ -201,7 +202,7 @@ class TranslationCache:
             self._incoming.setdefault(leads, set()).add(slot)
             known = self.get(leads) if self._linked else None
             self._words[slot >> 3] = known.entry if known else self._words[LEAVE]
-            self._words[slot - EXITS + LEADS >> 3] = leads[0] if leads[1] else NO_LEAD
+            self._words[slot - EXITS + LEADS >> 3] = self.guest_address(leads[0]) if leads[1] else NO_LEAD
         if translation.counter:
             self._words[translation.counter >> 3] = 0
         self._open(translation)

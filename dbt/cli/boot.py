@@ -231,11 +231,12 @@ def _boot(options: Any) -> int:
     log = _log(options)
     files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
     tree = b""
+    how = Options(disk=True, background=True)
 
     def build() -> Board:
         nonlocal tree
         guest = guests.load_machine("riscv64", options.cpu)
-        board = Board(guest, options.memory, console, options.engine, Options(disk=True))
+        board = Board(guest, options.memory, console, options.engine, how)
         for transport, function in devices.items():
             board.add_virtio(function, transport)
         tree = start.place(board, files)

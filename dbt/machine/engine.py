@@ -1,6 +1,8 @@
 """The translating engine of a hart: the run loop is that of a process, what code is made from is a machine's memory.
 
-Owns: the difference. Must not know: page tables, devices.
+A region lies in one page of addresses, so it assumes no other page's mapping; what leads out of the page goes through
+tier 0, which looks at the entry for fetches. Its code is known by its place (`dbt.machine.tier0`), its bytes by where
+they are in RAM. Owns: the difference. Must not know: page tables, devices.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dbt.block import Key, Translation
+from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
 from dbt.engine import Translated
 from dbt.hosts import select
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from dbt.code import Code
-    from dbt.tier0 import Tier0
+    from dbt.machine.tier0 import MachineTier0
+    from dbt.regions import Request
 
 
 class MachineCoherence:
@@ -33,6 +36,7 @@ class MachineCoherence:
         self.writes = 0  # writes seen to pages that code was made from
         self.changed: Callable[[int, int], bool] = lambda start, end: False  # told of them; is there other code there?
         self._memory = memory
+        self._cache = cache
         memory.watchers.append(self._written)
 
     def close(self) -> None:
@@ -44,6 +48,11 @@ class MachineCoherence:
         """Tier 0 copies from a page of RAM; from now on it is looked after."""
         self._memory.watch(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
 
+    def made(self, translation: Translation) -> None:
+        """A translation was made; from now on its bytes are looked after."""
+        for start, code in translation.source:
+            self._memory.watch(start, start + len(code))
+
     def patience(self, pc: int) -> int:
         """Code is made anew as often as it is written."""
         return 1
@@ -53,18 +62,40 @@ class MachineCoherence:
 
     def _written(self, start: int, end: int) -> bool:
         self.writes += 1
-        return self.changed(start, end)
+        self._cache.invalidate(start, end)
+        pages = range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)
+        left = any(self._cache.in_page(page) for page in pages)
+        return self.changed(start, end) or left
+
+
+class PageProfile:
+    """What is known of how blocks of one page ran, for a region there. `place` is added to their addresses."""
+
+    def __init__(self, engine: MachineTranslated, page: int, place: int) -> None:
+        self._engine = engine
+        self._page = page
+        self._place = place
+
+    def executions(self, pc: int) -> int:
+        return self._engine.executions(pc + self._place) if pc >> PAGE_SHIFT == self._page else 0
+
+    def ways(self, pc: int) -> tuple[int, ...]:
+        return self._engine.ways(pc + self._place)
 
 
 class MachineTranslated(Translated):
     """The engine of a hart. Raises UnsupportedHost."""
+
+    tier0: MachineTier0 | None
 
     def __init__(
         self, state: State, space: HartSpace, memory: Memory, wall_clock: Callable[[], int], options: Options
     ) -> None:
         select.host()  # raises UnsupportedHost
         self._memory = memory
-        super().__init__(state, space, wall_clock, replace(options, tiers=(0,), background=False))
+        super().__init__(state, space, wall_clock, replace(options, jump_cache=False))
+        self.translator.keeps = False
+        self.cache.guest_address = self._address
 
     @property
     def watch(self) -> Callable[[int, Decoded], None] | None:
@@ -80,6 +111,7 @@ class MachineTranslated(Translated):
         words = self.state.words
         left = {name: f"{count:,}" for name, count in self.exits.items() if count}
         return [
+            ("regions", f"{len(self.cache):,}, {self.cache.bytes:,} bytes"),
             ("stencils", f"{words[MADE_INSTRUCTIONS]:,} instructions in {words[MADE_BLOCKS]:,} blocks"),
             ("interpreted", f"{self.interpreted:,} instructions"),
             ("entered", f"{self.entries:,} times; left for: {', '.join(f'{k} {v}' for k, v in left.items())}"),
@@ -93,10 +125,15 @@ class MachineTranslated(Translated):
         coherence.changed = self._changed
         return coherence
 
-    def _new_tier0(self, library: bytes, natives: Code) -> Tier0:
+    # --- tier 0, and what is known of code by its place ---------------------------------------------------
+
+    def _new_tier0(self, library: bytes, natives: Code) -> MachineTier0:
         from dbt.machine.tier0 import MachineTier0
 
-        return MachineTier0(self.state, library, natives, self.options.promote, self._may_open, self.space)
+        return MachineTier0(
+            self.state, library, natives, self.options.promote, self._may_open, self._opened, self.cache.clear,
+            self.space,
+        )  # fmt: skip
 
     def _may_open(self, page: int) -> bool:
         """Have the copier read a page of RAM: from now on its bytes are looked after."""
@@ -104,24 +141,62 @@ class MachineTranslated(Translated):
         return True
 
     def _changed(self, start: int, end: int) -> bool:
-        from dbt.machine.tier0 import MachineTier0
+        return self.tier0 is not None and self.tier0.changed(start, end)
 
-        return isinstance(self.tier0, MachineTier0) and self.tier0.changed(start, end)
+    def _place(self, pc: int) -> int:
+        return pc if self.tier0 is None else self.tier0.place(pc)
+
+    def _address(self, place: int) -> int:
+        """The guest address of a place; what is none is an address."""
+        pair = None if self.tier0 is None else self.tier0.pair(place)
+        return place if pair is None else pair[0] << PAGE_SHIFT | place & (1 << PAGE_SHIFT) - 1
+
+    def _covers(self, place: int) -> bool:
+        pair = None if self.tier0 is None else self.tier0.pair(place)
+        return pair is not None and self.cache.covers(pair[1] << PAGE_SHIFT | place & (1 << PAGE_SHIFT) - 1)
+
+    # --- regions ------------------------------------------------------------------------------------------
+
+    def _request(self, key: Key) -> Request:
+        """A region in the page of this key, from the bytes that the page has now."""
+        from dbt.regions import Bytes, Request
+
+        pair = None if self.tier0 is None else self.tier0.pair(key[0])
+        if pair is None:
+            return Request((key,), {}, {}, ())
+        page, number = pair
+        pc = page << PAGE_SHIFT | key[0] & (1 << PAGE_SHIFT) - 1
+        code = Bytes(((page << PAGE_SHIFT, self._memory.peek(number << PAGE_SHIFT, 1 << PAGE_SHIFT)),))
+        place = key[0] - pc
+        made = self.translator.request((pc, key[1]), PageProfile(self, page, place), self.translator.lifter_of(code))
+        return made._replace(place=place, home=number - page << PAGE_SHIFT)
+
+    def _holds(self, made: Made) -> bool:
+        """Whether these bytes are still there, and the place as well."""
+        if self.tier0 is None or self.tier0.pair(made.key[0]) is None:
+            return False
+        return all(self._memory.peek(start, len(code)) == code for start, code in made.source)
+
+    def _warmed(self, key: Key) -> None:
+        """Nothing is translated that has not run in tier 0."""
 
     def _look_up(self, page: int) -> bool:
         """Nothing of a machine's code is on disk."""
         return False
 
     def _recalled(self, key: Key) -> Translation | None:
-        return None
+        return self.cache.get(key)
 
     def _disturb(self, chaos: Random) -> None:
         """As in a process."""
         match chaos.randrange(64):
             case 0:
                 self.flush()
-            case 1 | 2 | 3:
+            case 1 | 2:
                 self.space.forget()
+            case 3:
+                for _ in range(min(chaos.randrange(1, 8), len(self.cache))):
+                    self.cache.evict()
             case 4 | 5 | 6 | 7:  # the next store into that page leaves and is done by the monitor
                 slot = chaos.choice(self._memory.slots)
                 at = slot.base + chaos.randrange(slot.size)

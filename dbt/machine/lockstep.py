@@ -24,6 +24,7 @@ from ir.records import field, record, replace
 
 FULL_EVERY = 4096  # stops between comparisons of all memory
 MOST_STRIDE = 4000  # instructions: a log of stores must hold all of them
+PROMOTE = 4  # executions until a block is translated
 PAGE = 1 << PAGE_SHIFT
 _libc = ctypes.CDLL(None)
 _libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -50,7 +51,9 @@ def lockstep(
     """Run a machine in both engines, to its end. `mutate` may plant a defect in the translated one before it runs."""
     if not 1 <= stride <= MOST_STRIDE:
         raise ValueError(f"a stride is from 1 to {MOST_STRIDE:,} instructions")
-    options = replace(options or Options(), log_stores=True, patience=0)
+    options = options or Options()
+    promote = PROMOTE if options.promote == Options().promote else options.promote
+    options = replace(options, log_stores=True, patience=0, promote=promote, background=False)
     printed: tuple[bytearray, bytearray] = bytearray(), bytearray()
     leader, follower = (
         make(Console(each.extend), engine, options) for each, engine in zip(printed, ("translated", "reference"))

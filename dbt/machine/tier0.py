@@ -3,6 +3,8 @@
 Such a pair has a table in the directory, for as long as there is room. Contexts in which a hart executes the page lead
 to the table by an entry for fetches of the TLB, so code survives when the hart goes elsewhere and comes back; whether
 it may be executed is decided where the entry is made. What is in a table depends on no mode.
+A *place* names a guest address in one such pair, as the first part of a translation's key: CODED, a generation, the
+table's number, and the address in the page.
 Owns: which table is whose. Must not know: page tables, modes.
 """
 
@@ -15,16 +17,23 @@ from dbt.machine.space import HartSpace
 from dbt.state import COPIED, OPEN, TABLE, TABLES, State
 from dbt.tier0 import PAGE_SHIFT, Tier0
 
+CODED = 1 << 62  # no address that can be executed has this bit without the one above
+GENERATION = 40  # bit of a place
+
 
 class MachineTier0(Tier0):
-    """The tier of a hart. `may_open` is told before a page of RAM is read, by its number."""
+    """The tier of a hart. `may_open` is told before a page of RAM is read, by its number; `opened` of pages of places
+    that can be led to; `flushed` when all places are forgotten.
+    """
 
     def __init__(
         self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
-        space: HartSpace,
+        opened: Callable[[int], None], flushed: Callable[[], None], space: HartSpace,
     ) -> None:  # fmt: skip
-        super().__init__(state, library, natives, promote, may_open, lambda page: None, lambda page: False)
+        super().__init__(state, library, natives, promote, may_open, opened, lambda page: False)
         self._space = space
+        self._flushed = flushed
+        self._pairs: dict[int, tuple[int, int]] = {}  # table -> its pages
         self._tables: dict[tuple[int, int], int] = {}  # page of addresses, page of RAM -> its table
         self._of: dict[int, set[int]] = {}  # page of RAM -> its tables
 
@@ -37,6 +46,7 @@ class MachineTier0(Tier0):
         table = self._space.tables.get(pc >> PAGE_SHIFT) or self._table_of(pc >> PAGE_SHIFT, place.number)
         if not self._bytes[OPEN + table // TABLE] and self._may_open(place.number):
             self._bytes[OPEN + table // TABLE] = 1
+            self._opened(self._page_of(table))
         self._space.enter_code(pc, table, place)
         return self._inside_of(table << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1, pc) if inside else self.dispatch
 
@@ -46,7 +56,21 @@ class MachineTier0(Tier0):
         if table is None:
             table = self._tables[page, number] = self._new_table()
             self._of.setdefault(number, set()).add(table)
+            self._pairs[table] = page, number
         return table
+
+    def place(self, pc: int) -> int:
+        """The place of a guest address in the hart's context; of none that is known, a place that nothing has."""
+        table = self._space.tables.get(pc >> PAGE_SHIFT, 0)
+        return self._page_of(table) << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1
+
+    def pair(self, place: int) -> tuple[int, int] | None:
+        """The page of addresses of a place, and its page of RAM."""
+        return self._pairs.get(self._table(place >> PAGE_SHIFT))
+
+    def _page_of(self, table: int) -> int:
+        """The page of the places of a table."""
+        return (CODED | (self.flushes & 0xFFFF) << GENERATION) >> PAGE_SHIFT | table // TABLE
 
     def changed(self, start: int, end: int) -> bool:
         """These bytes of RAM are written: forget code that depends on any; returns whether there is other code."""
@@ -74,8 +98,14 @@ class MachineTier0(Tier0):
             self._shut(table)
         self._tables.clear()
         self._of.clear()
+        self._pairs.clear()
         self._space.forget_code()
+        self._flushed()
 
     def _table(self, page: int) -> int:
-        """That of the page of addresses in the hart's context; 0 if it has none."""
-        return self._space.tables.get(page, 0)
+        """That of a page of places; 0 if it has none, or is of another generation."""
+        table = (page & (1 << GENERATION - PAGE_SHIFT) - 1) * TABLE
+        return table if self._page_of(table) == page else 0
+
+    def _is_open(self, page: int) -> bool:
+        return bool(self._bytes[OPEN + self._table(page) // TABLE])

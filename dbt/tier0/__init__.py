@@ -206,7 +206,7 @@ class Tier0:
             or words[TABLES_USED] + 1024 * TABLE >= TABLES_MOST * TABLE
         )
 
-    def is_open(self, page: int) -> bool:
+    def _is_open(self, page: int) -> bool:
         return page in self._pages
 
     def _open(self, page: int) -> bool:
@@ -299,7 +299,7 @@ class Tier0:
 
         Direct jumps to a block that is there lead to its head still, which finds out when it is told to be hot.
         """
-        if pc >> PAGE_SHIFT in self._pages:
+        if self._is_open(pc >> PAGE_SHIFT):
             self._count_down(pc, 0)
             at = self._entry(pc)
             if at is None:

@@ -93,5 +93,5 @@ def has(m, value, mask: int):
 def pending(m):
     """mip as it is read: what software set, and the lines. With Sstc on, STIP is the timer's alone."""
     stored = m.s[MIP]
-    stored = m.select(has(m, m.s[MENVCFG], STCE), m.and_(stored, ~STI), stored)
+    stored = m.select(has(m, m.s[MENVCFG], STCE), m.and_(stored, ALL & ~STI), stored)
     return m.or_(stored, m.s[LINES])

@@ -307,7 +307,7 @@ def test_a_request_that_takes_too_long_ends_the_worker() -> None:
     assert started.stdin is not None
     one = Machine()
     guest = one.state.guest
-    started.stdin.write(dbt.worker.introduction(guest.name, guest.isa, Options()))
+    started.stdin.write(dbt.worker.introduction(guest, Options()))
     started.stdin.write(dbt.worker.request_message(one.engine.translator.request((CODE, True), one.engine)))
     started.stdin.flush()
     assert started.wait(SECONDS) in (-signal.SIGALRM, 1)

@@ -60,8 +60,15 @@ def test_bundled_programs_from_reset_to_shutdown(name: str, stride: int) -> None
 
 @pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 500, MOST_STRIDE])
 def test_the_kernel_from_reset_to_shutdown(stride: int) -> None:
-    """Preemption, faults, forks: all registers and CSRs at every stop, all memory at the end."""
-    report = agreed(lockstep(partial(bundled, "kernel", b"primes 300\nforks\nshutdown\n"), stride, seed=stride))
+    """Preemption, faults, forks: all registers and CSRs at every stop, all memory at the end.
+
+    What is hot is in regions, where the stride lets it.
+    """
+    boards: list[Board] = []
+    make = partial(bundled, "kernel", b"primes 300\nforks\nshutdown\n")
+    report = agreed(lockstep(make, stride, seed=stride, mutate=boards.append))
+    if stride == MOST_STRIDE:
+        assert sum(boards[0].vcpu.engine.cache.all_retired.values()) > report.instructions // 2
     assert report.exit == SystemEvent(1) and b"15 processes, 0 pages lost" in report.output
     assert report.instructions > 1_000_000
 
@@ -70,6 +77,21 @@ def test_the_kernel_from_reset_to_shutdown(stride: int) -> None:
 def test_chaos_changes_nothing(seed: int) -> None:
     make = partial(bundled, "kernel", b"forks\nshutdown\n")
     assert agreed(lockstep(make, 2000, options=Options(chaos=seed))).exit == SystemEvent(1)
+
+
+def test_a_worker_translates_for_a_machine() -> None:
+    """When its answers come is chance, and what the machine does is not."""
+    made = []
+    for engine in ("translated", "reference"):
+        board = bundled("kernel", b"primes 90000\nshutdown\n", Console(lambda data: None), engine,
+                        Options(patience=0, promote=2000, background=True))  # fmt: skip
+        assert board.vcpu.run() == SystemEvent(1)
+        made.append(digest(board))
+        if engine == "translated":
+            background = board.vcpu.engine.background
+            assert background.stats.asked and not background.stats.lost
+        board.vm.close()
+    assert made[0] == made[1]
 
 
 def test_lockstep_finds_an_entry_that_leads_elsewhere() -> None:
@@ -163,6 +185,18 @@ def test_code_that_the_guest_writes_runs_as_written(target: int, stride: int) ->
         places = {CODE: loop(*patch, asm("jalr", rd=RA, rs1=S3, imm=0)), target: [add, RETURN]}
     board = run(stride, places, {S2: 100, S3: target, S4: 1 << 20})
     assert board.vcpu.state.slots[A0] == 100 * 101 // 2
+
+
+@STRIDES
+def test_a_region_goes_with_its_bytes(stride: int) -> None:
+    """A function that has become hot is written over, again and again."""
+    body = [asm("addi", rd=T2, rs1=0, imm=16), asm("jalr", rd=RA, rs1=S3, imm=0), asm("addi", rd=T2, rs1=T2, imm=-1),
+            asm("bne", rs1=T2, rs2=0, imm=-8), asm("lw", rd=T0, rs1=S3, imm=0), asm("add", rd=T0, rs1=T0, rs2=S4),
+            asm("sw", rs1=S3, rs2=T0, imm=0)]  # fmt: skip
+    places = {CODE: loop(*body), OTHER: [asm("addi", rd=A0, rs1=A0, imm=0), RETURN]}
+    board = run(stride, places, {S2: 40, S3: OTHER, S4: 1 << 20})
+    assert board.vcpu.state.slots[A0] == 16 * 39 * 40 // 2
+    assert stride == 1 or board.vcpu.engine.cache.stats.invalidations > 10
 
 
 @STRIDES
