@@ -276,6 +276,8 @@ def _boot(options: Any) -> int:
                 if line is not None:
                     line.close()
             session.board.vm.close()
+    for note in session.board.vcpu.notes():
+        say(note)
     return _status(exit, session.board)
 
 

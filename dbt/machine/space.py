@@ -26,6 +26,7 @@ Pages = dict[int, Page]  # by page of an address
 
 LOAD, STORE, FETCH = range(3)
 KINDS = ("load", "store", "fetch")
+AHEAD = 32  # pages that are remembered at once
 OFTEN = 8  # writes to a table until all that was found in it is forgotten
 OLD = 256  # contexts that were given up, until nothing that was derived for them is kept
 
@@ -192,13 +193,21 @@ class HartSpace:
             self._walking = False
 
     def _remember(self, kind: int, address: int, physical: int) -> None:
-        """Note where this page is, if it is RAM of which every byte may be accessed so."""
-        if not self._mmu.permits_page(physical, KINDS[kind]):
-            return
-        place = self._memory.page(physical, kind == STORE)
-        if place is None:
-            return
-        page = address >> PAGE_SHIFT
+        """Note where this page is, and some behind it that go the same way: what of them is RAM of which every byte may
+        be accessed so."""
+        first, offset = address & -PAGE, physical - address
+        left = self._mmu.span - (first & self._mmu.span - 1)
+        size = PAGE if kind == FETCH else min(AHEAD * PAGE, left)
+        if not self._mmu.permits(first + offset, size, KINDS[kind]):
+            if size == PAGE or not self._mmu.permits(first + offset, PAGE, KINDS[kind]):
+                return
+            size = PAGE
+        for page in range(first >> PAGE_SHIFT, first + size >> PAGE_SHIFT):
+            place = self._memory.page((page << PAGE_SHIFT) + offset, kind == STORE)
+            if place is not None:
+                self._enter(kind, page, place)
+
+    def _enter(self, kind: int, page: int, place: Page) -> None:
         self._context.known[kind][page] = place
         entry = self._context, kind, page
         for at in self._path:

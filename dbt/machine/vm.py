@@ -195,6 +195,13 @@ class Vcpu:
         self.state.slots[self.privileged.idle_slot] = self.vm.clock.waited
         self.state.slots[self.privileged.offset_slot] = self.vm.clock.offset & MASK
 
+    def notes(self) -> list[str]:
+        """Sentences for people, if the engine does not do all that it was asked for."""
+        if isinstance(self.engine, Reference):
+            return []
+        disk = self.engine.disk
+        return [note for note in (self.engine.note, disk.note if disk is not None else "") if note]
+
     def close(self) -> None:
         """Keep what was translated for later runs. It must not run afterwards."""
         if not isinstance(self.engine, Reference):
@@ -314,6 +321,8 @@ class Vcpu:
 
     def _interrupt(self) -> bool:
         """The one place where interrupts enter, at a boundary; whether one did."""
+        if not self.privileged.awake(self.engine.domain):
+            return False
         cause = self.privileged.due(self.engine.domain)
         if cause:
             self._enter(cause, 0)

@@ -46,6 +46,7 @@ class Mmu:
         self._slots = slots
         self._read = read
         self._write = write
+        self.span = PAGE  # bytes around the address that was translated last, aligned, which go the same way
 
     def translate(self, address: int, size: int, access: str) -> int:
         """The physical address of `size` bytes that lie within one page, for a "load", a "store" or a "fetch".
@@ -56,6 +57,7 @@ class Mmu:
         satp = self._slots[p.SATP]
         if mode == p.MACHINE or satp >> 60 == 0:
             physical = address
+            self.span = 1 << PHYSICAL_BITS
             if physical >> PHYSICAL_BITS:
                 raise Trap(ACCESS_FAULTS[access], address)
         else:
@@ -64,18 +66,18 @@ class Mmu:
             raise Trap(ACCESS_FAULTS[access], address)
         return physical
 
-    def context(self) -> tuple[int, ...]:
+    def context(self) -> tuple[int | bytes, ...]:
         """All of the CPU state that translation depends on: what held in one context holds when it comes again."""
         slots = self._slots
         status = slots[p.MSTATUS] & p.MAPPING
         if not status & p.MPRV:
             status &= ~p.MPP
         protection = slots[p.PMPCFG0 : p.PMPADDR0 + p.PMP_ENTRIES]
-        return slots[p.PRIVILEGE], status, slots[p.SATP], slots[p.MENVCFG], *protection
+        return slots[p.PRIVILEGE], status, slots[p.SATP], slots[p.MENVCFG], bytes(protection)
 
-    def permits_page(self, physical: int, access: str) -> bool:
-        """Whether the current mode may make this access to every byte of a physical page."""
-        return self._permitted(physical & -PAGE, PAGE, access, self._mode(access))
+    def permits(self, physical: int, size: int, access: str) -> bool:
+        """Whether the current mode may make this access to every byte of a range of physical memory."""
+        return self._permitted(physical, size, access, self._mode(access))
 
     def _mode(self, access: str) -> int:
         """The mode as which an access is made: that of mstatus.MPP for data under MPRV."""
@@ -116,6 +118,7 @@ class Mmu:
                 if not envcfg & p.ADUE:
                     break
                 self._set_entry(at, entry | wanted, address, access)
+            self.span = pages * PAGE
             page = number & -pages | address >> 12 & pages - 1
             return page << 12 | address & PAGE - 1
         raise Trap(PAGE_FAULTS[access], address)
