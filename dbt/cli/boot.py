@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -149,15 +149,20 @@ def command(words: Sequence[str]) -> int:
         if word in REFUSED:
             raise Fail(USAGE, f"{word} of qemu-system-riscv64 is not done: {REFUSED[word]}")
     parser = _parser()
-    options, rest = parser.split(_normal(words))
+    normal = _normal(words)
+    options, rest = parser.split(normal)
+    if rest and rest[0].startswith("@"):  # options may come behind it
+        name = rest[0]
+        options, rest = parser.split(normal[: -len(rest)] + rest[1:])
+        if options.kernel is not None:
+            rest.insert(0, name)
+        options.kernel = options.kernel or name
     if options.log_items == "help":
         from dbt.machine.log import Log
 
         sys.stdout.write(Log.help())
         return 0
-    if len(rest) == 1 and rest[0].startswith("@") and options.kernel is None:
-        options.kernel = rest[0]
-    elif rest:
+    if rest:
         parser.error(f"what is {rest[0]!r}? A kernel is given with -kernel")
     if options.machine.partition(",")[0] != "virt":
         parser.error(f"-machine: there is no board {options.machine!r} (there is: virt)")
@@ -226,7 +231,7 @@ def _boot(options: Any) -> int:
     terminal, serial, monitor_line = lines(options)
     if options.stopped and monitor_line is None and not terminal.commands:
         raise Fail(USAGE, "-S: there is no monitor that could let the machine go on")
-    console = Console(terminal.write if serial is None else serial.write)
+    console = Console(_told(terminal.write if serial is None else serial.write))
     devices = functions(options, console)
     log = _log(options)
     files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
@@ -263,7 +268,7 @@ def _boot(options: Any) -> int:
     if terminal.commands:
         terminal.attend(Monitor(session, log, terminal.write, terminal.interactive), session.end)
     if serial is None and not follows and not terminal.interactive:
-        console.feed(sys.stdin.buffer.read())
+        console.feed(b"" if sys.stdin is None else sys.stdin.buffer.read())
     elif serial is None or terminal.commands:
         terminal.listen(inputs, console.feed if follows else lambda data: None)
     with terminal:
@@ -279,6 +284,24 @@ def _boot(options: Any) -> int:
     for note in session.board.vcpu.notes():
         say(note)
     return _status(exit, session.board)
+
+
+def _told(write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Output of the guest: where the host takes it no more it is lost, which is told once, and the machine runs on."""
+    lost = False
+
+    def told(data: bytes) -> None:
+        nonlocal lost
+        try:
+            write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if not lost:
+                say(f"the serial port's output is lost: {why(error)}")
+            lost = True
+
+    return told
 
 
 def _firmware() -> str:

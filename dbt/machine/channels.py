@@ -14,6 +14,7 @@ from typing import Protocol
 
 from dbt.machine.outside import Inputs
 
+PATIENCE = 5.0  # seconds that a machine waits for a client that does not read what it is sent
 Feed = Callable[[bytes], None]
 
 
@@ -79,8 +80,10 @@ class Socket:
 
     def write(self, data: bytes) -> None:
         if self._client is not None:
-            with suppress(OSError):  # it has left
+            try:
                 self._client.sendall(data)
+            except OSError:  # it has left, or does not listen
+                self._leave()
 
     def close(self) -> None:
         with suppress(OSError):
@@ -89,6 +92,7 @@ class Socket:
 
     def _accept(self) -> None:
         self._client, _ = self._server.accept()
+        self._client.settimeout(PATIENCE)
         self._inputs.remove(self._server.fileno())  # the next one waits
         self._inputs.add(self._client.fileno(), self._read)
         self._came()
@@ -100,7 +104,11 @@ class Socket:
             data = self._client.recv(4096)
         if data:
             self._feed(data)
-            return
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        assert self._client is not None
         self._inputs.remove(self._client.fileno())
         self._client.close()
         self._client = None

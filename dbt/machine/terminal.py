@@ -75,7 +75,9 @@ class Terminal:
         self._console = feed
 
         def ready() -> None:
-            data = os.read(0, 4096)
+            data = b""
+            with suppress(OSError):  # it was closed, or the terminal is gone
+                data = os.read(0, 4096)
             if data:
                 self.typed(data)
             else:

@@ -70,6 +70,12 @@ def test_a_raw_program_speaks_and_ends(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
 
 
+def test_options_may_come_behind_a_bundled_program() -> None:
+    done = boot("-m", "32", "@pagefault", "-d", "int", "-nographic")
+    assert done.returncode == 0 and done.stderr.count(b"riscv_cpu_do_interrupt") == 3
+    assert b"what is 'more'" in boot("@pagefault", "-d", "int", "more").stderr
+
+
 def test_words_that_say_nothing_new_are_taken(tmp_path: Path) -> None:
     """As they stand in other people's scripts."""
     words = """-machine virt,aclint=off -cpu rv64 -smp 1 -m 128M -nographic -accel tcg -display none -nodefaults -name x

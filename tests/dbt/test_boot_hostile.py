@@ -121,6 +121,31 @@ def test_what_was_flushed_survives_the_end_of_the_process(tmp_path: Path) -> Non
     assert files == {f"file{i}": f"content {i}\n".encode() for i in range(5)}
 
 
+@pytest.mark.parametrize("words", [[], ["-serial", "file:/dev/full"]])
+def test_output_that_the_host_does_not_take(words: list[str]) -> None:
+    """It is told once, and the guest goes on: to its own end, or to where it waits for input, which has no line."""
+    command = [sys.executable, "-m", "dragoman", "boot", "-m", "32", *words, "@kernel"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, input=b"echo x\nshutdown 6\n", stdout=full, stderr=subprocess.PIPE, timeout=120,
+                              env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)})  # fmt: skip
+    assert done.returncode == (125 if words else 6)
+    assert done.stderr.count(b"output is lost: no space left on device") == 1 and b"internal" not in done.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--deterministic"]])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_standard_descriptors_that_are_closed(tmp_path: Path, closed: str, more: list[str]) -> None:
+    """No input, or no output: the disk is not taken for either."""
+    image = bytes(tablefs.write({"note": b"kept\n"}))
+    (tmp_path / "disk").write_bytes(image)
+    words = f"-m 32 {' '.join(more)} -drive file={tmp_path}/disk @kernel"
+    command = f"exec {sys.executable} -m dragoman boot {words} {closed}"
+    done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)})  # fmt: skip
+    assert done.returncode == 125 and b"nothing will ever send" in done.stderr and b"internal" not in done.stderr
+    assert (b"$ " in done.stdout) == (">" not in closed) and (tmp_path / "disk").read_bytes() == image
+
+
 # --- kernels and trees --------------------------------------------------------------------------------------------
 
 

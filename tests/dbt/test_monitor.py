@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import socket
+import struct
 import subprocess
 import sys
 import termios
@@ -25,6 +26,7 @@ from dbt.events import NEVER
 from dbt.machine import start
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console
+from dbt.machine.devices.entropy import Entropy
 from dbt.machine.exits import SYSTEM_EVENT_CRASH, SYSTEM_EVENT_SHUTDOWN, Intr, SystemEvent
 from dbt.machine.log import Log
 from dbt.machine.monitor import COMMANDS, SUBJECTS, Monitor
@@ -479,6 +481,24 @@ def test_what_a_guest_does_wrong_is_told() -> None:
     made.ask("cont")
     made.session.run()
     assert any(line.startswith("mmu: load of ") and ": trap 13" in line for line in made.logged)
+
+
+def test_rings_that_make_no_sense_are_told(hand: Hand) -> None:
+    """A chain without an end, and a ring where no memory is; the monitor shows what the driver has set up."""
+    hand.ask("log guest_errors")
+    board, table = hand.session.board, RAM + 0x10_0000
+    for rings in (table, 1 << 40):
+        transport = board.add_virtio(Entropy(bytes))
+        for number, value in ((0x70, 0xF), (0x38, 4), (0x80, rings), (0x90, table + 0x100), (0xA0, table + 0x200),
+                              (0x84, rings >> 32), (0x44, 1)):  # fmt: skip
+            transport.write(number, 4, value & 0xFFFF_FFFF)
+        board.vm.memory.poke(table, struct.pack("<QIHH", table + 0x1000, 16, 1, 0))  # itself is the next one
+        board.vm.memory.poke(table + 0x100, struct.pack("<HHH", 0, 1, 0))
+        assert "queue 0: 4 descriptors at" in hand.ask("info qtree")
+        transport.write(0x50, 4, 0)
+        assert transport.read(0x70, 4) & 64 and "status 0x4f" in hand.ask("info qtree")
+    assert hand.logged == ["guest error: virtio_entropy: a chain without an end\n",
+                           "guest error: virtio_entropy: a ring that is not in memory\n"]  # fmt: skip
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------
