@@ -181,6 +181,7 @@ class Privileged:
     cpu_node: Callable[[int], dict[str, Any]]  # (phandle): what a device tree says of a hart
     timer: Callable[[Any, int], int]  # (m, time): sets the line of the hart's timer; when it will be due, or all ones
     inspection: Inspection
+    firmware: Callable[[Any, Any], Any]  # (slots, platform): of the host's own code, as `guests.riscv.sbi.Firmware`
 
 
 @record(frozen=True)

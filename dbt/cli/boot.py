@@ -65,9 +65,10 @@ def _parser() -> Parser:
         "comes with Dragoman; behind firmware in supervisor mode, else in machine mode",
     )
     parser.option(
-        "--bios", metavar="FILE",
-        help="firmware to start first, at the begin of RAM; default: OpenSBI, as Debian's packages opensbi and "
-        "qemu-system-data have it; none, which is so without the option",
+        "--bios", metavar="FILE", default="own",
+        help="firmware to start first, at the begin of RAM; own (the default): it is no program, Dragoman answers a "
+        "kernel's calls (SBI), but for a kernel that is linked for the very begin of RAM; none: there is none, and the "
+        "kernel begins in machine mode; default: OpenSBI, as Debian's packages opensbi and qemu-system-data have it",
     )
     parser.option("--initrd", metavar="FILE", help="a file system for the kernel, in its memory")
     parser.option("--dtb", metavar="FILE", help="a device tree in place of the board's")
@@ -167,7 +168,7 @@ def command(words: Sequence[str]) -> int:
     if options.machine.partition(",")[0] != "virt":
         parser.error(f"-machine: there is no board {options.machine!r} (there is: virt)")
     options.bios = _firmware() if options.bios == "default" else None if options.bios == "none" else options.bios
-    if options.kernel is None and options.bios is None and options.dumpdtb is None:
+    if options.kernel is None and options.bios in (None, "own") and options.dumpdtb is None:
         parser.error("-kernel or -bios is wanted")
     if options.initrd is not None and options.kernel is None:
         parser.error("-initrd is for a kernel, and there is no -kernel")

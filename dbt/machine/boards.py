@@ -17,6 +17,7 @@ from dbt.machine.devices.htif import Htif
 from dbt.machine.devices.plic import SOURCES, Plic
 from dbt.machine.devices.uart import Uart
 from dbt.machine.devices.virtio import Function, Nothing, Virtio
+from dbt.machine.exits import SYSTEM_EVENT_CRASH, SYSTEM_EVENT_RESET, SYSTEM_EVENT_SHUTDOWN, SystemEvent
 from dbt.machine.memory import Device
 from dbt.machine.vm import Machine
 from dbt.options import Options
@@ -45,6 +46,24 @@ IRQS = {place.base: place.irq for place in (*VIRT.values(), *VIRTIO) if place.ir
 ROM_SIZE = 0x1000
 CPU, PLIC_HANDLE, TEST_HANDLE = 1, 2, 3  # phandles
 MODES = (11, 9)  # interrupts of the hart that the PLIC's contexts raise
+
+
+class Platform:
+    """What firmware of ours wants of a board (`guests.riscv.sbi.Platform`)."""
+
+    def __init__(self, board: Board) -> None:
+        self._vm = board.vm
+        self.put = board.console.output
+        self.get = board.console.get
+        self.read = board.vm.memory.peek
+        self.write = board.vm.memory.poke
+        self.load = board.vcpu.space.load
+
+    def shut_down(self, failed: bool) -> None:
+        self._vm.end(SystemEvent(SYSTEM_EVENT_CRASH, 1) if failed else SystemEvent(SYSTEM_EVENT_SHUTDOWN))
+
+    def restart(self) -> None:
+        self._vm.end(SystemEvent(SYSTEM_EVENT_RESET))
 
 
 class Board:
@@ -97,6 +116,12 @@ class Board:
         rom = VIRT["rom"].base
         self.vm.memory.poke(rom, self.vcpu.privileged.reset_rom(start, tree, next_stage))
         self.vcpu.reset(rom)
+
+    def start_supervisor(self, start: int, tree: int) -> None:
+        """The hart begins at `start` as a supervisor, and firmware of ours answers its calls."""
+        self.vcpu.reset(start)
+        self.vcpu.firmware = self.vcpu.privileged.firmware(self.vcpu.state.slots, Platform(self))
+        self.vcpu.firmware.begin(tree)
 
     def tree(
         self, arguments: str = "", initrd: tuple[int, int] | None = None, own: fdt.Node | None = None

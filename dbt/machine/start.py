@@ -10,13 +10,14 @@ from typing import NamedTuple
 from dbt.machine import fdt, images
 from dbt.machine.boards import VIRT, Board
 
+OWN = "own"
 KERNEL_ALIGNMENT = 2 << 20  # of a kernel behind firmware, and of what comes behind a kernel
 TREE_BELOW = 3 << 30  # firmware reads the device tree below this distance from the begin of RAM
 TREE_ROOM = 2 << 20
 
 
 class Files(NamedTuple):
-    """Paths of what is started; None for what there is not."""
+    """Paths of what is started; None for what there is not. Firmware of our own is no file: OWN."""
 
     bios: str | None
     kernel: str | None
@@ -29,14 +30,18 @@ def place(board: Board, files: Files) -> bytes:
     """Put everything into memory and the hart at the beginning: firmware, the kernel behind it, the file system behind
     that, the device tree at the end. Returns the tree.
 
+    A kernel that is linked for the very begin of RAM, where firmware is elsewhere, has none of ours and begins in
+    machine mode.
+
     FileNotFoundError, or NotRunnable for what cannot be read or has no room.
     """
     base = VIRT["ram"].base
     memory, guest = board.vm.memory, board.guest
-    firmware = None if files.bios is None else images.place(memory, guest, files.bios, base)
+    firmware = None if files.bios in (None, OWN) else images.place(memory, guest, files.bios, base)
     kernel = None
     if files.kernel is not None:
-        kernel = images.place(memory, guest, files.kernel, base if firmware is None else _up(firmware.end))
+        at = base if files.bios is None else _up(base + 1 if firmware is None else firmware.end)
+        kernel = images.place(memory, guest, files.kernel, at)
     at_tree = base + min(board.ram, TREE_BELOW) - TREE_ROOM
     behind = max((each.end for each in (firmware, kernel) if each is not None), default=base)
     initrd = None
@@ -55,6 +60,9 @@ def place(board: Board, files: Files) -> bytes:
     first = firmware or kernel
     if first is not None:
         board.add_htif(first.symbols)
+    if files.bios == OWN and kernel is not None and kernel.start > base:
+        board.start_supervisor(kernel.entry, at_tree)
+        return tree
     next_stage = kernel.entry if firmware is not None and kernel is not None else 0
     board.reset(base if first is None else first.entry, at_tree, next_stage)
     return tree

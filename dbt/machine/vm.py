@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbt.events import NEVER, Events
 from dbt.machine.clock import MASK, Clock
@@ -166,6 +166,7 @@ class Vcpu:
         self.data: int | None = None
         self.taken: Counter[tuple[int, int]] = Counter()  # traps by cause and the mode they came from
         self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
+        self.firmware: Any = None  # the host's own code, which answers calls of the mode below it
         translated = vm.machine.engine == "translated"
         self.space = HartSpace(vm.guest, self.state.slots, vm.memory, Tlb(self.state) if translated else None)
         self.engine = self._translated() if translated else Reference(self.state, self.space, lambda: vm.clock.time)
@@ -342,5 +343,8 @@ class Vcpu:
         self.taken[cause, mode] += 1
         if self.observe is not None:
             self.observe(cause, mode, state.pc, value)
-        state.pc = self.privileged.enter(self.engine.domain, state.pc, cause, value)
+        if self.firmware is not None and self.firmware.answers(cause):
+            state.pc += self.vm.guest.syscall_length
+        else:
+            state.pc = self.privileged.enter(self.engine.domain, state.pc, cause, value)
         state.mid_block = False

@@ -11,7 +11,18 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from guests.decode import Decoder
-from guests.riscv import disasm, firmware, inspection, isa, mmu, privileged_csrs, privileged_traps, registers, zicsr
+from guests.riscv import (
+    disasm,
+    firmware,
+    inspection,
+    isa,
+    mmu,
+    privileged_csrs,
+    privileged_traps,
+    registers,
+    sbi,
+    zicsr,
+)
 from guests.riscv import privileged as p
 from guests.riscv.privileged_insns import SVINVAL, SYSTEM
 from guests.spec import Body, Guest, Inspection, Privileged, Row
@@ -115,5 +126,6 @@ def guest(text: str | None = None) -> Guest:
                 mappings=inspection.mappings,
                 physical=inspection.physical,
             ),
+            firmware=sbi.Firmware,
         ),
     )

@@ -90,8 +90,8 @@ def test_the_extensions_of_a_hart_are_those_of_its_isa_string(tmp_path: Path) ->
     path = raw(tmp_path / "multiplies", multiplies)
     path.write_bytes(path.read_bytes().ljust(0x100, b"\0") + words_to_bytes(off(3)))
     for engine in ENGINES:
-        assert boot(f"--engine={engine}", "-cpu", "rv64im_zicsr", "-kernel", path).returncode == 2
-        assert boot(f"--engine={engine}", "-cpu", "rv64i_zicsr", "-kernel", path).returncode == 3
+        assert boot(f"--engine={engine}", "-bios", "none", "-cpu", "rv64im_zicsr", "-kernel", path).returncode == 2
+        assert boot(f"--engine={engine}", "-bios", "none", "-cpu", "rv64i_zicsr", "-kernel", path).returncode == 3
 
 
 @pytest.mark.parametrize("status", [1, 7, 255])
@@ -284,7 +284,7 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-kernel", "{here}/zstd"], 126, "zstd"),
         (["-kernel", "{here}/zboot"], 126, "is empty"),
         (["-kernel", "{here}/big", "-m", "16"], 126, "not in the machine's RAM"),
-        (["-kernel", "{here}/full", "-m", "16"], 126, "leaves no room"),
+        (["-bios", "none", "-kernel", "{here}/full", "-m", "16"], 126, "leaves no room"),
         (["-kernel", "{here}/elf"], 126, "the ELF header is truncated"),
         (["-kernel", "{here}/low"], 126, "not in the machine's RAM"),
         (["-kernel", "{here}/ok", "-m", "1"], 2, "is not from 16M"),

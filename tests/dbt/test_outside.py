@@ -1,7 +1,8 @@
-"""Programs from outside the tree on a machine: the RISC-V project's tests, and xv6. `make test-outside` runs them."""
+"""Programs from outside the tree on a machine, for `make test-outside`: the RISC-V project's tests, xv6, Linux."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import peers
+from support import initramfs, peers
 from support.qemu_system import Console as PipedConsole
 
 from dbt.machine import images
@@ -139,3 +140,46 @@ def test_xv6() -> None:
         process.wait()
     names = {line.split()[0] for line in listing.splitlines() if line.split()[1:]}
     assert {"README", "cat", "ls", "sh", "usertests"} <= names, listing
+
+
+INIT = b"""#!/bin/sh
+mount -t proc proc /proc
+echo "begun: $(uname -sm), $(grep -c ^processor /proc/cpuinfo) processor"
+exec /bin/sh
+"""
+APPLETS = ("sh", "mount", "uname", "grep", "echo", "ls", "sha256sum", "poweroff")
+
+
+@pytest.mark.long
+def test_linux(tmp_path: Path) -> None:
+    """A kernel boots on firmware of ours to the shell of Debian's busybox, runs commands and turns the machine off.
+
+    LINUX names the kernel, such as /boot/vmlinux of Debian's linux-image for riscv64.
+    """
+    kernel = os.environ.get("LINUX")
+    if not kernel:
+        pytest.skip("LINUX names no kernel for riscv64")
+    busybox = peers.debian_program("usr/bin/busybox").read_bytes()
+    links = {f"bin/{name}": "busybox" for name in APPLETS}
+    (tmp_path / "initrd").write_bytes(
+        initramfs.archive(("bin", "dev", "proc"), links, {"bin/busybox": busybox, "init": INIT})
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "boot", "-m", "256", "-kernel", kernel, "-initrd", str(tmp_path / "initrd"),
+         "-append", "console=ttyS0 earlycon=sbi"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
+    )  # fmt: skip
+    try:
+        terminal = PipedConsole(process, 300)
+        terminal.expect("begun: Linux riscv64, 1 processor")
+        terminal.expect("~ # ")
+        terminal.type("sha256sum /bin/busybox\n")
+        terminal.expect(hashlib.sha256(busybox).hexdigest())
+        terminal.expect("~ # ")
+        terminal.type("ls /\n")
+        assert {"bin", "dev", "init", "proc"} <= set(terminal.expect("~ # ").split())
+        terminal.type("poweroff -f\n")
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -46,6 +46,7 @@ EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 MACHINE = "tests/dbt/test_machine.py::"
+SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
 ENGINES = "tests/dbt/test_machine_engines.py::"
 VIRTIO = "tests/dbt/test_virtio.py::"
@@ -1303,6 +1304,10 @@ PRIVILEGED = (
     ("a request may end behind the disk", "dbt/machine/devices/block.py",
      "return sector + count <= self._image.sectors", "return sector <= self._image.sectors",
      VIRTIO + "test_requests_that_cannot_be_done[sent4-0-1]", "a guest makes a file longer"),
+    ("firmware sets no timer", "guests/riscv/sbi.py", "        self._slots[p.STIMECMP] = a[0]\n", "",
+     SBI + "test_interrupts_come_in_supervisor_mode[timer-call0-5]", "a kernel's clock stands still"),
+    ("firmware reads any address", "guests/riscv/sbi.py", "    if high:\n", "    if False:\n",
+     SBI + "test_calls_are_answered_as_specified", "a wild address is taken for another one"),
     ("an overlay forgets what was beside a write", "dbt/machine/disks.py",
      "content = self._piece(cluster, 0, min(CLUSTER, self.sectors - cluster * CLUSTER))", "content = b''",
      VIRTIO + "test_what_is_written_over_a_disk_leaves_it_as_it_is", "a guest reads zeros where its files were"),

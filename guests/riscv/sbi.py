@@ -1,0 +1,237 @@
+"""Firmware that is the host's own code: what a supervisor asks for by `ecall` (RISC-V SBI Specification, 2.0).
+
+A program in machine mode answers these calls on other machines. Here the machine does, at the call's trap: no
+instruction is executed, no register but a0 and a1 changes. Owns: how a supervisor finds a hart when it begins, what
+each call does and answers. Must not know: devices, how a hart runs; what it needs of them is `Platform`.
+
+Not there: counters of events (PMU), since a hart has none; suspension that loses registers. What is remembered of
+translations is never stale here, so fences on other harts have nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from guests.riscv import privileged as p
+from guests.riscv import traps
+from guests.riscv.firmware import A0, A1
+from guests.spec import Absent, Trap
+
+SUCCESS, NOT_SUPPORTED, INVALID_PARAM, INVALID_ADDRESS, ALREADY_AVAILABLE = 0, -2, -3, -5, -6
+VERSION = 2 << 24  # of the specification
+IMPLEMENTATION = 0x44474D4E  # in no list: no supervisor is to think of us as of another one
+ALL = p.ALL
+A6, A7 = 16, 17
+STARTED = 0  # a hart's state
+RETENTIVE = 0  # the kind of suspension that keeps everything
+SHUTDOWN, COLD_REBOOT, WARM_REBOOT = range(3)
+NO_REASON, FAILURE = range(2)
+
+EXCEPTIONS = (
+    *range(8),  # but for calls from supervisor mode, all that may be delegated
+    traps.USER_ECALL, 12, 13, 15,
+)  # fmt: skip
+
+
+class Platform(Protocol):
+    """What firmware wants of a machine. Addresses are physical; memory that is not there raises Absent."""
+
+    def put(self, data: bytes) -> None:
+        """Write to the console."""
+
+    def get(self) -> int | None:
+        """The next byte of the console's input, or None."""
+
+    def read(self, address: int, length: int) -> bytes: ...
+
+    def write(self, address: int, data: bytes) -> None: ...
+
+    def load(self, address: int, size: int) -> int:
+        """From an address of the supervisor's. Raises Trap."""
+
+    def shut_down(self, failed: bool) -> None: ...
+
+    def restart(self) -> None: ...
+
+
+class Failed(Exception):
+    """A call answers with an error."""
+
+    def __init__(self, error: int) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Firmware:
+    """Of one hart, whose state is `slots`."""
+
+    def __init__(self, slots: Any, platform: Platform) -> None:
+        self._slots = slots
+        self._platform = platform
+        self._calls: dict[int, Callable[[int, list[int]], int]] = {
+            0x10: self._base, 0x54494D45: self._time, 0x735049: self._ipi, 0x52464E43: self._fence,
+            0x48534D: self._hart, 0x53525354: self._reset, 0x4442434E: self._console,
+        }  # fmt: skip
+
+    def begin(self, tree: int) -> None:
+        """The hart is a supervisor that begins: its number is in a0, the device tree's address in a1."""
+        s = self._slots
+        s[p.PRIVILEGE] = p.SUPERVISOR
+        s[p.MEDELEG] = sum(1 << cause for cause in EXCEPTIONS)
+        s[p.MIDELEG] = p.SUPERVISOR_INTERRUPTS
+        s[p.MCOUNTEREN] = (1 << 32) - 1
+        s[p.MENVCFG] = p.STCE | p.PBMTE | p.ADUE | p.CBIE | p.CBCFE | p.CBZE
+        s[p.PMPCFG0] = 0x1F  # all addresses may be read, written and executed
+        s[p.PMPADDR0] = (1 << 54) - 1
+        s[p.STIMECMP] = ALL
+        s[A0], s[A1] = s[p.SLOT["mhartid"]], tree
+
+    def answers(self, cause: int) -> bool:
+        """Whether this trap was a call, which has been answered: the hart goes on behind it."""
+        s = self._slots
+        if cause != traps.USER_ECALL or s[p.PRIVILEGE] != p.SUPERVISOR:
+            return False
+        extension, arguments = s[A7], list(s[A0:A7])
+        if extension <= 8:
+            s[A0] = self._legacy(extension, arguments[0]) & ALL
+            return True
+        call = self._calls.get(extension)
+        error, value = SUCCESS, 0
+        try:
+            if call is None:
+                raise Failed(NOT_SUPPORTED)
+            value = call(s[A6], arguments)
+        except Failed as failed:
+            error = failed.error
+        s[A0], s[A1] = error & ALL, value & ALL
+        return True
+
+    # --- extensions, by function and arguments ------------------------------------------------------------------------
+
+    def _base(self, function: int, a: list[int]) -> int:
+        match function:
+            case 0:
+                return VERSION
+            case 1:
+                return IMPLEMENTATION
+            case 3:
+                return int(a[0] in self._calls or a[0] <= 8)
+            case 2 | 4 | 5 | 6:  # our version, the vendor, the architecture, the implementation of the hart
+                return 0
+        raise Failed(NOT_SUPPORTED)
+
+    def _time(self, function: int, a: list[int]) -> int:
+        _only(function, 0)
+        self._slots[p.STIMECMP] = a[0]
+        return 0
+
+    def _ipi(self, function: int, a: list[int]) -> int:
+        _only(function, 0)
+        if self._selected(a[0], a[1]):
+            self._slots[p.MIP] |= p.SSI
+        return 0
+
+    def _fence(self, function: int, a: list[int]) -> int:
+        if function > 2:  # those of guests of a supervisor are for hypervisors
+            raise Failed(NOT_SUPPORTED)
+        self._selected(a[0], a[1])
+        return 0
+
+    def _hart(self, function: int, a: list[int]) -> int:
+        match function:
+            case 0 | 2:  # start, status
+                if a[0] != self._slots[p.SLOT["mhartid"]]:
+                    raise Failed(INVALID_PARAM)
+                if function == 0:
+                    raise Failed(ALREADY_AVAILABLE)
+                return STARTED
+            case 1:  # stop: it waits for nothing, and no other hart could start it again
+                self._slots[p.MIE] = 0
+                self._slots[p.WAITING] = 1
+                return 0
+            case 3:
+                if a[0] != RETENTIVE:
+                    raise Failed(NOT_SUPPORTED if a[0] == 1 << 31 else INVALID_PARAM)
+                self._slots[p.WAITING] = 1
+                return 0
+        raise Failed(NOT_SUPPORTED)
+
+    def _reset(self, function: int, a: list[int]) -> int:
+        _only(function, 0)
+        kind, reason = a[0], a[1]
+        if kind > WARM_REBOOT or reason > FAILURE:
+            raise Failed(INVALID_PARAM)
+        if kind == SHUTDOWN:
+            self._platform.shut_down(reason == FAILURE)
+        else:
+            self._platform.restart()
+        return 0
+
+    def _console(self, function: int, a: list[int]) -> int:
+        platform = self._platform
+        try:
+            match function:
+                case 0:
+                    _low(a[2])
+                    platform.put(platform.read(a[1], a[0]))
+                    return a[0]
+                case 1:
+                    _low(a[2])
+                    platform.write(a[1], platform.read(a[1], a[0]))  # all of it must be there
+                    count = 0
+                    while count < a[0] and (byte := platform.get()) is not None:
+                        platform.write(a[1] + count, bytes([byte]))
+                        count += 1
+                    return count
+                case 2:
+                    platform.put(bytes([a[0] & 0xFF]))
+                    return 0
+        except Absent:
+            raise Failed(INVALID_PARAM) from None
+        raise Failed(NOT_SUPPORTED)
+
+    # --- the calls of version 0.1, each an extension ----------------------------------------------------------------
+
+    def _legacy(self, number: int, argument: int) -> int:
+        platform, s = self._platform, self._slots
+        match number:
+            case 0:
+                s[p.STIMECMP] = argument
+            case 1:
+                platform.put(bytes([argument & 0xFF]))
+            case 2:
+                byte = platform.get()
+                return -1 if byte is None else byte
+            case 3:
+                s[p.MIP] &= ~p.SSI & ALL
+            case 4:  # where a set of harts is, or 0 for all of them
+                try:
+                    harts = ALL if argument == 0 else platform.load(argument, 8)
+                except Trap:
+                    return INVALID_ADDRESS
+                if harts >> s[p.SLOT["mhartid"]] & 1:
+                    s[p.MIP] |= p.SSI
+            case 8:
+                platform.shut_down(False)
+        return SUCCESS
+
+    def _selected(self, harts: int, base: int) -> bool:
+        """Whether this hart is in a set, which must have no other one: `base` is the first one's number, or -1."""
+        number: int = self._slots[p.SLOT["mhartid"]]
+        if base == ALL:
+            return True
+        if harts & ~(1 << max(number - base, 0) if number >= base else 0):
+            raise Failed(INVALID_PARAM)
+        return harts != 0
+
+
+def _only(function: int, there: int) -> None:
+    if function != there:
+        raise Failed(NOT_SUPPORTED)
+
+
+def _low(high: int) -> None:
+    """The upper half of an address, where nothing is."""
+    if high:
+        raise Failed(INVALID_PARAM)
