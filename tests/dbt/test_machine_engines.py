@@ -346,6 +346,47 @@ def test_accesses_across_pages_of_which_one_is_not_there(size: int, stride: int)
 
 
 @STRIDES
+def test_pages_behind_one_that_is_accessed_have_their_own_rights(stride: int) -> None:
+    """Without tables a first access brings what is behind it; protection ends in the midst of that."""
+    data = RAM + 0x20_0000
+    body = []
+    for i in range(8):
+        body += [asm("lui", rd=T2, imm=i << 12), asm("add", rd=T2, rs1=T2, rs2=S3), asm("sd", rs1=T2, rs2=S2, imm=8),
+                 asm("ld", rd=T1, rs1=T2, imm=8), asm("add", rd=A0, rs1=A0, rs2=T1)]  # fmt: skip
+
+    def setup(board: Board) -> None:
+        slots = board.vcpu.state.slots
+        slots[p.PMPADDR0], slots[p.PMPADDR0 + 1] = data + 0x4000 >> 2, (1 << 54) - 1
+        slots[p.PMPCFG0] = 0x0F | 0x19 << 8  # below, all rights; all else may be read
+        slots[p.PRIVILEGE], slots[p.MTVEC] = p.SUPERVISOR, HANDLER
+
+    board = run(stride, {CODE: loop(*body), HANDLER: STEP_OVER}, {S2: 30, S3: data}, setup)
+    assert board.vcpu.state.slots[A1] == 30 * 4 * 7
+    written = [board.vm.memory.read(data + 0x1000 * i + 8, 8) for i in range(8)]
+    assert written == [1] * 4 + [0] * 4 and board.vcpu.state.slots[A0] == 4 * 30 * 31 // 2
+
+
+@STRIDES
+def test_a_big_page_that_is_mapped_anew(stride: int) -> None:
+    """What a first access brought of it goes with its entry."""
+    big, first, second = AWAY & -0x20_0000, RAM + 0x40_0000, RAM + 0x60_0000
+    write = [asm("sd", rs1=A4, rs2=S2, imm=0), asm("add", rd=T2, rs1=A4, rs2=A2), asm("sd", rs1=T2, rs2=S2, imm=0)]
+    body = [*write, asm("sd", rs1=S3, rs2=S4, imm=0), *write, asm("sd", rs1=S3, rs2=A5, imm=0)]
+    table = TABLES + 0x8000
+
+    def setup(board: Board) -> None:
+        supervisor({table: (table, LEAF)})(board)
+        board.vm.memory.poke(TABLES + 8 * (big >> 30 & 511), (table >> 2 | 1).to_bytes(8, "little"))
+        board.vm.memory.poke(table + 8 * (big >> 21 & 511), (first >> 2 | LEAF).to_bytes(8, "little"))
+
+    registers = {S2: 20, S3: table + 8 * (big >> 21 & 511), S4: second >> 2 | LEAF, A5: first >> 2 | LEAF, A4: big,
+                 A2: 0x5000}  # fmt: skip
+    board = run(stride, {CODE: loop(*body)}, registers, setup)
+    memory = board.vm.memory
+    assert [memory.read(at + offset, 8) for at in (first, second) for offset in (0, 0x5000)] == [1] * 4
+
+
+@STRIDES
 def test_one_page_of_ram_in_three_modes(stride: int) -> None:
     """What a mode may not do traps there, though another mode has made code of the same bytes."""
     work = [asm("addi", rd=A0, rs1=A0, imm=1), read(T1, 0x140), asm("ecall")]
