@@ -75,8 +75,7 @@ class Outside:
     def sample(self) -> None:
         """Take what the host has by now."""
         self._pace.measure(time.monotonic_ns(), self._clock.retired)
-        if self.follows:
-            self._clock.wait_until(time.monotonic_ns() - self._start)
+        self._keep_up()
         if self._inputs:
             self._inputs.look(0.0)
 
@@ -87,6 +86,14 @@ class Outside:
             return
         seconds = LONGEST if count >= NEVER else min(LONGEST, max(0, count - self._clock.count) / 1e9)
         self._inputs.look(seconds)
-        if self.follows:
-            self._clock.wait_until(time.monotonic_ns() - self._start)
+        self._keep_up()
         self._pace.start(time.monotonic_ns(), self._clock.retired)
+
+    def _keep_up(self) -> None:
+        """The clock is not behind the host's. Where it has run ahead, as an instruction counts for a nanosecond and
+        took less, it goes on from there: it must not stand still until the host has caught up.
+        """
+        if self.follows:
+            host = time.monotonic_ns() - self._start
+            self._clock.wait_until(host)
+            self._start -= self._clock.count - host

@@ -110,6 +110,19 @@ def test_a_slice_that_was_cut_short_says_nothing_of_the_speed(nanoseconds: list[
     assert host.slice == before
 
 
+def test_a_machine_that_was_faster_than_its_clock_does_not_stand_still(nanoseconds: list[int]) -> None:
+    """Three instructions a nanosecond put its clock ahead; a wait is then as long as it says, and no longer."""
+    retired = [0]
+    clock = Clock(lambda: retired[0], 100)
+    host = Outside(clock, Inputs())
+    retired[0], nanoseconds[0] = 3_000_000_000, 1_000_000_000
+    host.sample()
+    assert clock.count == 3_000_000_000
+    nanoseconds[0] += 500
+    host.sample()
+    assert clock.count == 3_000_000_500
+
+
 def test_time_stands_still_with_the_machine(nanoseconds: list[int]) -> None:
     """The host's clock is followed, but for the time in which the machine stood still."""
     clock = Clock(lambda: 0, 100)
