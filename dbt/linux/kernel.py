@@ -456,22 +456,33 @@ class Kernel:
         return info[:16] + self.family.guest(pid).to_bytes(4, "little", signed=True) + info[20:]
 
     def source(self, address: int, length: int) -> tuple[int, int]:
-        """The host address of a buffer to read from, and how much of it the guest may read; EFAULT if nothing."""
+        """The host address of a buffer to read from, and how much of it the guest may read.
+
+        If that is nothing, all of it: the host's kernel may not read there either, and says EFAULT where it would have
+        to. EFAULT at once for what is no address of a program.
+        """
         try:
             return self.space.source(address, length), length
         except MemoryFault as fault:
-            if fault.address == address:
-                raise
-            return self.space.base + address, fault.address - address
+            return self.space.base + address, self._before(fault, address, length)
 
     def target(self, address: int, length: int) -> tuple[int, int]:
-        """The host address of a buffer to write to, and how much of it the guest may write; EFAULT if nothing."""
+        """The same for a buffer to write to."""
         try:
             return self.space.target(address, length), length
         except MemoryFault as fault:
-            if fault.address == address:
-                raise
-            return self.space.target(address, fault.address - address), fault.address - address
+            before = self._before(fault, address, length)
+            if fault.address != address:
+                self.space.target(address, before)
+            return self.space.base + address, before
+
+    def _before(self, fault: MemoryFault, address: int, length: int) -> int:
+        """How many bytes before a fault a call may be asked for, or all."""
+        if fault.address != address:
+            return fault.address - address
+        if address + length > self.space.size:
+            raise fault
+        return length
 
     def readable(self, address: int, length: int) -> int:
         """How much of a buffer the guest could read; EFAULT if nothing."""

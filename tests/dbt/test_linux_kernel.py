@@ -764,3 +764,20 @@ def test_deterministic_runs_repeat() -> None:
     first = run(1)
     assert first == run(1) != run(2)
     assert first[1:4] == ((0, 1_000), (0, 2_500_000), (1_700_003_600, 2_500_005))
+
+
+def test_an_address_that_is_not_needed_may_be_bad(guest: Guest) -> None:
+    """As Linux has it: at a file's end nothing is copied, and some devices take everything."""
+    fd = guest.ok("memfd_create", "file", 0)
+    guest.ok("write", fd, BUFFER, 8)
+    for bad in (0x10, guest.ok("mmap", 0, 4096, 1, 0x22, (1 << 64) - 1, 0)):  # nothing, and a page to be read only
+        for name, rest in (("read", ()), ("pread64", (8,))):
+            assert guest.ok(name, fd, bad, 100, *rest) == 0
+        guest.fails(errno.EFAULT, "pread64", fd, bad, 100, 7)
+    null = guest.ok("openat", AT_FDCWD, "/dev/null", 2, 0)
+    assert (guest.ok("read", null, 0x10, 9), guest.ok("write", null, 0x10, 9)) == (0, 9)
+    guest.ok("pipe2", BUFFER, 0o4000)
+    reading, writing = guest.get(BUFFER, "<ii")
+    guest.fails(errno.EAGAIN, "read", reading, 0x10, 4)
+    guest.fails(errno.EFAULT, "write", writing, 0x10, 4)
+    guest.fails(errno.EFAULT, "read", fd, (1 << 64) - 1, 4)
