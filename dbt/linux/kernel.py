@@ -94,6 +94,10 @@ LATER = {
 }
 
 
+# What changes where a process finds its files.
+MOVING = frozenset(("mount", "move_mount", "pivot_root", "setns", "umount2"))
+
+
 def _merge() -> MappingProxyType[str, Handler | str]:
     merged: dict[str, Handler | str] = {}
     later = [dict.fromkeys(names.split(), module) for module, names in LATER.items()]
@@ -116,6 +120,17 @@ def handler_of(name: str) -> Handler:
         calls: dict[str, Handler] = import_module(f"dbt.linux.{found}").CALLS
         return calls[name]
     return found
+
+
+def import_all() -> None:
+    """Import what might be wanted later: the guest is about to change which files there are, ours among them."""
+    from pkgutil import iter_modules
+
+    for package in map(import_module, ("dbt.linux", "dbt.hosts")):
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
+    for name in ("dbt.child", "dbt.report", "dbt.unwind", "marshal", "random", "resource", "threading"):
+        import_module(name)
 
 
 def arity(handler: Handler) -> int:
@@ -242,6 +257,8 @@ class Kernel:
         if name is None or name not in HANDLERS:
             return None
         handler = handler_of(name)
+        if name in MOVING:
+            import_all()
         bound = self._bound[number] = handler, arity(handler)
         return bound
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import cross
+from support import cross, peers
+from support.hostile import has_namespaces
 
 import dragoman
 import guests.riscv.linux as facts
@@ -164,3 +167,20 @@ def test_a_host_path_as_the_guest_calls_it(root: Path) -> None:
     sysroot = Sysroot(root / "../root")
     pairs = {b"/usr/lib": root / "usr/lib", b"/": root, os.fsencode(f"{root}er"): f"{root}er", b"/etc": "/etc"}
     assert {guest: sysroot.guest_path(os.fsencode(host)) for guest, host in pairs.items()} == {g: g for g in pairs}
+
+
+# Another root -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["translated", "reference"])
+def test_calls_are_there_when_our_files_are_not(engine: str, tmp_path: Path) -> None:
+    """A handler that is first wanted after pivot_root could not be imported any more."""
+    if not has_namespaces():
+        pytest.skip("users and mounts of one's own are not to be had here")
+    (tmp_path / "root").mkdir()
+    wanted = subprocess.run([cross.native(tmp_path / "host", "pivot", "-w"), tmp_path / "root"], capture_output=True)
+    assert wanted.returncode == 5 and b"pivot_root: 0" in wanted.stdout and wanted.stdout.count(b"\n") > 15
+    guest = cross.build(tmp_path / "guest", "pivot", "-static", "-w")
+    done = subprocess.run([sys.executable, "-m", "dragoman", "run", f"--engine={engine}", guest, tmp_path / "root"],
+                          capture_output=True, cwd=peers.REPOSITORY)  # fmt: skip
+    assert (done.returncode, done.stdout) == (wanted.returncode, wanted.stdout), done.stderr

@@ -19,7 +19,6 @@ import errno
 import importlib
 import json
 import os
-import pkgutil
 import random
 import resource
 import select
@@ -256,12 +255,10 @@ class Calls:
         import guests.riscv.linux as abi
         from dbt.linux import blocking, strace
         from dbt.linux.exits import Forked
-        from dbt.linux.kernel import HANDLERS, handler_of
+        from dbt.linux.kernel import HANDLERS, handler_of, import_all
         from dbt.linux.signatures import SIGNATURES
 
-        for folder in ("linux", "hosts"):  # all that may be imported later, when there are no files of ours any more
-            for module in pkgutil.iter_modules([str(ROOT / "dbt" / folder)]):
-                importlib.import_module(f"dbt.{folder}.{module.name}")
+        import_all()  # when there will be no files of ours any more
         blocking.calls()
         self.abi, self.seed, self.strace = abi, seed, strace
         self.names, self.signatures = abi.names(), SIGNATURES
