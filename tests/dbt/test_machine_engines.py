@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support import peers
 from support.riscv import asm, scaled, words_to_bytes
 
-from dbt.machine import images
+from dbt.machine import images, start
 from dbt.machine.boards import VIRTIO, Board
 from dbt.machine.devices.block import Block
 from dbt.machine.devices.console import Console
@@ -25,6 +26,7 @@ from guests.riscv import machine
 from guests.riscv import privileged as p
 from guests.spec import Treat
 
+OPENSBI = Path("/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin")
 RAM, TREE, TEST = 0x8000_0000, 0x8080_0000, 0x10_0000
 SIZE = 16 << 20
 GUEST = machine.guest()
@@ -71,6 +73,21 @@ def test_the_kernel_from_reset_to_shutdown(stride: int) -> None:
         assert sum(boards[0].vcpu.engine.cache.all_retired.values()) > report.instructions // 2
     assert report.exit == SystemEvent(1) and b"15 processes, 0 pages lost" in report.output
     assert report.instructions > 1_000_000
+
+
+def test_firmware_and_what_it_starts() -> None:
+    """OpenSBI in machine mode, our kernel in supervisor mode: delegation, protection, calls from one to the other."""
+    if not OPENSBI.exists():
+        peers.missing(f"{OPENSBI} is not there: install the package opensbi or qemu-system-data")
+
+    def make(console: Console, engine: str, options: Options) -> Board:
+        board = Board(GUEST, 2 * SIZE, console, engine, options)
+        console.feed(b"primes 300\nshutdown\n")
+        start.place(board, start.Files(str(OPENSBI), system_file("kernel"), None))
+        return board
+
+    report = agreed(lockstep(make, MOST_STRIDE))
+    assert report.exit == SystemEvent(1) and b"62 primes below 300" in report.output
 
 
 @pytest.mark.parametrize("seed", range(scaled(2)))
