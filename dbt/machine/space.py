@@ -204,8 +204,9 @@ class HartSpace:
             size = PAGE
         for page in range(first >> PAGE_SHIFT, first + size >> PAGE_SHIFT):
             place = self._memory.page((page << PAGE_SHIFT) + offset, kind == STORE)
-            if place is not None:
-                self._enter(kind, page, place)
+            if place is None:  # such as one that is watched, to which there may be many stores
+                return
+            self._enter(kind, page, place)
 
     def _enter(self, kind: int, page: int, place: Page) -> None:
         self._context.known[kind][page] = place
@@ -309,6 +310,10 @@ class HartSpace:
             raise Trap(self._faults[access], address) from None
 
     def _parcel(self, address: int) -> int:
+        place = self._fetches.get(address >> PAGE_SHIFT)
+        if place is not None:
+            at = place.at + (address & PAGE - 1)
+            return int.from_bytes(place.memory[at : at + 2], "little")
         physical = self._translate(address, 2, "fetch")
         self._remember(FETCH, address, physical)
         try:
