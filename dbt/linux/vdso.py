@@ -1,6 +1,6 @@
 """The vDSO: a shared object in one page of the guest's memory, whose functions C libraries and unwinders look for.
 
-They make system calls, the clock's too, which so cost what a call costs (docs/decisions/0017-vdso.md).
+They make system calls, the clock's too, which so cost what a call costs (docs/decisions/0020-vdso.md).
 Owns: that object: symbols with a version, call frame information, section headers for debuggers. Must not know: any
 architecture (the code comes from its `Abi`), what a call does.
 """
