@@ -277,6 +277,8 @@ def test_errors(guest: Guest, code: int, name: str, arguments: tuple[int, ...]) 
         guest.put(HEADER, "<iI", -1, 16)
     if name == "recvmmsg":
         message(guest, [(BUFFER, 1)])
+    if name == "recvfrom":  # an address is looked at when there is something to put there
+        assert guest.ok("sendto", 4, BUFFER, 1, 0, 0, 0) == 1
     guest.fails(code, name, *arguments)
 
 
