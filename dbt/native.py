@@ -26,6 +26,7 @@ from dbt.code import Code
 from dbt.hosts import x86_64
 from dbt.state import BUDGET, EXIT, MEMORY
 from ir.llvm import Target, flag_lines, rounding_code
+from ir.llvm.lines import Lines
 
 _libc = ctypes.CDLL(None, use_errno=True)
 ARENAS = 64  # arenas alive at once in a process
@@ -41,19 +42,8 @@ class Served(Protocol):
     table: int
 
 
-class _Text:
-    """Collects LLVM instructions with fresh names."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def put(self, line: str) -> None:
-        self.lines.append(" " + line)
-
-    def let(self, expression: str, hint: str = "v") -> str:
-        name = f"%{hint}{len(self.lines)}"
-        self.put(f"{name} = {expression}")
-        return name
+class _Text(Lines):
+    """What the functions here are made of."""
 
     def field(self, offset: int) -> str:
         return self.let(f"getelementptr i8, ptr %s, i64 {offset}", "a")

@@ -19,8 +19,11 @@ from dbt.cli.options import Parser, bad, events_option, number, numbered
 
 if TYPE_CHECKING:
     from dbt.machine.boards import Board
+    from dbt.machine.devices.console import Console
+    from dbt.machine.devices.virtio import Function
     from dbt.machine.exits import Exit
     from dbt.machine.log import Log
+    from dbt.options import Options
 
 IGNORED = {  # words of QEMU's that hold anyway, or are about what a machine of ours never has: their values
     "global": "PROPERTY", "accel": "NAME", "display": "none", "name": "NAME", "rtc": "BASE", "parallel": "none",
@@ -181,24 +184,31 @@ def command(words: Sequence[str]) -> int:
     return _boot(options)
 
 
-def _lockstep(options: Any) -> int:
-    """Run the machine in both engines."""
+def _board(
+    options: Any, console: Console, engine: str, how: Options, devices: dict[int, Function]
+) -> tuple[Board, bytes]:
+    """A machine that is ready to start, and its device tree."""
     import guests
     from dbt.machine import start
     from dbt.machine.boards import Board
-    from dbt.machine.devices.console import Console
+
+    board = Board(guests.load_machine("riscv64", options.cpu), options.memory, console, engine, how)
+    for transport, function in devices.items():
+        board.add_virtio(function, transport)
+    files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
+    return board, start.place(board, files)
+
+
+def _lockstep(options: Any) -> int:
+    """Run the machine in both engines."""
     from dbt.machine.exits import Intr
     from dbt.machine.lockstep import lockstep
     from dbt.options import Options
 
     feed = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-    files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
 
     def build(console: Console, engine: str, how: Options) -> Board:
-        board = Board(guests.load_machine("riscv64", options.cpu), options.memory, console, engine, how)
-        for transport, function in functions(options, console).items():
-            board.add_virtio(function, transport)
-        start.place(board, files)
+        board, _ = _board(options, console, engine, how, functions(options, console))
         console.feed(feed)
         return board
 
@@ -208,7 +218,7 @@ def _lockstep(options: Any) -> int:
     sys.stdout.buffer.write(report.output)
     sys.stdout.flush()
     if report.difference:
-        say("\n".join(report.difference))
+        say(*report.difference)
         raise Fail(DIFFER, f"the engines differ after {report.stops:,} stops")
     end = "the limit was reached" if isinstance(report.exit, Intr) else "the machine has ended"
     say(f"the engines agree at all of {report.stops:,} stops: {report.instructions:,} instructions, "
@@ -218,10 +228,7 @@ def _lockstep(options: Any) -> int:
 
 def _boot(options: Any) -> int:
     """Put the machine together and run it to its end."""
-    import guests
     from dbt.events import NEVER
-    from dbt.machine import start
-    from dbt.machine.boards import Board
     from dbt.machine.devices.console import Console
     from dbt.machine.digest import digest
     from dbt.machine.monitor import Monitor
@@ -235,17 +242,12 @@ def _boot(options: Any) -> int:
     console = Console(_told(terminal.write if serial is None else serial.write))
     devices = functions(options, console)
     log = _log(options)
-    files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
     tree = b""
     how = Options(disk=True, background=True)
 
     def build() -> Board:
         nonlocal tree
-        guest = guests.load_machine("riscv64", options.cpu)
-        board = Board(guest, options.memory, console, options.engine, how)
-        for transport, function in devices.items():
-            board.add_virtio(function, transport)
-        tree = start.place(board, files)
+        board, tree = _board(options, console, options.engine, how, devices)
         log.attach(board)
         return board
 

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
+from dbt.child import FAILURE
 from dbt.code import Code
 from dbt.native import FaultHandler
 from dbt.state import (
@@ -66,13 +67,12 @@ class Memory:
     """Code mapped twice, and its fault table; what `dbt.native.FaultHandler` serves."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size, self.base = size, 0
         self._written = mmap.mmap(-1, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._table = mmap.mmap(-1, size * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._table.madvise(mmap.MADV_HUGEPAGE)  # it is filled from its beginning on
         self.writes = ctypes.addressof(ctypes.c_char.from_buffer(self._written))
         self.table = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
-        self.base = 0
         self._execute()
 
     def __del__(self) -> None:
@@ -169,6 +169,7 @@ class Tier0:
         self._counter_at = counter_at(library)
         self._inside: dict[int, int] = {}  # what is no boundary: guest address -> host code
         self.flushes = 0
+        self._copy: mmap.mmap | None = None  # of the code, for a child that is being forked
         handler = FaultHandler.one
         assert handler is not None
         self.close = handler.add(self.memory)
@@ -259,15 +260,19 @@ class Tier0:
 
     def before_fork(self) -> None:
         """Make the copy that the child will have, while nobody writes."""
-        self._copy = self.memory.copy(self._words[CODE_USED])
+        with suppress(OSError):
+            self._copy = self.memory.copy(self._words[CODE_USED])
 
     def in_parent(self) -> None:
-        del self._copy
+        self._copy = None
 
     def in_child(self) -> None:
-        """Have memory of its own: all that leads into it is as valid as in the parent."""
-        self.memory.become(self._copy)
-        del self._copy
+        """Have memory of its own: all that leads into it is as valid as in the parent. Without, it cannot live."""
+        copy, self._copy = self._copy, None
+        if copy is None:
+            os.write(2, b"dragoman: there is no memory for the code of a new process, which ends\n")
+            os._exit(FAILURE)
+        self.memory.become(copy)
 
     def _new_table(self) -> int:
         """An empty one; its displacement."""

@@ -52,7 +52,8 @@ from dbt.state import (
 )
 from dbt.tier0 import HEADROOM
 from dbt.tier0 import layout as lib
-from dbt.tier0.native import Function, Lines, Value
+from dbt.tier0.native import Function, Value
+from ir.llvm.lines import Lines
 from ir.llvm.stencil import PARAMETERS, entry_of
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target, Translations
 

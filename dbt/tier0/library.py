@@ -33,12 +33,12 @@ from dbt.tier0.layout import (
     SINKING,
     SLOT,
 )
-from dbt.tier0.native import Lines
 from dbt.tier0.template import NeedsCallout, NeedsStatic, Unsuited, template
 from guests.decode import Field, Layout, layout
 from guests.spec import Guest, Operands, Row, Treat
 from ir.block import Block
 from ir.llvm import Target
+from ir.llvm.lines import Lines
 from ir.llvm.stencil import MISSED, PARAMETERS, TAKEN, StencilLowering, declarations, entry_of
 from ir.llvm.target import SIDE_REASONS
 

@@ -7,7 +7,7 @@
         total.set(total.value + f.n.value)
         ...
 
-`Lines` is less: LLVM's own notation, with fresh names. Owns: this notation. Must not know: what is written in it.
+Owns: this notation. Must not know: what is written in it.
 """
 
 from __future__ import annotations
@@ -72,21 +72,6 @@ class Value:
 
     def __bool__(self) -> bool:
         raise TypeError("a native value has no truth here: use when() or leave_loop()")
-
-
-class Lines:
-    """LLVM lines with fresh names."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def put(self, line: str) -> None:
-        self.lines.append(" " + line)
-
-    def let(self, expression: str, hint: str = "v") -> str:
-        name = f"%{hint}{len(self.lines)}"
-        self.put(f"{name} = {expression}")
-        return name
 
 
 def operand(value: Value | int) -> str:

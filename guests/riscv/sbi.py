@@ -221,7 +221,8 @@ class Firmware:
         number: int = self._slots[p.SLOT["mhartid"]]
         if base == ALL:
             return True
-        if harts & ~(1 << max(number - base, 0) if number >= base else 0):
+        this = 1 << number - base if base <= number else 0
+        if harts & ~this:
             raise Failed(INVALID_PARAM)
         return harts != 0
 

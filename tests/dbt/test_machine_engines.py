@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from support import peers
 from support.riscv import asm, scaled, words_to_bytes
 
+from dbt.cli import main
 from dbt.machine import images, start
 from dbt.machine.boards import VIRTIO, Board
 from dbt.machine.devices.block import Block
@@ -19,6 +22,7 @@ from dbt.machine.digest import digest
 from dbt.machine.disks import Raw
 from dbt.machine.exits import SystemEvent
 from dbt.machine.lockstep import MOST_STRIDE, Report, lockstep
+from dbt.machine.tlb import Tlb
 from dbt.options import Options
 from guests.decode import encode
 from guests.programs import SYSTEMS, system_file
@@ -111,17 +115,31 @@ def test_a_worker_translates_for_a_machine() -> None:
     assert made[0] == made[1]
 
 
-def test_lockstep_finds_an_entry_that_leads_elsewhere() -> None:
+def test_lockstep_finds_an_entry_that_leads_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect in the table that native code looks up: one page's stores go to the page behind it."""
 
     def mutate(board: Board) -> None:
         tlb = board.vcpu.space._tlb
         assert tlb is not None
         enter = tlb.enter
-        tlb.enter = lambda writing, page, host: enter(writing, page, host + (writing and page & 7 == 3) * 4096)  # type: ignore[method-assign]
+        wrong = lambda writing, page, host: enter(writing, page, host + (writing and page & 7 == 3) * 4096)
+        monkeypatch.setattr(tlb, "enter", wrong)
 
     report = lockstep(partial(bundled, "kernel", b"shutdown\n"), 100, mutate=mutate)
     assert report.difference and report.difference[0].startswith("the engines differ after 0x")
+
+
+def test_the_command_shows_a_difference_line_by_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    enter = Tlb.enter
+    wrong = lambda tlb, writing, page, host: enter(tlb, writing, page, host + (writing and page & 7 == 3) * 4096)
+    monkeypatch.setattr(Tlb, "enter", wrong)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"shutdown\n")))
+    assert main(["boot", "--lockstep=100", "@kernel"]) == 3
+    first, *differences, last = capfd.readouterr().err.splitlines()
+    assert first.startswith("dragoman: the engines differ after 0x") and last.endswith(" stops")
+    assert differences and all(line.startswith("  ") for line in differences)
 
 
 def ends(engine: str) -> str:

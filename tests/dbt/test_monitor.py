@@ -355,7 +355,7 @@ def test_who_stands_still_with_nobody_there_is_abandoned(hand: Hand) -> None:
         hand.session.run()
 
 
-def test_what_a_device_asks_for_is_not_lost_by_a_stop() -> None:
+def test_what_a_device_asks_for_is_not_lost_by_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest turns itself off in the slice in which somebody says stop."""
     made = Hand(b"shutdown 7\n")
     finisher = next(m.device for m in made.session.board.vm.memory.devices if m.device.name == "test")
@@ -365,7 +365,7 @@ def test_what_a_device_asks_for_is_not_lost_by_a_stop() -> None:
         write(offset, size, value)
         made.ask("stop")
 
-    finisher.write = written  # type: ignore[method-assign]
+    monkeypatch.setattr(finisher, "write", written)
     assert made.session.run() == SystemEvent(SYSTEM_EVENT_CRASH, 7)
 
 

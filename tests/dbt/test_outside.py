@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,20 @@ def run(program: Path | str, engine: str) -> str:
     return "" if exit == SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0) else str(exit)
 
 
+@contextlib.contextmanager
+def booted(seconds: float, *words: str) -> Iterator[PipedConsole]:
+    """The console of a machine, which ends with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "boot", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
+    )  # fmt: skip
+    try:
+        yield PipedConsole(process, seconds)
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_xv6() -> None:
@@ -125,19 +141,11 @@ def test_xv6() -> None:
     words = ["-bios", "none", "-m", "128", "-smp", "1", "-global", "virtio-mmio.force-legacy=false", "-snapshot",
              "-kernel", f"{checkout}/kernel/kernel", "-drive", f"file={checkout}/fs.img,if=none,format=raw,id=x0",
              "-device", "virtio-blk-device,drive=x0,bus=virtio-mmio-bus.0"]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dragoman", "boot", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
-    )  # fmt: skip
-    try:
-        terminal = PipedConsole(process, 3000)
+    with booted(3000, *words) as terminal:
         terminal.expect("xv6 kernel is booting")
         terminal.expect("init: starting sh\n$ ")
         terminal.type("ls\n")
         listing = terminal.expect("$ ")
-    finally:
-        process.kill()
-        process.wait()
     names = {line.split()[0] for line in listing.splitlines() if line.split()[1:]}
     assert {"README", "cat", "ls", "sh", "usertests"} <= names, listing
 
@@ -164,13 +172,9 @@ def test_linux(tmp_path: Path) -> None:
     (tmp_path / "initrd").write_bytes(
         initramfs.archive(("bin", "dev", "proc"), links, {"bin/busybox": busybox, "init": INIT})
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dragoman", "boot", "-m", "256", "-kernel", kernel, "-initrd", str(tmp_path / "initrd"),
-         "-append", "console=ttyS0 earlycon=sbi"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
-    )  # fmt: skip
-    try:
-        terminal = PipedConsole(process, 300)
+    words = ["-m", "256", "-kernel", kernel, "-initrd", str(tmp_path / "initrd"), "-append",
+             "console=ttyS0 earlycon=sbi"]  # fmt: skip
+    with booted(300, *words) as terminal:
         terminal.expect("begun: Linux riscv64, 1 processor")
         terminal.expect("~ # ")
         terminal.type("sha256sum /bin/busybox\n")
@@ -179,7 +183,4 @@ def test_linux(tmp_path: Path) -> None:
         terminal.type("ls /\n")
         assert {"bin", "dev", "init", "proc"} <= set(terminal.expect("~ # ").split())
         terminal.type("poweroff -f\n")
-        assert process.wait(120) == 0
-    finally:
-        process.kill()
-        process.wait()
+        assert terminal.process.wait(120) == 0

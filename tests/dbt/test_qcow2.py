@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from support import peers, qcow2, tablefs
@@ -158,9 +159,9 @@ def test_qemu_and_we_write_to_one_image_in_turn(tmp_path: Path, bits: int) -> No
     assert tablefs.read(raw) == {"theirs": b"other words\nand more\n"}
 
 
-def edited(at: int, form: str, value: int, **keywords: int) -> bytes:
+def edited(at: int, form: str, value: int, **keywords: Any) -> bytes:
     """An image with one field of its header changed."""
-    image = qcow2.make(SIZE, {1: b"x"}, **keywords)  # type: ignore[arg-type]
+    image = qcow2.make(SIZE, {1: b"x"}, **keywords)
     struct.pack_into(form, image, at, value)
     return bytes(image)
 

@@ -282,6 +282,24 @@ def test_a_forked_child_has_a_copy_of_the_code() -> None:
         assert process.run() == 0
 
 
+def test_a_child_without_memory_for_its_code_ends(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+                                                  ) -> None:  # fmt: skip
+    """It must not write where its parent's code is."""
+    def refused(memory: Memory, used: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    with dragoman.load("@json", ["small"], seed=0, stdout=2, options=Options(tiers=(0,), patience=0)) as process:
+        with pytest.raises(dragoman.LimitReached):
+            process.run(40_000)
+        monkeypatch.setattr(Memory, "copy", refused)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 125
+        assert "no memory for the code" in capfd.readouterr().err
+        assert process.run() == 0
+
+
 def test_stencils_come_from_disk_without_llvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path))
     probe = (

@@ -1060,7 +1060,7 @@ STENCILS = (
      TIER0 + "test_an_instruction_across_two_pages_follows_both",
      "the second half of an instruction is run although it is not executable", 0.1),
     ("a forked child shares the code of stencils", "dbt/tier0/__init__.py",
-     "        self.memory.become(self._copy)\n", "",
+     "        self.memory.become(copy)\n", "",
      TIER0 + "test_a_forked_child_has_a_copy_of_the_code",
      "parent and child write their code over each other's"),
     ("an engine finds tables of another one", "dbt/tier0/__init__.py",
