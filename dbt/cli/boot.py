@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dbt.cli.devices import functions
+from dbt.cli.devices import epoch, functions
 from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_FOUND, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
 from dbt.cli.options import Parser, bad, events_option, number, numbered
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dbt.options import Options
 
 IGNORED = {  # words of QEMU's that hold anyway, or are about what a machine of ours never has: their values
-    "global": "PROPERTY", "accel": "NAME", "display": "none", "name": "NAME", "rtc": "BASE", "parallel": "none",
+    "global": "PROPERTY", "accel": "NAME", "display": "none", "name": "NAME", "parallel": "none",
     "vga": "none", "nic": "none", "nodefaults": "", "no-user-config": "",
 }  # fmt: skip
 REFUSED = {
@@ -94,6 +94,11 @@ def _parser() -> Parser:
         "which has the terminal's input",
     )
     parser.option("--snapshot", action="store_true", help="leave all files of disks as they are")
+    parser.option(
+        "--rtc", metavar="base=TIME",
+        help="what the clock of the day shows at the begin: utc (the default), localtime, or a date such as "
+        "2026-01-31T12:00:00; with --deterministic it is a date, by default in 2023",
+    )
     for name, value in IGNORED.items():
         how = {"metavar": value, "action": "append"} if value else {"action": "store_true"}
         parser.option(f"--{name}", help="taken, and of no effect", **how)
@@ -185,14 +190,14 @@ def command(words: Sequence[str]) -> int:
 
 
 def _board(
-    options: Any, console: Console, engine: str, how: Options, devices: dict[int, Function]
+    options: Any, console: Console, engine: str, how: Options, devices: dict[int, Function], began: int
 ) -> tuple[Board, bytes]:
     """A machine that is ready to start, and its device tree."""
     import guests
     from dbt.machine import start
     from dbt.machine.boards import Board
 
-    board = Board(guests.load_machine("riscv64", options.cpu), options.memory, console, engine, how)
+    board = Board(guests.load_machine("riscv64", options.cpu), options.memory, console, engine, how, began)
     for transport, function in devices.items():
         board.add_virtio(function, transport)
     files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
@@ -205,10 +210,11 @@ def _lockstep(options: Any) -> int:
     from dbt.machine.lockstep import lockstep
     from dbt.options import Options
 
+    began = epoch(options)()
     feed = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
 
     def build(console: Console, engine: str, how: Options) -> Board:
-        board, _ = _board(options, console, engine, how, functions(options, console))
+        board, _ = _board(options, console, engine, how, functions(options, console), began)
         console.feed(feed)
         return board
 
@@ -240,14 +246,14 @@ def _boot(options: Any) -> int:
     if options.stopped and monitor_line is None and not terminal.commands:
         raise Fail(USAGE, "-S: there is no monitor that could let the machine go on")
     console = Console(_told(terminal.write if serial is None else serial.write))
-    devices = functions(options, console)
+    devices, begins = functions(options, console), epoch(options)
     log = _log(options)
     tree = b""
     how = Options(disk=True, background=True)
 
     def build() -> Board:
         nonlocal tree
-        board, tree = _board(options, console, options.engine, how, devices)
+        board, tree = _board(options, console, options.engine, how, devices, begins())
         log.attach(board)
         return board
 

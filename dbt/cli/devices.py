@@ -1,4 +1,4 @@
-"""The devices of `dragoman boot` that are asked for: -drive and -device, in QEMU's words.
+"""The devices of `dragoman boot` that are asked for: -drive, -device, -rtc, in QEMU's words.
 
 Owns: these words. Must not know: what a device does.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dbt.cli.errors import USAGE, Fail, opened
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 DRIVE = ("file", "if", "id", "format", "readonly", "snapshot", "index", "media", "cache")
 KINDS = ("virtio-blk-device", "virtio-rng-device", "virtio-serial-device")
+RTC = ("base", "clock", "driftfix")  # the last two are taken, and of no effect: there is one clock
 ON = ("on", "yes", "true")
 
 
@@ -103,3 +105,30 @@ def _image(properties: dict[str, str], snapshot: bool) -> Image:
     over = snapshot or properties.get("snapshot") in ON
     image: Image = opened(lambda: open_image(path, form, read_only or over), "")
     return Overlay(image) if over and not read_only else image
+
+
+def epoch(options: Any) -> Callable[[], int]:
+    """What the clock of the day shows when a machine begins, now: nanoseconds since 1970. Raises Fail."""
+    import time
+    from datetime import UTC, datetime
+
+    from dbt.machine.boards import EPOCH
+
+    repeats = options.deterministic or options.lockstep is not None
+    base = _properties("-rtc", options.rtc, RTC).get("base") if options.rtc else None
+    if base is None and repeats:
+        return lambda: EPOCH
+    if base in (None, "utc", "localtime"):
+        if repeats:
+            raise Fail(USAGE, f"-rtc: base={base} is another time in each run: with --deterministic and --lockstep it "
+                       "is a date, such as base=2026-01-31T12:00:00")  # fmt: skip
+        return lambda: time.time_ns() + (time.localtime().tm_gmtoff * 10**9 if base == "localtime" else 0)
+    try:
+        date = datetime.fromisoformat(str(base))
+        seconds = int(date.replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        seconds = -1
+    if seconds < 0 or len(str(base)) not in (10, 19):
+        raise Fail(USAGE, f"-rtc: base={base} is not utc, localtime, or a date from 1970 on, such as "
+                   "2026-01-31T12:00:00")  # fmt: skip
+    return lambda: seconds * 10**9

@@ -15,6 +15,7 @@ from dbt.machine.devices.console import Console
 from dbt.machine.devices.finisher import Finisher
 from dbt.machine.devices.htif import Htif
 from dbt.machine.devices.plic import SOURCES, Plic
+from dbt.machine.devices.rtc import Rtc
 from dbt.machine.devices.uart import Uart
 from dbt.machine.devices.virtio import Function, Nothing, Virtio
 from dbt.machine.exits import SYSTEM_EVENT_CRASH, SYSTEM_EVENT_RESET, SYSTEM_EVENT_SHUTDOWN, SystemEvent
@@ -24,6 +25,7 @@ from dbt.options import Options
 from guests.spec import Guest
 
 TIMEBASE = 10_000_000  # ticks of `time` a second
+EPOCH = 1_700_000_000 * 1_000_000_000  # nanoseconds since 1970, in 2023: when a machine begins that is not told
 
 
 class Place(NamedTuple):
@@ -36,6 +38,7 @@ class Place(NamedTuple):
 VIRT = {
     "rom": Place(0x1000),
     "test": Place(0x10_0000),
+    "rtc": Place(0x10_1000, 11),
     "clint": Place(0x200_0000),
     "plic": Place(0xC00_0000),
     "serial": Place(0x1000_0000, 10),
@@ -67,11 +70,15 @@ class Platform:
 
 
 class Board:
-    """A machine of the board `virt` with this much RAM. `reset` puts a hart at the beginning."""
+    """A machine of the board `virt` with this much RAM. `reset` puts a hart at the beginning.
+
+    `epoch`: what its clock of the day shows then, in nanoseconds since 1970.
+    """
 
     def __init__(
-        self, guest: Guest, ram: int, console: Console, engine: str = "reference", options: Options | None = None
-    ) -> None:
+        self, guest: Guest, ram: int, console: Console, engine: str = "reference", options: Options | None = None,
+        epoch: int = EPOCH,
+    ) -> None:  # fmt: skip
         self.guest = guest
         self.console = console
         self.ram = ram
@@ -84,6 +91,7 @@ class Board:
         self._add(Finisher(self.vm.end))
         self._add(Aclint(self.vm.clock, self.vm.events, self.vcpu.set_line))
         self._add(plic)
+        self._add(Rtc(self.vm.clock, self.vm.events, lambda level: plic.raise_source(VIRT["rtc"].irq, level), epoch))
         self._add(Uart(console, lambda level: plic.raise_source(VIRT["serial"].irq, level)))
         self._transports = [self._transport(place) for place in VIRTIO]
 
@@ -189,6 +197,12 @@ class Board:
                 "compatible": ["sifive,test1", "sifive,test0", "syscon"],
                 "reg": at("test", Finisher.size),
                 "phandle": TEST_HANDLE,
+            },
+            f"rtc@{VIRT['rtc'].base:x}": {
+                "compatible": "google,goldfish-rtc",
+                "reg": at("rtc", Rtc.size),
+                "interrupt-parent": PLIC_HANDLE,
+                "interrupts": VIRT["rtc"].irq,
             },
             f"clint@{VIRT['clint'].base:x}": {
                 "compatible": ["sifive,clint0", "riscv,clint0"],

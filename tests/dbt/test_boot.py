@@ -22,7 +22,7 @@ from support.tiny import header, segment
 
 from dbt.cli.boot import OPENSBI
 from dbt.machine import fdt, images
-from dbt.machine.boards import Board
+from dbt.machine.boards import EPOCH, Board
 from dbt.machine.devices.block import Block
 from dbt.machine.devices.console import Console
 from dbt.machine.digest import digest
@@ -97,6 +97,22 @@ def test_the_extensions_of_a_hart_are_those_of_its_isa_string(tmp_path: Path) ->
 @pytest.mark.parametrize("status", [1, 7, 255])
 def test_the_status_is_the_guest_s(tmp_path: Path, status: int) -> None:
     assert boot("-kernel", raw(tmp_path / "ends", off(status))).returncode == status
+
+
+@pytest.mark.parametrize(
+    ("words", "low", "high"),
+    [
+        (["-rtc", "base=1970-01-01T00:00:01", "--deterministic"], 59, 59),  # 10 ** 9 >> 24
+        (["-rtc", "base=1970-01-01T00:00:02,clock=vm"], 119, 120),
+        (["--deterministic"], (EPOCH & 0xFFFF_FFFF) >> 24, (EPOCH & 0xFFFF_FFFF) >> 24),
+    ],
+)
+def test_the_clock_of_the_day_begins_where_it_is_told(tmp_path: Path, words: list[str], low: int, high: int) -> None:
+    """A program ends with a part of its time as status."""
+    program = [*li(7, 0x10_1000), asm("lw", rd=8, rs1=7, imm=0), asm("srliw", rd=8, rs1=8, imm=24),
+               asm("slli", rd=8, rs1=8, imm=16), *li(6, 0x3333), asm("add", rd=6, rs1=6, rs2=8), *li(5, TEST),
+               asm("sw", rs1=5, rs2=6, imm=0), SPIN]  # fmt: skip
+    assert low <= boot(*words, "-kernel", raw(tmp_path / "asks", program)).returncode <= high
 
 
 def by_program(*words: str) -> Callable[[bytes], bytes]:
@@ -309,6 +325,9 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-fancy"], 2, "there is no option"),
         (["-kernel", "{here}/ok", "-cpu", "sifive-u54"], 2, "there is no model 'sifive-u54'"),
         (["-kernel", "{here}/ok", "-cpu", "rv64imaq"], 2, "'q' is not implemented"),
+        (["-kernel", "{here}/ok", "-rtc", "base=soon"], 2, "base=soon is not utc, localtime, or a date"),
+        (["-kernel", "{here}/ok", "-rtc", "base=utc", "--deterministic"], 2, "another time in each run"),
+        (["-kernel", "{here}/ok", "-rtc", "base=localtime", "--lockstep=9"], 2, "another time in each run"),
         (["-kernel", "{here}/ok", "-s"], 2, "-s of qemu-system-riscv64 is not done: there is no server"),
         (["-icount", "shift=0", "-kernel", "{here}/ok"], 2, "--deterministic makes time the number"),
         (["-dumpdtb", "{here}/absent/tree"], 2, "cannot write"),

@@ -9,6 +9,7 @@ from dbt.machine.devices.console import Console
 from dbt.machine.devices.finisher import Finisher
 from dbt.machine.devices.htif import Htif
 from dbt.machine.devices.plic import CONTEXT, ENABLE, PENDING, Plic
+from dbt.machine.devices.rtc import Register, Rtc
 from dbt.machine.devices.uart import Uart
 from dbt.machine.exits import Exit, SystemEvent
 from dbt.machine.memory import Memory
@@ -69,6 +70,78 @@ def test_software_interrupts_have_one_bit() -> None:
     assert lines["software"] and device.read(MSIP, 4) == 1
     device.write(MSIP, 4, 2)
     assert not lines["software"] and device.read(MSIP + 4, 4) == 0
+
+
+# --- the clock of the day --------------------------------------------------------------------------------------------
+
+BEGAN = 1_700_000_000_123_456_789
+
+
+def rtc() -> tuple[Rtc, Clock, Events, list[bool]]:
+    clock, line = Clock(lambda: 0, 100), [False]
+    events = Events(clock)
+
+    def raise_irq(level: bool) -> None:
+        line[0] = level
+
+    return Rtc(clock, events, raise_irq, BEGAN), clock, events, line
+
+
+def now(device: Rtc) -> int:
+    """As drivers read it: the low half first."""
+    low = device.read(Register.TIME_LOW, 4)
+    return device.read(Register.TIME_HIGH, 4) << 32 | low
+
+
+def set_alarm(device: Rtc, time: int) -> None:
+    device.write(Register.ALARM_HIGH, 4, time >> 32)
+    device.write(Register.ALARM_LOW, 4, time & 0xFFFF_FFFF)
+
+
+def test_the_time_of_day_goes_on_with_the_machine_s_and_can_be_set() -> None:
+    device, clock, _, _ = rtc()
+    assert now(device) == BEGAN
+    clock.wait_until(5_000_000_000)
+    assert now(device) == BEGAN + 5_000_000_000
+    device.write(Register.TIME_HIGH, 4, 7)
+    device.write(Register.TIME_LOW, 4, 9)
+    assert now(device) == 7 << 32 | 9
+    clock.wait_until(5_000_000_001)
+    assert now(device) == 7 << 32 | 10
+
+
+def test_the_halves_of_a_time_belong_together() -> None:
+    """The low half overflows between the two reads."""
+    device, clock, _, _ = rtc()
+    device.write(Register.TIME_HIGH, 4, 1)
+    device.write(Register.TIME_LOW, 4, 0xFFFF_FFFF)
+    assert device.read(Register.TIME_LOW, 4) == 0xFFFF_FFFF
+    clock.wait_until(1)
+    assert device.read(Register.TIME_HIGH, 4) == 1 and now(device) == 2 << 32
+
+
+def test_an_alarm_rings_once_at_its_time_if_it_is_enabled() -> None:
+    device, clock, events, line = rtc()
+    device.write(Register.ENABLED, 4, 1)
+    set_alarm(device, BEGAN + 1000)
+    assert device.read(Register.ALARM_SET, 4) == 1 and events.due == 1000 and line == [False]
+    assert device.read(Register.ALARM_HIGH, 4) << 32 | device.read(Register.ALARM_LOW, 4) == BEGAN + 1000
+    clock.wait_until(1000)
+    events.deliver()
+    assert line == [True] and device.read(Register.ALARM_SET, 4) == 0
+    device.write(Register.CLEAR_INTERRUPT, 4, 1)
+    assert line == [False]
+    set_alarm(device, BEGAN)  # it is past: it rings at once
+    assert line == [True] and device.read(Register.ALARM_SET, 4) == 0
+    device.write(Register.ENABLED, 4, 0)
+    assert line == [False]
+    device.write(Register.CLEAR_INTERRUPT, 4, 1)
+    set_alarm(device, BEGAN + 2000)
+    device.write(Register.CLEAR_ALARM, 4, 1)
+    clock.wait_until(3000)
+    events.deliver()
+    device.write(Register.ENABLED, 4, 1)
+    assert line == [False] and device.read(Register.ALARM_SET, 4) == 0
 
 
 # --- PLIC ------------------------------------------------------------------------------------------------------------
