@@ -81,6 +81,7 @@ class Firmware:
         s[p.MEDELEG] = sum(1 << cause for cause in EXCEPTIONS)
         s[p.MIDELEG] = p.SUPERVISOR_INTERRUPTS
         s[p.MCOUNTEREN] = (1 << 32) - 1
+        s[p.SCOUNTEREN] = 7  # OpenSBI's: a kernel without a driver for counters leaves users the clock that it finds
         s[p.MENVCFG] = p.STCE | p.PBMTE | p.ADUE | p.CBIE | p.CBCFE | p.CBZE
         s[p.PMPCFG0] = 0x1F  # all addresses may be read, written and executed
         s[p.PMPADDR0] = (1 << 54) - 1

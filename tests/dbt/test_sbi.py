@@ -107,6 +107,17 @@ def test_calls_are_answered_as_by_opensbi(kind: str, tmp_path: Path) -> None:
         assert theirs.stdout.endswith(done.stdout) and len(done.stdout) >= 16 * len(ALIKE[kind])
 
 
+def test_users_may_read_the_counters_that_opensbi_lets_them_read(tmp_path: Path) -> None:
+    """Linux without a driver for counters leaves scounteren as it finds it, and its users read `time` (udhcpc does)."""
+    qemu = peers.need("qemu-system-riscv64", "qemu-system-misc")
+    words = [asm("csrrw", rd=A0, rs1=0, csr=0x106), asm("lui", rd=S1, imm=UART), asm("addi", rd=A0, rs1=A0, imm=0x30),
+             asm("sb", rs1=S1, rs2=A0, imm=0)]  # fmt: skip
+    (tmp_path / "kernel").write_bytes(words_to_bytes(words) + program([]))
+    command = [qemu, "-M", "virt", "-m", "128", "-nographic", "-kernel", str(tmp_path / "kernel")]
+    theirs = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert theirs.stdout.endswith(b"7") and ours(tmp_path / "kernel").stdout == b"7"
+
+
 CALLS = (  # what OpenSBI 1.1 does not know, or does otherwise than the specification: a call, what is written, a0, a1
     ((BASE, 0), b"", 0, 2 << 24),
     ((BASE, 3, CONSOLE), b"", 0, 1),
