@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 IGNORED = {  # words of QEMU's that hold anyway, or are about what a machine of ours never has: their values
     "global": "PROPERTY", "accel": "NAME", "display": "none", "name": "NAME", "parallel": "none",
-    "vga": "none", "nic": "none", "nodefaults": "", "no-user-config": "",
+    "vga": "none", "nodefaults": "", "no-user-config": "",
 }  # fmt: skip
 REFUSED = {
     "-s": "there is no server for a debugger yet; the monitor (Ctrl-A c) stops and steps",
     "-gdb": "there is no server for a debugger yet; the monitor (Ctrl-A c) stops and steps",
-    "-netdev": "there is no network device yet", "-net": "there is no network device yet",
+    "-net": "-netdev and -nic are its newer forms",
     "-icount": "--deterministic makes time the number of instructions",
     "-qmp": "the monitor speaks lines of text only (-monitor)", "-chardev": "-serial and -monitor name their lines",
     "-mon": "-serial and -monitor name their lines", "-enable-kvm": "a machine is translated",
@@ -90,8 +90,19 @@ def _parser() -> Parser:
     )
     parser.option(
         "--device", metavar="KIND", action="append", default=[],
-        help="virtio-blk-device,drive=NAME; virtio-rng-device: random bytes; virtio-serial-device: a second console, "
-        "which has the terminal's input",
+        help="virtio-blk-device,drive=NAME; virtio-net-device,netdev=NAME; virtio-rng-device: random bytes; "
+        "virtio-serial-device: a second console, which has the terminal's input",
+    )
+    parser.option(
+        "--netdev", metavar="KIND,id=NAME", action="append", default=[],
+        help="a network for a --device. user: the guest gets 10.0.2.15 by DHCP, and reaches the host's 127.0.0.1 as "
+        "10.0.2.2 and what the host reaches; with hostfwd=tcp:127.0.0.1:PORT-:PORT the host reaches a port of the "
+        "guest, and with restrict=on the guest reaches nothing. socket: a wire to another machine, of ours or QEMU's, "
+        "with listen=ADDRESS:PORT or connect=ADDRESS:PORT",
+    )
+    parser.option(
+        "--nic", metavar="KIND", action="append", default=[],
+        help="a network and its device in one, as in user,hostfwd=..., also mac=; none: of no effect",
     )
     parser.option("--snapshot", action="store_true", help="leave all files of disks as they are")
     parser.option(
@@ -214,7 +225,7 @@ def _lockstep(options: Any) -> int:
     feed = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
 
     def build(console: Console, engine: str, how: Options) -> Board:
-        board, _ = _board(options, console, engine, how, functions(options, console), began)
+        board, _ = _board(options, console, engine, how, functions(options, console, None), began)
         console.feed(feed)
         return board
 
@@ -246,7 +257,9 @@ def _boot(options: Any) -> int:
     if options.stopped and monitor_line is None and not terminal.commands:
         raise Fail(USAGE, "-S: there is no monitor that could let the machine go on")
     console = Console(_told(terminal.write if serial is None else serial.write))
-    devices, begins = functions(options, console), epoch(options)
+    inputs = Inputs()
+    devices = functions(options, console, None if options.deterministic else inputs)
+    begins = epoch(options)
     log = _log(options)
     tree = b""
     how = Options(disk=True, background=True)
@@ -257,7 +270,6 @@ def _boot(options: Any) -> int:
         log.attach(board)
         return board
 
-    inputs = Inputs()
     follows, most = not options.deterministic, options.max_instructions
     session = opened(
         lambda: Session(

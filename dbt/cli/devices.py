@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from dbt.machine.devices.block import Image
     from dbt.machine.devices.console import Console
     from dbt.machine.devices.virtio import Function
+    from dbt.machine.outside import Inputs
 
 DRIVE = ("file", "if", "id", "format", "readonly", "snapshot", "index", "media", "cache")
-KINDS = ("virtio-blk-device", "virtio-rng-device", "virtio-serial-device")
+KINDS = ("virtio-blk-device", "virtio-net-device", "virtio-rng-device", "virtio-serial-device")
 RTC = ("base", "clock", "driftfix")  # the last two are taken, and of no effect: there is one clock
-ON = ("on", "yes", "true")
+ON, OFF = ("on", "yes", "true"), ("off", "no", "false")
 
 
 def _properties(option: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
@@ -34,11 +35,13 @@ def _properties(option: str, text: str, known: tuple[str, ...]) -> dict[str, str
     return found
 
 
-def functions(options: Any, console: Console) -> dict[int, Function]:
+def functions(options: Any, console: Console, inputs: Inputs | None) -> dict[int, Function]:
     """Disks and other virtio devices by the number of their transport: the one of their bus, or the first that is free.
 
-    Those without a bus are in the order of the command line, drives with an interface of their own first.
+    Those without a bus are in the order of the command line, drives with an interface of their own first, networks with
+    a device of their own last. `inputs` is for networks; None where there can be none.
     """
+    from dbt.cli.networks import Networks
     from dbt.machine.devices.block import Block
     from dbt.machine.devices.entropy import Entropy
     from dbt.machine.devices.virtio_console import VirtioConsole
@@ -52,9 +55,10 @@ def functions(options: Any, console: Console) -> dict[int, Function]:
             waiting[properties.get("id", "")] = image
         else:
             found.append(("", Block(image)))
+    networks = Networks(options, inputs)
     for text in options.device:
         kind, _, rest = text.partition(",")
-        properties = _properties("-device", rest, ("drive", "bus", "id")) if rest else {}
+        properties = _properties("-device", rest, ("drive", "netdev", "mac", "bus", "id")) if rest else {}
         bus = properties.get("bus", "")
         match kind:
             case "virtio-blk-device":
@@ -62,6 +66,8 @@ def functions(options: Any, console: Console) -> dict[int, Function]:
                 if name not in waiting:
                     raise Fail(USAGE, f"-device: there is no -drive with if=none,id={name}")
                 found.append((bus, Block(waiting.pop(name))))
+            case "virtio-net-device":
+                found.append((bus, networks.card(properties)))
             case "virtio-rng-device":
                 found.append((bus, Entropy(random.Random(0).randbytes if options.deterministic else os.urandom)))
             case "virtio-serial-device":
@@ -70,7 +76,8 @@ def functions(options: Any, console: Console) -> dict[int, Function]:
                 raise Fail(USAGE, f"-device: there is no {kind!r} (there are: {' '.join(KINDS)})")
     if waiting:
         raise Fail(USAGE, f"-drive: id={next(iter(waiting))} has no -device")
-    return _placed(found)
+    networks.done()
+    return _placed(found + networks.cards(options.nic))
 
 
 def _placed(found: list[tuple[str, Function]]) -> dict[int, Function]:

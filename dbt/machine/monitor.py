@@ -256,6 +256,7 @@ SUBJECTS: dict[str, Command] = {
     **_also(Command("", "devices, and the interrupts they have", _view(views.devices)), "qtree", "devices"),
     "mtree": Command("", "the map of physical memory", _view(views.memory_map)),
     "block": Command("", "disks", _view(views.disks)),
+    "network": Command("", "networks", _view(views.networks)),
     **_also(Command("", "what the engine has executed, and what it keeps", _view(views.engine)), "jit", "cache"),
     **_also(Command("", "interrupts: pending, enabled, taken; traps taken; the interrupt controller",
                     _view(views.interrupts)), "irq", "interrupts", "pic"),

@@ -1,4 +1,4 @@
-"""The host as a machine sees it: its clock, and input from its terminal, pipes and sockets.
+"""The host as a machine sees it: its clock, and what comes over its terminal, pipes and sockets.
 
 Both are sampled between the slices of a run. A hart that waits lets the host sleep until its next event or until input
 comes. Owns: the sampling. Must not know: devices, what input means.
@@ -6,6 +6,7 @@ comes. Owns: the sampling. Must not know: devices, what input means.
 
 from __future__ import annotations
 
+import heapq
 import select
 import time
 from collections.abc import Callable
@@ -17,31 +18,56 @@ from dbt.pace import Pace
 SLICE = 2_000_000  # nanoseconds between two looks at the host, about
 SHORTEST, LONGEST_SLICE = 500, 1 << 24  # instructions
 LONGEST = 3600.0  # seconds that one sleep takes at most
+MOST = 1024  # descriptors from here on cannot be waited for, with the precision that a sleep needs (select)
 
 
 class Inputs:
-    """Descriptors that can be read, and what is done then."""
+    """Descriptors and times of the host's, and what is done when it is their turn. Descriptors are below MOST."""
 
     def __init__(self) -> None:
-        self._ready: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+        self._alarms: list[tuple[float, int, Callable[[], None]]] = []  # a heap
+        self._serial = 0
 
     def __len__(self) -> int:
-        return len(self._ready)
+        """What may still come."""
+        return len(self._readers) + len(self._writers) + len(self._alarms)
 
     def add(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Call `ready` when there is something to read, or its end."""
-        self._ready[descriptor] = ready
+        self._readers[descriptor] = ready
+
+    def add_writer(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Call `ready` when something can be written, or nobody takes it any more, or a connection is made."""
+        self._writers[descriptor] = ready
+
+    def after(self, seconds: float, ready: Callable[[], None]) -> None:
+        """Call `ready` once, so much later."""
+        self._serial += 1
+        heapq.heappush(self._alarms, (time.monotonic() + seconds, self._serial, ready))
 
     def remove(self, descriptor: int) -> None:
-        """Do not look at it any more."""
-        del self._ready[descriptor]
+        """Do not look any more whether it can be read."""
+        del self._readers[descriptor]
+
+    def remove_writer(self, descriptor: int) -> None:
+        """Do not look any more whether it can be written."""
+        del self._writers[descriptor]
 
     def look(self, seconds: float | None) -> None:
-        """Wait so long, or for ever, until there is something to read, and have it read."""
-        readable, _, _ = select.select(list(self._ready), [], [], seconds)
-        for descriptor in readable:
-            if descriptor in self._ready:
-                self._ready[descriptor]()
+        """Wait so long, or for ever, until something comes, and have it done."""
+        if self._alarms:
+            left = max(0.0, self._alarms[0][0] - time.monotonic())
+            seconds = left if seconds is None else min(left, seconds)
+        readable, writable, _ = select.select(list(self._readers), list(self._writers), [], seconds)
+        for found, ready in ((readable, self._readers), (writable, self._writers)):
+            for descriptor in found:
+                if descriptor in ready:
+                    ready[descriptor]()
+        now = time.monotonic()
+        while self._alarms and self._alarms[0][0] <= now:
+            heapq.heappop(self._alarms)[2]()
 
 
 class Outside:

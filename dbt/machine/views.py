@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from dbt.machine.boards import IRQS, Board
 from dbt.machine.devices.block import Block
-from dbt.machine.devices.virtio import Virtio
+from dbt.machine.devices.virtio import Function, Virtio
+from dbt.machine.devices.virtio_net import VirtioNet
 from guests.spec import Absent, Decoded, Mapped
 
 PAGE = 1 << 12
@@ -225,7 +226,18 @@ def memory_map(board: Board) -> str:
     return "".join(f"{base:016x}-{base + size - 1:016x} {what}\n" for base, size, what in sorted(found))
 
 
+def _functions(board: Board) -> list[Function]:
+    """Those of virtio's devices, in the order of their transports."""
+    return [device.function for _, device in board.vm.memory.devices if isinstance(device, Virtio)]
+
+
 def disks(board: Board) -> str:
-    """The disks, in the order of their transports."""
-    found = [device.function for _, device in board.vm.memory.devices if isinstance(device, Virtio)]
-    return "".join(f"{each.described()}\n" for each in found if isinstance(each, Block)) or "there is none\n"
+    """The disks."""
+    found = [each.described() for each in _functions(board) if isinstance(each, Block)]
+    return "".join(f"{each}\n" for each in found) or "there is none\n"
+
+
+def networks(board: Board) -> str:
+    """The network devices, and what goes on in their networks."""
+    found = [each.described() for each in _functions(board) if isinstance(each, VirtioNet)]
+    return "".join("\n  ".join(lines) + "\n" for lines in found) or "there is none\n"

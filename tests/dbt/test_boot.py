@@ -115,6 +115,20 @@ def test_the_clock_of_the_day_begins_where_it_is_told(tmp_path: Path, words: lis
     assert low <= boot(*words, "-kernel", raw(tmp_path / "asks", program)).returncode <= high
 
 
+def test_the_net_devices_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    """The last byte of their addresses, as a program reads it; and what the monitor says of their networks."""
+    probe = [*li(7, 0x1000_1000), asm("lbu", rd=9, rs1=7, imm=0x105), asm("slli", rd=9, rs1=9, imm=16), *li(6, 0x3333),
+             asm("add", rd=6, rs1=6, rs2=9), *li(5, TEST), asm("sw", rs1=5, rs2=6, imm=0), SPIN]  # fmt: skip
+    path = raw(tmp_path / "probe", probe)
+    assert boot("-kernel", path, "-nic", "user").returncode == 0x56
+    assert boot("-kernel", path, "-nic", "user,mac=52:54:00:12:34:77").returncode == 0x77
+    words = "-netdev user,id=n -device virtio-net-device,netdev=n,bus=virtio-mmio-bus.7 -nic user".split()
+    assert boot("-kernel", path, *words).returncode == 0x57
+    done = boot("-kernel", path, *words, "-S", "-serial", "none", "-monitor", "stdio", feed=b"info network\nquit\n")
+    for line in (b"mac 52:54:00:12:34:56, 0 frames wait", b"  user network 10.0.2.0", b"mac 52:54:00:12:34:57"):
+        assert line in done.stdout
+
+
 def by_program(*words: str) -> Callable[[bytes], bytes]:
     """What a program of the host makes of bytes."""
     return lambda data: subprocess.run([peers.need(words[0], words[0]), *words[1:]], input=data, check=True,
@@ -328,6 +342,25 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-kernel", "{here}/ok", "-rtc", "base=soon"], 2, "base=soon is not utc, localtime, or a date"),
         (["-kernel", "{here}/ok", "-rtc", "base=utc", "--deterministic"], 2, "another time in each run"),
         (["-kernel", "{here}/ok", "-rtc", "base=localtime", "--lockstep=9"], 2, "another time in each run"),
+        (["-kernel", "{here}/ok", "-nic", "user", "--deterministic"], 2, "cannot be repeated"),
+        (["-kernel", "{here}/ok", "-netdev", "user,id=a", "--lockstep=9"], 2, "cannot be repeated"),
+        (["-kernel", "{here}/ok", "-net", "user"], 2, "-netdev and -nic are its newer forms"),
+        (["-kernel", "{here}/ok", "-nic", "tap"], 2, "there is no network 'tap'"),
+        (["-kernel", "{here}/ok", "-nic", "user,smb=/"], 2, "'smb=/' is not understood"),
+        (["-kernel", "{here}/ok", "-nic", "user,model=e1000"], 2, "there is no model 'e1000'"),
+        (["-kernel", "{here}/ok", "-nic", "user,mac=01:00:00:00:00:00"], 2, "is no address of one device"),
+        (["-kernel", "{here}/ok", "-nic", "user,restrict=perhaps"], 2, "is neither on nor off"),
+        (["-kernel", "{here}/ok", "-nic", "user,hostfwd=80"], 2, "hostfwd=80 is not [tcp|udp]:[ADDRESS]:PORT"),
+        (["-kernel", "{here}/ok", "-nic", "user,hostfwd=:1.2:80-:80"], 2, "'1.2' is no address"),
+        (["-kernel", "{here}/ok", "-nic", "user,hostfwd=::80000-:80"], 2, "'80000' is no port"),
+        (["-kernel", "{here}/ok", "-nic", "user,hostfwd=::8000-10.1.1.1:80"], 2, "the guest is in 10.0.2.0/24"),
+        (["-kernel", "{here}/ok", "-nic", "user,hostfwd=tcp:198.51.100.7:5555-:80"], 2, "cannot assign"),
+        (["-kernel", "{here}/ok", "-netdev", "user"], 2, "needs an id= of its own"),
+        (["-kernel", "{here}/ok", *["-netdev", "user,id=a"] * 2], 2, "needs an id= of its own"),
+        (["-kernel", "{here}/ok", "-netdev", "user,id=a"], 2, "id=a has no -device"),
+        (["-kernel", "{here}/ok", "-device", "virtio-net-device,netdev=a"], 2, "there is no -netdev with id=a"),
+        (["-kernel", "{here}/ok", "-nic", "socket"], 2, "needs listen=ADDRESS:PORT or connect=ADDRESS:PORT"),
+        (["-kernel", "{here}/ok", "-nic", "socket,connect=127.0.0.1:1"], 2, "connection refused"),
         (["-kernel", "{here}/ok", "-s"], 2, "-s of qemu-system-riscv64 is not done: there is no server"),
         (["-icount", "shift=0", "-kernel", "{here}/ok"], 2, "--deterministic makes time the number"),
         (["-dumpdtb", "{here}/absent/tree"], 2, "cannot write"),

@@ -400,6 +400,7 @@ def test_what_a_device_asks_for_is_not_lost_by_a_stop(monkeypatch: pytest.Monkey
         ("log int,exec", ""),
         ("info status", "VM status: running"),
         ("info block", "there is none"),
+        ("info network", "there is none"),
     ],
 )
 def test_answers(hand: Hand, command: str, answer: str) -> None:

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from support.riscv import Tally
+from support.riscv import Tally, scaled
 
 from dbt.elf import NotRunnable
 from dbt.machine.devices.block import (
@@ -30,8 +30,10 @@ from dbt.machine.devices.console import Console
 from dbt.machine.devices.entropy import Entropy
 from dbt.machine.devices.virtio import CONFIG, NEEDS_RESET, Function, Virtio
 from dbt.machine.devices.virtio_console import RECEIVE, TRANSMIT, VirtioConsole
+from dbt.machine.devices.virtio_net import LINK_UP, LONGEST, MAC, STATUS, WAITING, VirtioNet
 from dbt.machine.disks import CLUSTER, Overlay, Raw
 from dbt.machine.memory import Memory
+from dbt.machine.net.wire import Receive
 
 RAM = 0x8000_0000
 SIZE = 8  # of the queue
@@ -332,3 +334,142 @@ def test_a_console_sends_lines_and_receives_what_has_arrived() -> None:
     console.feed(b"typed")
     assert rig.number(DEVICE + 2, 2) == 2 and rig.line
     assert rig.memory.peek(BUFFERS, 4) + rig.memory.peek(BUFFERS + 64, 1) == b"typed"
+
+
+# --- the network device -----------------------------------------------------------------------------------------------
+
+
+class Far:
+    """The other end of a wire: it keeps what it is sent, and sends it back if it is an `echo`."""
+
+    def __init__(self, echo: bool = False) -> None:
+        self.frames: list[bytes] = []
+        self.echo = echo
+        self.receive: Receive = lambda frame: None
+
+    def plug_in(self, receive: Receive) -> None:
+        self.receive = receive
+
+    def send(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        if self.echo:
+            self.receive(frame)
+
+    def described(self) -> list[str]:
+        return ["far"]
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+ADDRESS = bytes.fromhex("525400123456")
+PLAIN = bytes(12)  # the header of a frame without offloads
+
+
+def test_a_network_device_says_its_address_and_that_its_link_is_up() -> None:
+    rig = Rig(VirtioNet(ADDRESS, Far()))
+    assert rig.reg(8) == 1 and bytes(rig.device.read(CONFIG + i, 1) for i in range(6)) == ADDRESS
+    assert rig.device.read(CONFIG + 6, 2) == LINK_UP
+    rig.reg(0x14, 0)
+    assert rig.reg(0x10) == MAC | STATUS
+
+
+def test_frames_are_sent_without_their_header() -> None:
+    far = Far()
+    rig = Rig(VirtioNet(ADDRESS, far)).start(MAC, TRANSMIT)
+    frames = [os.urandom(length) for length in (14, 60, LONGEST)]
+    for frame in frames:
+        assert rig.request(PLAIN, frame[:7], frame[7:])[0] == 0 and rig.line
+    assert rig.request(PLAIN, os.urandom(LONGEST + 1))[0] == 0
+    assert far.frames == frames
+
+
+def test_frames_wait_for_buffers_and_the_newest_are_lost_when_too_many_wait() -> None:
+    far = Far()
+    rig = Rig(VirtioNet(ADDRESS, far)).start(MAC, RECEIVE)
+    frames = [os.urandom(14 + i % 1000) for i in range(WAITING + 5)]
+    for frame in frames:
+        far.receive(frame)
+    assert not rig.line
+    for frame in frames[:WAITING]:
+        written, data = rig.request(12, 600, 2000)
+        assert written == 12 + len(frame) and data[:written] == PLAIN[:10] + b"\1\0" + frame and rig.line
+    rig.descriptor(0, BUFFERS, 2000, WRITE)
+    rig.offer()
+    assert rig.number(DEVICE + 2, 2) == WAITING  # no frame is left for this buffer
+    far.receive(b"a frame that finds it")
+    assert rig.number(DEVICE + 2, 2) == WAITING + 1
+    assert rig.memory.peek(BUFFERS + 12, 21) == b"a frame that finds it"
+
+
+def test_another_machine_does_not_get_frames_of_the_one_before() -> None:
+    far = Far()
+    function = VirtioNet(ADDRESS, far)
+    Rig(function)
+    far.receive(b"of before")
+    rig = Rig(function).start(MAC, RECEIVE)
+    rig.descriptor(0, BUFFERS, 2000, WRITE)
+    rig.offer()
+    far.receive(b"of now")
+    assert rig.number(DEVICE + 2, 2) == 1 and rig.memory.peek(BUFFERS + 12, 6) == b"of now"
+
+
+@pytest.mark.parametrize(
+    ("index", "buffers", "sound"),
+    [
+        (TRANSMIT, (b"short",), False), (TRANSMIT, (PLAIN,), True), (TRANSMIT, (b"\1" + PLAIN[1:], b"x" * 60), False),
+        (TRANSMIT, (b"\0\1" + PLAIN[2:], b"x" * 60), False), (TRANSMIT, (2000,), False), (RECEIVE, (71,), False),
+        (RECEIVE, (72,), True), (RECEIVE, (PLAIN,), False),
+    ],
+)  # fmt: skip
+def test_buffers_of_a_network_driver_that_make_no_sense(
+    index: int, buffers: tuple[bytes | int, ...], sound: bool
+) -> None:
+    """They end as those of a disk do: the device needs a reset, and serves again after one."""
+    far = Far()
+    rig = Rig(VirtioNet(ADDRESS, far)).start(MAC, index)
+    far.receive(b"x" * 60)
+    if sound:
+        rig.request(*buffers)
+    else:
+        places = [(BUFFERS + 4096 * i, buffer) for i, buffer in enumerate(buffers)]
+        for i, (at, buffer) in enumerate(places):
+            length = buffer if isinstance(buffer, int) else len(buffer)
+            rig.memory.poke(at, bytes(length) if isinstance(buffer, int) else buffer)
+            flags = (WRITE if isinstance(buffer, int) else 0) | (NEXT if i + 1 < len(places) else 0)
+            rig.descriptor(i, at, length, flags, i + 1)
+        rig.offer()
+    assert bool(rig.reg(0x70) & NEEDS_RESET) == (not sound)
+    far.receive(b"y" * 60)
+    rig.given = 0
+    for ring in (DRIVER, DEVICE):
+        rig.memory.poke(ring, bytes(0x1000))
+    rig.start(MAC, TRANSMIT).request(PLAIN, b"z" * 60)
+    assert far.frames[-1] == b"z" * 60
+
+
+def test_hostile_rings_of_a_network_driver() -> None:
+    """Random descriptors, rings and registers, and frames that come in between: no error of ours comes out."""
+    import random
+
+    rng, tally, far = random.Random(6), Tally("rings"), Far(echo=True)
+    for _ in range(scaled(60)):
+        rig = Rig(VirtioNet(ADDRESS, far)).start(MAC, rng.choice((RECEIVE, TRANSMIT)))
+        for _ in range(40):
+            match rng.randrange(6):
+                case 0:
+                    rig.memory.poke(rng.choice((TABLE, DRIVER, DEVICE)) + rng.randrange(300), rng.randbytes(8))
+                case 1:
+                    rig.descriptor(rng.randrange(SIZE), BUFFERS + rng.randrange(5000), rng.choice((0, 12, 72, 1600)),
+                                   rng.randrange(4), rng.randrange(SIZE + 1))  # fmt: skip
+                case 2:
+                    rig.reg(rng.choice((0x50, 0x30, 0x38, 0x44, 0x64, 0x80, 0x90, 0xA0)), rng.randrange(1 << 32))
+                case 3:
+                    rig.reg(0x50, rng.randrange(3))
+                case 4:
+                    far.receive(rng.randbytes(rng.randrange(14, 1514)))
+                case _:
+                    rig.offer(rng.randrange(SIZE + 1))
+        tally.check(rig.reg(0x70) in (15, 15 | NEEDS_RESET))
+        far.frames.clear()
+    tally.done()

@@ -76,6 +76,7 @@ TIER0 = "tests/dbt/test_tier0.py::"
 STACK = "tests/dbt/test_linux_stack.py::"
 SMALL_KERNEL = "tests/guests/test_kernel.py::"
 STRACE = "tests/dbt/test_strace.py::"
+NETWORK = "tests/dbt/test_network.py::"
 UNICORN = "tests/guests/test_unicorn.py::"
 
 # --- the defects ----------------------------------------------------------------------------------------------------
@@ -1254,6 +1255,33 @@ PRIVILEGED = (
     ("the halves of the time of day are read by themselves", "dbt/machine/devices/rtc.py",
      "                return self._high\n", "                return self._now >> 32 & HALF\n",
      "tests/dbt/test_devices.py::test_the_halves_of_a_time_belong_together", "a clock is four seconds wrong, rarely"),
+    ("frames of before a reset wait for the next machine", "dbt/machine/devices/virtio_net.py",
+     "        self._waiting.clear()\n", "", "tests/dbt/test_virtio.py::"
+     "test_another_machine_does_not_get_frames_of_the_one_before", "a kernel begins with what was meant for another"),
+    ("a window that opens is not told", "dbt/machine/net/tcp.py",
+     "        self._answer = self._answer or before < BUFFER // 2 <= self._room\n", "",
+     NETWORK + "test_a_host_that_does_not_read_stops_the_guest", "a guest that waited for the host goes on late"),
+    ("what comes too early is taken for the next", "dbt/machine/net/tcp.py",
+     "if known < 0 or self._guest_ended:", "if self._guest_ended:",
+     NETWORK + "test_what_comes_twice_or_too_early_is_taken_once", "bytes are missing, and nobody sees it"),
+    ("any reset within the window is one", "dbt/machine/net/tcp.py",
+     "            if ahead == 0:\n", "            if 0 <= ahead < self._room:\n",
+     NETWORK + "test_a_reset_goes_through_in_both_directions", "a late segment of an old connection ends a new one"),
+    ("an end that is sent again is not acknowledged again", "dbt/machine/net/tcp.py",
+     "        if length or segment.flags & FIN:\n", "        if length:\n",
+     NETWORK + "test_the_guest_ends_first", "a guest keeps its connection for minutes"),
+    ("a guest reaches the host's loopback by any address", "dbt/machine/net/user.py",
+     "address[0] in (0, LOOPBACK[0])", "address[0] == 0",
+     NETWORK + "test_where_a_guest_may_go[127.9.9.9-80-None]", "127.0.0.1 is not the guest's own"),
+    ("restrict=on is for connections alone", "dbt/machine/net/user.py",
+     "        if self._restricted or port == 0:", "        if port == 0:",
+     NETWORK + "test_a_restricted_guest_is_told_that_it_may_not", "a guest that may reach nothing reaches the host"),
+    ("an address is given twice", "dbt/machine/net/dhcp.py",
+     "taken = set(self._leases.values())", "taken = set(self._addresses[:1])",
+     NETWORK + "test_what_dhcp_does_not_give", "two devices have one address"),
+    ("waiting goes on past an alarm", "dbt/machine/outside.py",
+     "left if seconds is None else min(left, seconds)", "left if seconds is None else seconds",
+     NETWORK + "test_inputs_are_looked_at_when_it_is_their_turn", "nothing is sent again while a machine sleeps"),
     ("a write that the host refuses is reported as done", "dbt/machine/devices/block.py",
      "            status, data = IO_ERROR, b\"\"", "            status, data = OK, b\"\"",
      "tests/dbt/test_virtio.py::test_a_full_host_is_an_error_of_the_request", "a guest believes that its data is kept"),

@@ -1,0 +1,73 @@
+"""Debian's Linux on a machine with a network: virtio_net, an address by DHCP, pages in both directions, two machines.
+
+For `make test-outside LINUX=FILE`. All that is talked to are sockets of the test on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+import urllib.request
+from pathlib import Path
+from random import Random
+
+import pytest
+from support import linux
+from support.loopback import Pages, free_port
+
+SCRIPT = b"""#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add $ip/$mask dev $interface
+[ -z "$router" ] || ip route add default via $router
+"""
+INIT = """ip link set lo up
+ip link set eth0 up
+udhcpc -q -n -i eth0 -s /etc/udhcpc
+exec /bin/sh
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_linux_fetches_a_page_and_serves_one(tmp_path: Path) -> None:
+    page = Random(1).randbytes(300_000)
+    initrd = linux.initrd(tmp_path / "initrd", INIT, linux.modules(*linux.NETWORK), {"etc/udhcpc": SCRIPT})
+    forwarded = free_port()
+    words = ["-initrd", str(initrd), "-nic", f"user,hostfwd=tcp:127.0.0.1:{forwarded}-:80"]
+    with Pages({"/page": page}) as pages, linux.booted(300, *words) as console:
+        console.expect(linux.PROMPT)
+        assert "inet 10.0.2.15/24" in linux.do(console, "ip addr show eth0")
+        assert abs(int(linux.do(console, "date +%s")) - time.time()) < 5
+        assert " 0% packet loss" in linux.do(console, "ping -c 3 10.0.2.2")
+        fetched = linux.do(console, f"wget -q -O - http://10.0.2.2:{pages.port}/page | sha256sum")
+        assert fetched.split()[0] == hashlib.sha256(page).hexdigest()
+        assert "server returned error: HTTP/1.0 404" in linux.do(console, f"wget http://10.0.2.2:{pages.port}/other")
+        assert "Connection refused" in linux.do(console, f"wget http://10.0.2.2:{free_port()}/")
+        linux.do(console, "httpd -p 80 -h /bin")
+        with urllib.request.urlopen(f"http://127.0.0.1:{forwarded}/busybox", timeout=60) as answer:
+            served = hashlib.sha256(answer.read()).hexdigest()
+        assert linux.do(console, "sha256sum /bin/busybox").split()[0] == served
+        console.type("poweroff -f\n")
+        assert console.process.wait(120) == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_two_machines_at_one_wire(tmp_path: Path) -> None:
+    init = "ip link set eth0 up\nip addr add 192.168.7.$NUMBER/24 dev eth0\nexec /bin/sh\n"
+    drivers, port = linux.modules(*linux.NETWORK), free_port()
+    one, two = (linux.initrd(tmp_path / f"initrd{i}", init.replace("$NUMBER", str(i)), drivers) for i in (1, 2))
+    listening = ["-netdev", f"socket,id=wire,listen=127.0.0.1:{port}", "-device", "virtio-net-device,netdev=wire"]
+    connecting = ["-nic", f"socket,connect=127.0.0.1:{port},mac=52:54:00:12:34:57"]
+    with linux.booted(400, "-initrd", str(one), *listening) as first:
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            time.sleep(0.1)
+        with linux.booted(400, "-initrd", str(two), *connecting) as second:
+            first.expect(linux.PROMPT)
+            second.expect(linux.PROMPT)
+            first.type("nc -l -p 99 | sha256sum\n")
+            assert " 0% packet loss" in linux.do(second, "ping -c 3 192.168.7.1")
+            linux.do(second, "nc -w 2 192.168.7.1 99 < /bin/busybox")
+            received = first.expect(linux.PROMPT).partition("\n")[2].split()[0]
+            assert linux.do(second, "sha256sum /bin/busybox").split()[0] == received
