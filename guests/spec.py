@@ -151,6 +151,7 @@ class Inspection:
 
     control: Callable[[Any], dict[str, int]]  # (m): control registers by name, as they are read
     modes: dict[int, str]  # privilege modes by name, the highest first
+    waiting: dict[int, str]  # what is said of a hart, by the value of its waiting slot
     interrupts: Callable[[Any], list[Interrupt]]
     trap: Callable[[int, int], tuple[int, str]]  # (cause, mode it comes from): its number there, and its name
     mappings: Callable[..., Iterator[Mapped] | None]  # (slots, read): of the page tables; None: there are none
@@ -171,17 +172,19 @@ class Privileged:
     access_faults: dict[str, int]  # "load" / "store" / "fetch" -> the cause where there is no memory
     reset: dict[int, int]  # slot -> its value at reset, where that is not 0
     mode_slot: int
-    waiting_slot: int  # not 0: the hart waits for an interrupt
+    waiting_slot: int  # not 0: the hart waits, for an interrupt or its next turn, or was stopped
+    crowded_slot: int  # not 0: another hart could go on
     lines_slot: int  # the interrupt lines of devices
     hart_slot: int  # the number of the hart
-    idle_slot: int  # time in which no instruction was retired, in instructions
+    reservation_slot: int  # not 0: a store-conditional may succeed
+    idle_slot: int  # time in which the hart retired no instruction, in instructions
     offset_slot: int  # ticks that the clock register was put forward, or back
     lines: dict[str, int]  # name -> the bit of its line
     reset_rom: Callable[[int, int, int], bytes]  # (start, device tree, next stage): what a hart executes first
-    cpu_node: Callable[[int], dict[str, Any]]  # (phandle): what a device tree says of a hart
+    cpu_node: Callable[[int, int], dict[str, Any]]  # (hart, phandle): what a device tree says of it
     timer: Callable[[Any, int], int]  # (m, time): sets the line of the hart's timer; when it will be due, or all ones
     inspection: Inspection
-    firmware: Callable[[Any, Any], Any]  # (slots, platform): of the host's own code, as `guests.riscv.sbi.Firmware`
+    firmware: Callable[[Any, Any, Any], Any]  # (slots, platform, harts): as `guests.riscv.sbi.Firmware`
 
 
 @record(frozen=True)

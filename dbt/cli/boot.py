@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from dbt.cli.devices import epoch, functions
@@ -44,6 +45,8 @@ OPENSBI = (
     "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
 )
 LEAST, MOST = 16 << 20, 64 << 30  # bytes of RAM
+MOST_HARTS = 8
+TOPOLOGY = ("cpus", "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
 
 def memory_size(text: str) -> int:
@@ -82,7 +85,7 @@ def _parser() -> Parser:
         "--cpu", metavar="MODEL", type=model, default=None,
         help="rv64, max, or an ISA string such as rv64imac or rv64gc_zba (default: all of `dragoman info --isa`)",
     )
-    parser.option("--smp", metavar="N", type=number(1, 1), default=1, help="harts: 1")
+    parser.option("--smp", metavar="N", type=harts, default=1, help=f"harts, at most {MOST_HARTS} (default: 1)")
     parser.option(
         "--drive", metavar="file=FILE", action="append", default=[],
         help="a disk, as a virtio block device: file=FILE, and readonly=on, or snapshot=on, which leaves the file as "
@@ -159,6 +162,24 @@ def model(text: str) -> str | None:
     return text
 
 
+def harts(text: str) -> int:
+    """-smp: how many, by itself or as cpus=, and what makes up so many."""
+    given: dict[str, int] = {}
+    for i, part in enumerate(text.split(",")):
+        name, _, value = part.rpartition("=")
+        name = name or ("cpus" if i == 0 else part)
+        if name not in TOPOLOGY or name in given or not value.isascii() or not value.isdigit():
+            raise bad(f"{text!r} is no number of harts, such as 2 or cpus=2")
+        given[name] = int(value[:4])
+    product = prod(given.get(name, 1) for name in TOPOLOGY[2:])
+    count = given.get("cpus", product)
+    if product not in (1, count) or given.get("maxcpus", count) != count:
+        raise bad(f"{text!r}: these are not {count} harts")
+    if not 1 <= count <= MOST_HARTS:
+        raise bad(f"{text} is not from 1 to {MOST_HARTS} harts")
+    return count
+
+
 def _normal(words: Sequence[str]) -> list[str]:
     """QEMU's words have one dash: -kernel is --kernel."""
     return ["-" + word if re.match(r"-[a-z]{2}", word) else word for word in words]
@@ -208,7 +229,8 @@ def _board(
     from dbt.machine import start
     from dbt.machine.boards import Board
 
-    board = Board(guests.load_machine("riscv64", options.cpu), options.memory, console, engine, how, began)
+    guest = guests.load_machine("riscv64", options.cpu)
+    board = Board(guest, options.memory, console, engine, how, began, options.smp)
     for transport, function in devices.items():
         board.add_virtio(function, transport)
     files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
@@ -274,7 +296,8 @@ def _boot(options: Any) -> int:
     session = opened(
         lambda: Session(
             build, inputs, follows, not options.no_reboot, NEVER if most is None else most, options.events or NEVER,
-            lambda board: log.line(f"{board.vcpu.retired} {board.vcpu.state.pc:#x} {digest(board)}"),
+            lambda board: log.line(
+                f"{board.vm.clock.retired} {board.vm.turn.state.pc:#x} {digest(board)}"),
         ),
         "",
     )  # fmt: skip
@@ -302,7 +325,7 @@ def _boot(options: Any) -> int:
                 if line is not None:
                     line.close()
             session.board.vm.close()
-    for note in session.board.vcpu.notes():
+    for note in dict.fromkeys(note for vcpu in session.board.vcpus for note in vcpu.notes()):
         say(note)
     return _status(exit, session.board)
 
@@ -384,13 +407,15 @@ def _status(exit: Exit, board: Board) -> int:
                 say("the machine asked for a reset, and ended")
             return code & 0xFF
         case Intr():
-            say(f"the limit was reached after {board.vcpu.retired:,} instructions")
+            say(f"the limit was reached after {board.vm.clock.retired:,} instructions")
             return LIMIT
         case Shutdown(pc, cause):
             name = board.guest.trap_names.get(cause, f"cause {cause}")
-            say(f"the hart is lost: its handler at {pc:#x} traps ({name}), for ever")
+            hart = "the hart" if len(board.vcpus) == 1 else f"hart {board.vm.turn.number}"
+            say(f"{hart} is lost: its handler at {pc:#x} traps ({name}), for ever")
             return NOT_RUNNABLE
         case Hlt():
-            say("the hart waits for an interrupt that nothing will ever send")
+            who = "the hart waits" if len(board.vcpus) == 1 else "all harts wait"
+            say(f"{who} for an interrupt that nothing will ever send")
             return FAILURE
     raise AssertionError(exit)

@@ -20,7 +20,7 @@ from dbt.machine.devices.uart import Uart
 from dbt.machine.devices.virtio import Function, Nothing, Virtio
 from dbt.machine.exits import SYSTEM_EVENT_CRASH, SYSTEM_EVENT_RESET, SYSTEM_EVENT_SHUTDOWN, SystemEvent
 from dbt.machine.memory import Device
-from dbt.machine.vm import Machine
+from dbt.machine.vm import Machine, Vcpu
 from dbt.options import Options
 from guests.spec import Guest
 
@@ -47,20 +47,21 @@ VIRT = {
 VIRTIO = [Place(0x1000_1000 + 0x1000 * i, 1 + i) for i in range(8)]  # transports, in the order of devices
 IRQS = {place.base: place.irq for place in (*VIRT.values(), *VIRTIO) if place.irq}
 ROM_SIZE = 0x1000
-CPU, PLIC_HANDLE, TEST_HANDLE = 1, 2, 3  # phandles
-MODES = (11, 9)  # interrupts of the hart that the PLIC's contexts raise
+PLIC_HANDLE, TEST_HANDLE, HARTS_HANDLE = 1, 2, 3  # phandles; those of harts follow one another
+MODES = (11, 9)  # interrupts of a hart that the PLIC's contexts raise
 
 
 class Platform:
-    """What firmware of ours wants of a board (`guests.riscv.sbi.Platform`)."""
+    """What firmware of ours wants of a board, for a hart (`guests.riscv.sbi.Platform`)."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, vcpu: Vcpu) -> None:
         self._vm = board.vm
+        self._vcpu = vcpu
         self.put = board.console.output
         self.get = board.console.get
         self.read = board.vm.memory.peek
         self.write = board.vm.memory.poke
-        self.load = board.vcpu.space.load
+        self.load = vcpu.space.load
 
     def shut_down(self, failed: bool) -> None:
         self._vm.end(SystemEvent(SYSTEM_EVENT_CRASH, 1) if failed else SystemEvent(SYSTEM_EVENT_SHUTDOWN))
@@ -68,16 +69,21 @@ class Platform:
     def restart(self) -> None:
         self._vm.end(SystemEvent(SYSTEM_EVENT_RESET))
 
+    def go_to(self, address: int) -> None:
+        self._vcpu.state.pc = address
+        self._vcpu.space.remap()
+
 
 class Board:
-    """A machine of the board `virt` with this much RAM. `reset` puts a hart at the beginning.
+    """A machine of the board `virt` with this much RAM, and harts. `reset` puts them at the beginning.
 
-    `epoch`: what its clock of the day shows then, in nanoseconds since 1970.
+    `epoch`: what its clock of the day shows then, in nanoseconds since 1970. `vcpu` is the hart that people look at,
+    the first until they choose another.
     """
 
     def __init__(
         self, guest: Guest, ram: int, console: Console, engine: str = "reference", options: Options | None = None,
-        epoch: int = EPOCH,
+        epoch: int = EPOCH, harts: int = 1,
     ) -> None:  # fmt: skip
         self.guest = guest
         self.console = console
@@ -85,11 +91,13 @@ class Board:
         self.vm = Machine(guest, engine, options).create_vm()
         self.vm.set_user_memory_region(VIRT["ram"].base, ram)
         self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
-        self.vcpu = self.vm.create_vcpu()
+        self.vcpus = [self.vm.create_vcpu() for _ in range(harts)]
+        self.vcpu = self.vcpus[0]
+        lines = [vcpu.set_line for vcpu in self.vcpus]
         self.mistaken: Callable[[str, str], None] = lambda device, what: None  # told of what a driver did wrong
-        self.plic = plic = Plic(self.vcpu.set_line)
+        self.plic = plic = Plic(lines)
         self._add(Finisher(self.vm.end))
-        self._add(Aclint(self.vm.clock, self.vm.events, self.vcpu.set_line))
+        self._add(Aclint(self.vm.clock, self.vm.events, lines))
         self._add(plic)
         self._add(Rtc(self.vm.clock, self.vm.events, lambda level: plic.raise_source(VIRT["rtc"].irq, level), epoch))
         self._add(Uart(console, lambda level: plic.raise_source(VIRT["serial"].irq, level)))
@@ -120,16 +128,20 @@ class Board:
                 self.vm.add_device(symbols[device.name], device)
 
     def reset(self, start: int, tree: int, next_stage: int = 0) -> None:
-        """The hart begins in ROM, which leads to `start` and hands on the device tree."""
+        """All harts begin in ROM, which leads to `start` and hands on the device tree."""
         rom = VIRT["rom"].base
         self.vm.memory.poke(rom, self.vcpu.privileged.reset_rom(start, tree, next_stage))
-        self.vcpu.reset(rom)
+        for vcpu in self.vcpus:
+            vcpu.reset(rom)
 
     def start_supervisor(self, start: int, tree: int) -> None:
-        """The hart begins at `start` as a supervisor, and firmware of ours answers its calls."""
-        self.vcpu.reset(start)
-        self.vcpu.firmware = self.vcpu.privileged.firmware(self.vcpu.state.slots, Platform(self))
-        self.vcpu.firmware.begin(tree)
+        """The first hart begins at `start` as a supervisor, which starts the others; firmware of ours answers it."""
+        harts: list[Any] = []
+        for vcpu in self.vcpus:
+            vcpu.reset(start)
+            vcpu.firmware = vcpu.privileged.firmware(vcpu.state.slots, Platform(self, vcpu), harts)
+            vcpu.firmware.stop()
+        harts[0].begin(tree)
 
     def tree(
         self, arguments: str = "", initrd: tuple[int, int] | None = None, own: fdt.Node | None = None
@@ -163,7 +175,10 @@ class Board:
                 "#address-cells": 1,
                 "#size-cells": 0,
                 "timebase-frequency": TIMEBASE,
-                "cpu@0": self.vcpu.privileged.cpu_node(CPU),
+                **{
+                    f"cpu@{vcpu.number}": vcpu.privileged.cpu_node(vcpu.number, HARTS_HANDLE + vcpu.number)
+                    for vcpu in self.vcpus
+                },
             },
             "soc": self._soc(),
             "poweroff": {
@@ -177,6 +192,9 @@ class Board:
     def _soc(self) -> dict[str, Any]:
         def at(name: str, size: int) -> list[int]:
             return fdt.cells(VIRT[name].base, size)
+
+        def interrupts(*numbers: int) -> list[int]:
+            return [cell for vcpu in self.vcpus for number in numbers for cell in (HARTS_HANDLE + vcpu.number, number)]
 
         virtio = {
             f"virtio_mmio@{place.base:x}": {
@@ -207,7 +225,7 @@ class Board:
             f"clint@{VIRT['clint'].base:x}": {
                 "compatible": ["sifive,clint0", "riscv,clint0"],
                 "reg": at("clint", Aclint.size),
-                "interrupts-extended": [CPU, 3, CPU, 7],
+                "interrupts-extended": interrupts(3, 7),
             },
             f"plic@{VIRT['plic'].base:x}": {
                 "compatible": ["sifive,plic-1.0.0", "riscv,plic0"],
@@ -215,7 +233,7 @@ class Board:
                 "#address-cells": 0,
                 "#interrupt-cells": 1,
                 "interrupt-controller": None,
-                "interrupts-extended": [number for mode in MODES for number in (CPU, mode)],
+                "interrupts-extended": interrupts(*MODES),
                 "riscv,ndev": SOURCES - 1,
                 "phandle": PLIC_HANDLE,
             },

@@ -1,4 +1,4 @@
-"""A digest of all that a machine is: memory, the hart, its time, devices, disks, and what went through its console.
+"""A digest of all that a machine is: memory, its harts, its time, devices, disks, and what went through its console.
 
 Two runs are in the same state where their digests are equal. Owns: what is digested, and how the values of a device
 are found. Must not know: any device.
@@ -24,9 +24,11 @@ _ZEROS = bytes(PAGE)
 def digest(board: Board) -> str:
     """BLAKE2b, 16 bytes in hexadecimal, alike in both engines. All RAM and disks are read: a second for 1 GiB."""
     hashed = blake2b(digest_size=16)
-    state, clock = board.vcpu.state, board.vm.clock
-    hashed.update(repr((state.pc, state.count, state.blocks, state.mid_block, clock.waited, clock.time)).encode())
-    hashed.update(repr(state.registers()).encode())
+    clock = board.vm.clock
+    hashed.update(repr((board.vm.turn.number, board.vm.ends, clock.waited, clock.time)).encode())
+    for state in [vcpu.state for vcpu in board.vcpus]:
+        hashed.update(repr((state.pc, state.count, state.blocks, state.mid_block)).encode())
+        hashed.update(repr(state.registers()).encode())
     for slot in board.vm.memory.slots:
         for offset in range(0, slot.size, PAGE):
             page = slot.memory[offset : offset + PAGE]

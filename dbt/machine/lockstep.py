@@ -2,8 +2,8 @@
 
 They stop at the first boundary after at most `stride` instructions, at random; with 1, at every boundary. Time is that
 of instructions alone, so both take the same interrupts at the same places. Compared at each stop: pc, every register
-and CSR, counts, the time waited, what was printed, and the pages that translated code stored to since, by the very
-pointers that it stored through. All of RAM is compared at intervals and at the end.
+and CSR, and counts of each hart, whose turn it is, the time waited, what was printed, and the pages that translated
+code stored to since, by the very pointers that it stored through. All of RAM is compared at intervals and at the end.
 Owns: the comparison and its report. Must not know: how either engine works, what the machine runs.
 """
 
@@ -75,11 +75,12 @@ class _Pair:
     def run(
         self, stride: int, random: Random, limit: int | None, progress: Callable[[Report], None] | None
     ) -> Report:
-        mine, theirs, report = self.leader.vcpu, self.follower.vcpu, self.report
-        clock = self.leader.vm.clock
+        mine, theirs, report = self.leader.vm, self.follower.vm, self.report
+        clock = mine.clock
         while not report.difference and (limit is None or clock.count < limit):
-            where = mine.state.pc, mine.retired
-            mine.state.words[LOG_END] = 0
+            where = mine.turn.number, mine.turn.state.pc, clock.retired
+            for vcpu in mine.vcpus:
+                vcpu.state.words[LOG_END] = 0
             until = max(clock.count + random.randint(1, stride), mine.waits_until)
             exits = mine.run(until), theirs.run(until)
             report.stops += 1
@@ -88,8 +89,9 @@ class _Pair:
             full = ended or report.stops % FULL_EVERY == 0
             report.difference = self._compare(exits) + self._compare_pages(self._all() if full else self._written())
             if report.difference:
-                report.difference.insert(0, f"the engines differ after {where[0]:#x} (instruction {where[1]:,})")
-            report.instructions, report.output = mine.retired, bytes(self.printed[0])
+                hart = f"hart {where[0]} at " if len(mine.vcpus) > 1 else ""
+                report.difference.insert(0, f"the engines differ after {hart}{where[1]:#x} (instruction {where[2]:,})")
+            report.instructions, report.output = clock.retired, bytes(self.printed[0])
             if progress is not None and full:
                 progress(report)
             if ended:
@@ -98,20 +100,29 @@ class _Pair:
 
     def _compare(self, exits: tuple[Exit, Exit]) -> list[str]:
         """What differs but for memory: a line each, the reference's value first."""
-        mine, theirs = self.leader.vcpu.state, self.follower.vcpu.state
+        mine, theirs = self.leader.vm, self.follower.vm
         pairs: list[tuple[str, object, object]] = [("exit", exits[1], exits[0])]
-        pairs += [(name, getattr(theirs, name), getattr(mine, name)) for name in ("pc", "count", "blocks", "mid_block")]
-        pairs.append(("waited", self.follower.vm.clock.waited, self.leader.vm.clock.waited))
+        pairs.append(("turn", theirs.turn.number, mine.turn.number))
+        pairs.append(("turn's end", theirs.ends, mine.ends))
+        pairs.append(("waited", theirs.clock.waited, mine.clock.waited))
         pairs.append(("output", bytes(self.printed[1]), bytes(self.printed[0])))
-        if mine.snapshot() != theirs.snapshot():
-            pairs += [(r.name, theirs.slots[r.slot], mine.slots[r.slot]) for r in self.leader.guest.registers]
+        for ours, other in zip(mine.vcpus, theirs.vcpus):
+            a, b = other.state, ours.state
+            each = [(name, getattr(a, name), getattr(b, name)) for name in ("pc", "count", "blocks", "mid_block")]
+            if a.snapshot() != b.snapshot():
+                each += [(r.name, a.slots[r.slot], b.slots[r.slot]) for r in self.leader.guest.registers]
+            hart = f"hart {ours.number} " if len(mine.vcpus) > 1 else ""
+            pairs += [(hart + name, *values) for name, *values in each]
         return [f"  {name:22}{_text(a):>18}  {_text(b):>18}" for name, a, b in pairs if a != b]
 
     def _written(self) -> set[int]:
         """Host addresses of the leader's pages that its code has stored to since the last stop."""
-        words, first = self.leader.vcpu.state.words, LOG >> 3
-        log = words[first : first + words[LOG_END]]
-        return {address & -PAGE for address in log} | {address + 7 & -PAGE for address in log}
+        found: set[int] = set()
+        for vcpu in self.leader.vcpus:
+            words, first = vcpu.state.words, LOG >> 3
+            for address in words[first : first + words[LOG_END]]:
+                found |= {address & -PAGE, address + 7 & -PAGE}
+        return found
 
     def _all(self) -> set[int]:
         """Those of all pages that differ."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from dbt.machine import views
 from dbt.machine.boards import Board
+from dbt.machine.vm import Vcpu
 from guests.spec import Absent, Decoded, Trap
 
 ITEMS = {
@@ -60,29 +62,33 @@ class Log:
         if self._chosen:
             self._hook(board)
         if "cpu_reset" in self._chosen:
-            self._write("CPU Reset (CPU 0)\n" + views.registers(board))
+            for vcpu in board.vcpus:
+                self._write(f"CPU Reset (CPU {vcpu.number})\n" + views.registers(vcpu))
 
     def _hook(self, board: Board) -> None:
-        board.vcpu.engine.watch = self._executed if self._chosen & WATCHED else None
+        for vcpu in board.vcpus:
+            vcpu.engine.watch = self._executed if self._chosen & WATCHED else None
         if self._board is not board:
             self._board = board
-            board.vcpu.observe = self._trapped
-            board.vcpu.space.observe(self._translated)
+            for vcpu in board.vcpus:
+                vcpu.observe = partial(self._trapped, vcpu)
+                vcpu.space.observe(self._translated)
             board.mistaken = self._mistaken
 
-    def _trapped(self, cause: int, mode: int, pc: int, value: int) -> None:
+    def _trapped(self, vcpu: Vcpu, cause: int, mode: int, pc: int, value: int) -> None:
         assert self._board is not None
         self._new_block = True
-        privileged = self._board.vcpu.privileged
+        privileged = vcpu.privileged
         number, name = privileged.inspection.trap(cause, mode)
         if "in_asm" in self._chosen and not number >> 63 and pc not in self._seen:
             with suppress(Absent):  # it was fetched from nowhere
-                self._first(pc, views.instruction(self._board, pc, views.reader(self._board))[0])
+                self._first(pc, views.instruction(self._board, pc, views.reader(vcpu))[0])
         if "guest_errors" in self._chosen and cause in privileged.access_faults.values():
             self._write(f"guest error: {name} at {value:#x}, from {pc:#x}\n")
         if "int" in self._chosen:
             self._write(
-                f"riscv_cpu_do_interrupt: hart:0, async:{number >> 63}, cause:{number & (1 << 63) - 1:016x}, "
+                f"riscv_cpu_do_interrupt: hart:{vcpu.number}, async:{number >> 63}, "
+                f"cause:{number & (1 << 63) - 1:016x}, "
                 f"epc:0x{pc:016x}, tval:0x{value:016x}, desc={name}\n"
             )
 

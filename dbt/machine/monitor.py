@@ -151,7 +151,16 @@ class Monitor:
             raise Refused(f"at most {MOST:,} steps")
         for _ in range(count):
             self._session.step()
+        self._board.vcpu = self._board.vm.turn
         return views.here(self._board)
+
+    def _choose(self, form: str, text: str) -> str:
+        """The hart that is looked at from now on."""
+        number = self._number(text) if text else -1
+        if not 0 <= number < len(self._board.vcpus):
+            raise Refused(f"a hart is wanted, from 0 to {len(self._board.vcpus) - 1}")
+        self._board.vcpu = self._board.vcpus[number]
+        return ""
 
     def _reset(self, form: str, text: str) -> str:
         self._session.reset()
@@ -167,7 +176,7 @@ class Monitor:
         return (hex(value) if letter == "x" else views.number(value, letter, 8).strip()) + "\n"
 
     def _memory(self, form: str, text: str) -> str:
-        return self._dump(form, text, views.reader(self._board))
+        return self._dump(form, text, views.reader(self._board.vcpu))
 
     def _physical(self, form: str, text: str) -> str:
         return self._dump(form, text, self._board.vm.memory.peek)
@@ -240,6 +249,7 @@ COMMANDS: dict[str, Command] = {
     **_also(Command("", "let it run on", Monitor._go_on), "cont", "c"),
     "step": Command(" [N]", "do N things: instructions, interrupts that are taken, waits that end; then show what is "
                     "next", Monitor._step),
+    "cpu": Command(" N", "look at the hart of this number; a step looks at the one that did it", Monitor._choose),
     "system_reset": Command("", "start the machine again", Monitor._reset),
     **_also(Command("", "end the machine", Monitor._quit), "quit", "q"),
     "x": Command("/FMT ADDRESS", "memory at an address of the hart's; FMT is a count, a letter (x d u o c i) and a "
@@ -250,7 +260,8 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 SUBJECTS: dict[str, Command] = {
     "status": Command("", "whether the machine runs", Monitor._status),
-    "registers": Command("", "the hart's registers", _view(views.registers)),
+    "cpus": Command("", "the harts: where they are, and what they do", _view(views.harts)),
+    "registers": Command("", "the hart's registers", _view(lambda board: views.registers(board.vcpu))),
     "mem": Command("", "what its page tables map", _view(views.mappings)),
     "tlb": Command("", "translations that the engine remembers, in the present context", _view(views.tlb)),
     **_also(Command("", "devices, and the interrupts they have", _view(views.devices)), "qtree", "devices"),

@@ -55,7 +55,7 @@ class Session:
                 vm = self.board.vm
                 if vm.outside is None and (self._follows or self._inputs):
                     vm.outside = Outside(vm.clock, self._inputs, self._follows)
-                exit = vm.vcpus[0].run(most=min(self._left, self._due))
+                exit = vm.run(most=min(self._left, self._due))
                 if vm.clock.retired >= self._due:
                     self._due = (vm.clock.retired // self._period + 1) * self._period
                     self._seen(self.board)
@@ -86,7 +86,7 @@ class Session:
         vm = self.board.vm
         if vm.ending is _LOOK:
             vm.take_ending()
-        exit = vm.vcpus[0].step() if self.ended is None else None
+        exit = vm.step() if self.ended is None else None
         if exit is not None:
             self._follow(exit)
         elif vm.ending is not None:
@@ -117,8 +117,8 @@ class Session:
             self.ended = exit
 
     def _restart(self) -> None:
-        self.retired += self.board.vcpu.retired
+        self.retired += self.board.vm.clock.retired
         if self._left < NEVER:
-            self._left = max(0, self._left - self.board.vcpu.retired)
+            self._left = max(0, self._left - self.board.vm.clock.retired)
         self.board.vm.close()
         self._start()

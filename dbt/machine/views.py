@@ -11,6 +11,7 @@ from dbt.machine.boards import IRQS, Board
 from dbt.machine.devices.block import Block
 from dbt.machine.devices.virtio import Function, Virtio
 from dbt.machine.devices.virtio_net import VirtioNet
+from dbt.machine.vm import Vcpu
 from guests.spec import Absent, Decoded, Mapped
 
 PAGE = 1 << 12
@@ -22,22 +23,22 @@ _DIGITS = {"x": lambda size: 2 * size, "o": lambda size: -(-8 * size // 3), "d":
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def _doubleword(board: Board) -> Callable[[int], int]:
-    return lambda address: int.from_bytes(board.vm.memory.peek(address, 8), "little")
+def _doubleword(vcpu: Vcpu) -> Callable[[int], int]:
+    return lambda address: int.from_bytes(vcpu.vm.memory.peek(address, 8), "little")
 
 
-def reader(board: Board) -> Read:
+def reader(vcpu: Vcpu) -> Read:
     """Reads RAM at addresses as the hart has them now, whatever it may; Absent where nothing is mapped, or no RAM."""
-    slots, inspection = board.vcpu.state.slots, board.vcpu.privileged.inspection
+    slots, inspection = vcpu.state.slots, vcpu.privileged.inspection
 
     def read(address: int, length: int) -> bytes:
         data = b""
         while len(data) < length:
             at = address + len(data) & (1 << 64) - 1
-            where = inspection.physical(slots, _doubleword(board), at)
+            where = inspection.physical(slots, _doubleword(vcpu), at)
             if where is None:
                 raise Absent
-            data += board.vm.memory.peek(where, min(length - len(data), PAGE - at % PAGE))
+            data += vcpu.vm.memory.peek(where, min(length - len(data), PAGE - at % PAGE))
         return data
 
     return read
@@ -99,15 +100,30 @@ def instructions(board: Board, address: int, count: int, read: Read) -> str:
 
 
 def here(board: Board) -> str:
-    """The instruction that is next, and whether the hart waits before it."""
-    waits = "the hart waits for an interrupt\n" if board.vcpu.state.slots[board.vcpu.privileged.waiting_slot] else ""
+    """The instruction that is next, and whether the hart waits before it; of several, which hart it is."""
+    vcpu = board.vcpu
+    told = f"CPU#{vcpu.number}\n" if len(board.vcpus) > 1 else ""
+    told += "the hart waits for an interrupt\n" if vcpu.waits else ""
     try:
-        return waits + instructions(board, board.vcpu.state.pc, 1, reader(board))
+        return told + instructions(board, vcpu.state.pc, 1, reader(vcpu))
     except Absent:
-        return f"0x{board.vcpu.state.pc:016x}:  nothing is there\n"
+        return told + f"0x{vcpu.state.pc:016x}:  nothing is there\n"
 
 
-# --- the hart -----------------------------------------------------------------------------------------------------
+# --- harts --------------------------------------------------------------------------------------------------------
+
+
+def harts(board: Board) -> str:
+    """Each hart: where it is, and what it does; `*` is the one that is looked at."""
+    def does(vcpu: Vcpu) -> str:
+        if vcpu.waits:
+            return vcpu.privileged.inspection.waiting[vcpu.state.slots[vcpu.privileged.waiting_slot]]
+        return "running" if vcpu is board.vm.turn else "ready"
+
+    return "".join([
+        f"{'*' if vcpu is board.vcpu else ' '} CPU #{vcpu.number}: pc={vcpu.state.pc:#018x} {does(vcpu)}, "
+        f"{vcpu.retired:,} instructions\n" for vcpu in board.vcpus
+    ])  # fmt: skip
 
 
 def values(board: Board) -> dict[str, int]:
@@ -120,15 +136,15 @@ def values(board: Board) -> dict[str, int]:
     return found
 
 
-def registers(board: Board) -> str:
+def registers(vcpu: Vcpu) -> str:
     """Control registers, one a line, then the others, four a line."""
-    vcpu = board.vcpu
     mode = vcpu.state.slots[vcpu.privileged.mode_slot]
     control = vcpu.privileged.inspection.control(vcpu.at_rest())
-    lines = ["CPU#0", f" mode     {vcpu.privileged.inspection.modes[mode]}", f" pc       {vcpu.state.pc:016x}"]
+    lines = [f"CPU#{vcpu.number}", f" mode     {vcpu.privileged.inspection.modes[mode]}"]
+    lines.append(f" pc       {vcpu.state.pc:016x}")
     lines += [f" {name:<8} {value:016x}" for name, value in control.items()]
     for kind in "xf":
-        file = [register for register in board.guest.registers if register.kind == kind]
+        file = [register for register in vcpu.vm.guest.registers if register.kind == kind]
         shown = [f"{'/'.join((r.name, *r.aliases)):<8} {vcpu.state.slots[r.slot]:016x}" for r in file]
         lines += [" " + " ".join(shown[i : i + 4]) for i in range(0, len(shown), 4)]
     return "\n".join(lines) + "\n"
@@ -137,7 +153,7 @@ def registers(board: Board) -> str:
 def mappings(board: Board) -> str:
     """What the page tables map; runs that follow one another in both spaces, with the same rights, are one."""
     vcpu = board.vcpu
-    found = vcpu.privileged.inspection.mappings(vcpu.state.slots, _doubleword(board))
+    found = vcpu.privileged.inspection.mappings(vcpu.state.slots, _doubleword(vcpu))
     if found is None:
         return "No translation or protection\n"
     runs: list[Mapped] = []

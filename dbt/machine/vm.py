@@ -1,10 +1,13 @@
 """Machine, Vm, Vcpu: the API of a virtual machine, in KVM's shape.
 
     Machine(guest).create_vm()  ->  Vm: memory slots, devices, a clock
-    vm.create_vcpu()            ->  Vcpu; vcpu.run() -> an Exit (`dbt.machine.exits`)
+    vm.create_vcpu()            ->  Vcpu: a hart
+    vm.run()                    ->  an Exit (`dbt.machine.exits`), which is that of the hart `vm.turn`
 
-Owns: the loop around an engine, and in it the one place where a hart takes an interrupt: a block boundary.
-Must not know: which devices there are, any architecture (what a trap does is `Guest.privileged`'s).
+Harts run one after the other, in turns: a host thread of each hart's own would make every run another one. A turn ends
+at a block boundary only, by what guest code has done, so all engines take the same turns.
+Owns: the loop around engines, in it the one place where a hart takes an interrupt (a block boundary), and whose turn it
+is. Must not know: which devices there are, any architecture (what a trap does is `Guest.privileged`'s).
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from dbt.machine.engine import MachineTranslated
 
 ENGINES = ("reference", "translated")
+TURN = 20_000  # instructions that a hart retires until another one has its turn
 
 
 class Machine:
@@ -53,6 +57,8 @@ class Vm:
     With an `outside` the clock is the host's and waiting sleeps; without, a run depends on nothing but its input.
     """
 
+    turn: Vcpu  # the hart that runs
+
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.guest = machine.guest
@@ -62,6 +68,7 @@ class Vm:
         self.events = Events(self.clock)
         self.ending: Exit | None = None
         self.outside: Outside | None = None  # None: time is that of instructions alone, and waiting jumps
+        self.ends = TURN  # what it has retired when its turn is over
 
     def set_user_memory_region(self, base: int, size: int) -> None:
         """A slot of RAM at a physical address. ValueError if it overlaps anything."""
@@ -76,11 +83,12 @@ class Vm:
         self.memory.add_device(base, _Outside(self, base, size))
 
     def create_vcpu(self) -> Vcpu:
-        """The machine's hart."""
-        if self.vcpus:
-            raise ValueError("a machine has one hart")
-        self.vcpus.append(Vcpu(self, len(self.vcpus)))
-        return self.vcpus[-1]
+        """One more hart. The first one has the first turn."""
+        vcpu = Vcpu(self, len(self.vcpus))
+        if not self.vcpus:
+            self.turn = vcpu
+        self.vcpus.append(vcpu)
+        return vcpu
 
     def end(self, exit: Exit) -> None:
         """Leave with this exit at the next boundary."""
@@ -93,7 +101,7 @@ class Vm:
         return ending
 
     def attend(self) -> None:
-        """Something happened that a hart may have to look at: at its next boundary it does."""
+        """Something happened that a hart may have to look at: it does at the next boundary."""
         for vcpu in self.vcpus:
             vcpu.engine.domain.attend()
 
@@ -103,7 +111,117 @@ class Vm:
             vcpu.close()
 
     def _retired(self) -> int:
-        return sum(vcpu.retired for vcpu in self.vcpus)
+        return sum([vcpu.retired for vcpu in self.vcpus])
+
+    @property
+    def waits_until(self) -> int:
+        """The count until which all harts wait, as far as the machine knows; 0 if one can go on."""
+        return 0 if any(not vcpu.waits for vcpu in self.vcpus) else self._deadline()
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def run(self, until: int = NEVER, most: int = NEVER) -> Exit:
+        """Let the harts run until something is for the caller to do, or to a limit: Intr at the first boundary at which
+        the clock's count is at least `until`, or at least `most` instructions have been retired.
+        """
+        self._remap()
+        while True:
+            limit = 0  # what has begun comes to its end
+            if self.turn.engine.interruptible:
+                exit = self._at_boundary(until, most)
+                if exit is not None:
+                    return exit
+                limit = self._limit(until, most)
+            exit = self.turn.go_on(limit)
+            if exit is not None:
+                return exit
+
+    def step(self) -> Exit | None:
+        """Have the hart whose turn it is take the interrupt that is due, or execute one instruction or take its trap;
+        where all harts wait, let the time come at which something is due.
+
+        Waiting takes no time of the host, whatever the clock follows; harts that wait for input stay where they are.
+        Returns an exit where `run` would.
+        """
+        self._remap()
+        if self.turn.engine.interruptible:
+            if self.ending is None:
+                self.events.deliver()
+            if self.ending is not None:
+                return self.take_ending()
+            deadline = self._deadline()
+            if not self._pass_turn():
+                if deadline < NEVER:
+                    self.clock.wait_until(deadline)
+                elif self.outside is None or not self.outside.listening:
+                    return Hlt()
+                return None
+            if self.turn.interrupt():
+                return None
+        return self.turn.step()
+
+    def _remap(self) -> None:
+        """The caller may have changed what harts are."""
+        for vcpu in self.vcpus:
+            vcpu.space.remap()
+
+    def _at_boundary(self, until: int, most: int) -> Exit | None:
+        """Let happen what is due, in a fixed order: the end, events, timers, a limit, whose turn it is, waiting, an
+        interrupt. To come here more often than something is due changes nothing.
+        """
+        while True:
+            if self.outside is not None:
+                self.outside.sample()
+            if self.ending is None:
+                self.events.deliver()
+                for vcpu in self.vcpus:
+                    vcpu.set_timer()
+            if self.ending is not None:
+                return self.take_ending()
+            if self.clock.retired >= most:
+                return Intr()
+            if not self._pass_turn():
+                next_event = self._deadline()
+                if next_event == NEVER == until and not (self.outside is not None and self.outside.listening):
+                    return Hlt()
+                (self.clock.wait_until if self.outside is None else self.outside.wait)(min(next_event, until))
+                if self.clock.count < until:
+                    continue
+            if self.clock.count >= until:
+                return Intr()
+            self.turn.interrupt()
+            return None
+
+    def _pass_turn(self) -> bool:
+        """Whether a hart can go on; if the turn has ended, the next one that can has it.
+
+        A turn is over when TURN instructions have been retired in it and another hart can go on, or when its hart
+        waits, if for a moment only. The next one is that of the next number, so each that can go on comes to its turn.
+        """
+        over = self.turn.waits or self.turn.state.count >= self.ends
+        for vcpu in self.vcpus:
+            vcpu.wake()
+        at = self.turn.number
+        ready = [vcpu for vcpu in (*self.vcpus[at + 1 :], *self.vcpus[: at + 1]) if not vcpu.waits]
+        if over and ready and ready[0] is not self.turn:
+            self.turn.lose_reservation()
+            self.turn = ready[0]
+            self.ends = self.turn.state.count + TURN
+            self.turn.take_time()
+        self.turn.crowd(len(ready) > 1)
+        return bool(ready)
+
+    def _limit(self, until: int, most: int) -> int:
+        """What the hart has retired when the next thing is due."""
+        ahead = min(min(until, self._deadline()) - self.clock.count, most - self.clock.retired)
+        if self.outside is not None:
+            ahead = min(ahead, self.outside.slice)
+        limit = self.turn.state.count + ahead
+        return min(limit, self.ends) if self.turn.crowded else limit
+
+    def _deadline(self) -> int:
+        """The count at which something will be due by itself."""
+        return min(self.events.due, *[self.clock.when(vcpu.set_timer()) for vcpu in self.vcpus], NEVER)
 
 
 class _NeedsUser(Exception):
@@ -138,7 +256,7 @@ class _Outside:
         self._access(Mmio(self._base + offset, size, True, value))
 
     def _access(self, exit: Mmio) -> int:
-        vcpu = self._vm.vcpus[0]
+        vcpu = self._vm.turn
         instruction = vcpu.retired, vcpu.engine.domain.at
         if self._instruction != instruction:
             self._instruction, self._answers, self._next = instruction, [], 0
@@ -171,8 +289,9 @@ class Vcpu:
         self.space = HartSpace(vm.guest, self.state.slots, vm.memory, Tlb(self.state) if translated else None)
         self.engine = self._translated() if translated else Reference(self.state, self.space, lambda: vm.clock.time)
         self.engine.domain.remap = self.space.remap
-        self._number = number
-        vm.clock.changed.append(self._take_time)
+        self.number = number
+        self._trapped: tuple[int, ...] = ()  # where the last trap was: instructions before it, address, mode, cause
+        vm.clock.changed.append(self.take_time)
         self.reset()
 
     def _translated(self) -> MachineTranslated:
@@ -186,15 +305,17 @@ class Vcpu:
         slots = self.state.slots
         for slot in range(len(slots)):
             slots[slot] = self.privileged.reset.get(slot, 0)
-        slots[self.privileged.hart_slot] = self._number
-        self._take_time()
+        slots[self.privileged.hart_slot] = self.number
+        self.take_time()
         self.state.pc = pc
         self.state.mid_block = False
+        self._trapped = ()
 
-    def _take_time(self) -> None:
+    def take_time(self) -> None:
         """The clock is another than what the hart has retired says."""
-        self.state.slots[self.privileged.idle_slot] = self.vm.clock.waited
-        self.state.slots[self.privileged.offset_slot] = self.vm.clock.offset & MASK
+        slots, clock = self.state.slots, self.vm.clock
+        slots[self.privileged.idle_slot] = clock.count - self.retired
+        slots[self.privileged.offset_slot] = clock.offset & MASK
 
     def notes(self) -> list[str]:
         """Sentences for people, if the engine does not do all that it was asked for."""
@@ -215,9 +336,27 @@ class Vcpu:
         return max(self.state.count, self.engine.domain.count)
 
     @property
-    def waits_until(self) -> int:
-        """The count until which the hart waits, as far as the machine knows; 0 if it does not wait."""
-        return self._deadline() if self.state.slots[self.privileged.waiting_slot] else 0
+    def waits(self) -> bool:
+        """Whether it waits, or was stopped: it has no turn."""
+        return self.state.slots[self.privileged.waiting_slot] != 0
+
+    def wake(self) -> None:
+        """Let it go on if what it waits for has come."""
+        if self.waits and self.privileged.awake(self.engine.domain):
+            self.state.slots[self.privileged.waiting_slot] = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether another hart could go on."""
+        return self.state.slots[self.privileged.crowded_slot] != 0
+
+    def crowd(self, crowded: bool) -> None:
+        """Tell it so."""
+        self.state.slots[self.privileged.crowded_slot] = int(crowded)
+
+    def lose_reservation(self) -> None:
+        """Others run now, and may store where it has loaded from."""
+        self.state.slots[self.privileged.reservation_slot] = 0
 
     def set_line(self, name: str, level: bool) -> None:
         """Raise or lower an interrupt line of the hart, by its name in `Guest.privileged`."""
@@ -225,59 +364,28 @@ class Vcpu:
         slot = self.privileged.lines_slot
         old = self.state.slots[slot]
         self.state.slots[slot] = old | bit if level else old & ~bit
-        self.engine.domain.attend()
+        self.vm.attend()
 
-    def run(self, until: int = NEVER, most: int = NEVER) -> Exit:
-        """Run until something is for the caller to do, or to a limit: Intr at the first boundary at which the clock's
-        count is at least `until`, or at least `most` instructions have retired since the hart was made.
+    def go_on(self, limit: int) -> Exit | None:
+        """Run to the first boundary at which it has retired `limit` instructions, or to a trap, or as far as the
+        machine lets it; the exit, if it needs the caller.
         """
-        clock, engine, trapped = self.vm.clock, self.engine, None
-        self.space.remap()  # the caller may have changed the state
-        while True:
-            deadline = until
-            if engine.interruptible:
-                exit = self._at_boundary(until, most)
-                if exit is not None:
-                    return exit
-                deadline = min(until, self._deadline())
-                if self.vm.outside is not None:
-                    deadline = min(deadline, clock.count + self.vm.outside.slice)
-            try:
-                stop = engine.run(max(0, min(deadline - clock.waited, most)))
-            except _NeedsUser as needs:
-                self.state.mid_block = True  # the instruction has begun: nothing comes before its end
-                return needs.exit
-            if stop.trap:
-                mode = self.state.slots[self.privileged.mode_slot]
-                here = self.state.count, self.state.pc, mode, stop.cause
-                if here == trapped:
-                    return Shutdown(self.state.pc, stop.cause)
-                trapped = here
-                self._enter(stop.cause, stop.value)
+        try:
+            stop = self.engine.run(limit)
+        except _NeedsUser as needs:
+            self.state.mid_block = True  # the instruction has begun: nothing comes before its end
+            return needs.exit
+        if stop.trap:
+            state = self.state
+            here = state.count, state.pc, state.slots[self.privileged.mode_slot], stop.cause
+            if here == self._trapped:
+                return Shutdown(state.pc, stop.cause)
+            self._trapped = here
+            self._enter(stop.cause, stop.value)
+        return None
 
     def step(self) -> Exit | None:
-        """Take the interrupt that is due here, or wait until something is, or execute one instruction or take its trap.
-
-        Waiting takes no time of the host, whatever the clock follows; a hart that waits for input stays where it is.
-        Returns an exit where `run` would.
-        """
-        self.space.remap()
-        if self.engine.interruptible:
-            vm, slots = self.vm, self.state.slots
-            if vm.ending is None:
-                vm.events.deliver()
-            if vm.ending is not None:
-                return vm.take_ending()
-            deadline = self._deadline()
-            if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
-                if deadline < NEVER:
-                    vm.clock.wait_until(deadline)
-                elif vm.outside is None or not vm.outside.listening:
-                    return Hlt()
-                return None
-            slots[self.privileged.waiting_slot] = 0
-            if self._interrupt():
-                return None
+        """Execute one instruction, or take its trap; the exit, if it needs the caller."""
         try:
             stop = self.engine.step()
         except _NeedsUser as needs:
@@ -293,34 +401,7 @@ class Vcpu:
         domain.count = self.state.count
         return domain
 
-    def _at_boundary(self, until: int, most: int) -> Exit | None:
-        """Let happen what is due, in a fixed order: the end, events, the timer, a limit, waiting, an interrupt."""
-        vm, slots = self.vm, self.state.slots
-        while True:
-            if vm.outside is not None:
-                vm.outside.sample()
-            if vm.ending is None:
-                vm.events.deliver()
-                self._set_timer()
-            if vm.ending is not None:
-                return vm.take_ending()
-            if self.state.count >= most:
-                return Intr()
-            if slots[self.privileged.waiting_slot] and not self.privileged.awake(self.engine.domain):
-                next_event = self._deadline()
-                if next_event == NEVER == until and not (vm.outside is not None and vm.outside.listening):
-                    return Hlt()
-                (vm.clock.wait_until if vm.outside is None else vm.outside.wait)(min(next_event, until))
-                if vm.clock.count < until:
-                    continue
-            else:
-                slots[self.privileged.waiting_slot] = 0
-            if vm.clock.count >= until:
-                return Intr()
-            self._interrupt()
-            return None
-
-    def _interrupt(self) -> bool:
+    def interrupt(self) -> bool:
         """The one place where interrupts enter, at a boundary; whether one did."""
         if not self.privileged.awake(self.engine.domain):
             return False
@@ -329,12 +410,9 @@ class Vcpu:
             self._enter(cause, 0)
         return bool(cause)
 
-    def _set_timer(self) -> int:
+    def set_timer(self) -> int:
+        """Have its own timer raise or lower its line; the time at which that will be due."""
         return self.privileged.timer(self.engine.domain, self.vm.clock.time)
-
-    def _deadline(self) -> int:
-        """The count at which something will be due by itself."""
-        return min(self.vm.events.due, self.vm.clock.when(self._set_timer()), NEVER)
 
     def _enter(self, cause: int, value: int) -> None:
         """Enter a trap, from the instruction at pc."""

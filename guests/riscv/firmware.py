@@ -23,12 +23,12 @@ MHARTID = 0xF14
 CODE = 24  # bytes of instructions
 
 
-def cpu_node(names: list[str], phandle: int) -> dict[str, Any]:
-    """The node of hart 0 in a device tree (`dbt.machine.fdt`), whose interrupts go by this number."""
+def cpu_node(names: list[str], hart: int, phandle: int) -> dict[str, Any]:
+    """The node of a hart in a device tree (`dbt.machine.fdt`), whose interrupts go by this number."""
     letters = "".join(name for name in names if len(name) == 1)
     return {
         "device_type": "cpu",
-        "reg": 0,
+        "reg": hart,
         "status": "okay",
         "compatible": "riscv",
         "riscv,isa": "_".join((f"rv64{letters}", *(name for name in names if len(name) > 1))),

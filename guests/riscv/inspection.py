@@ -20,6 +20,7 @@ satp stimecmp mcounteren scounteren menvcfg senvcfg mcycle minstret""".split()
 NAMES = {p.SSI: "supervisor software", p.MSI: "machine software", p.STI: "supervisor timer", p.MTI: "machine timer",
          p.SEI: "supervisor external", p.MEI: "machine external"}  # fmt: skip
 MODES = {p.MACHINE: "M", p.SUPERVISOR: "S", p.USER: "U"}
+WAITING = {p.WFI: "waiting", p.STOPPED: "stopped", p.SUSPENDED: "suspended", p.YIELDED: "ready"}
 LETTERS = tuple(zip((mmu.R, mmu.W, mmu.X, mmu.U, mmu.G, mmu.A, mmu.D), "rwxugad"))
 
 

@@ -1,8 +1,8 @@
 """The guest of a machine: the instructions of a process, guarded, and the privileged architecture around them.
 
 One meaning stays one: what depends on the mode (floating point by mstatus.FS, cache blocks by the environment
-configuration) is put around the bodies of the extensions, not into them. Owns: these guards, and the `Guest` of a
-machine. Must not know: boards, devices.
+configuration) and on other harts (hints) is put around the bodies of the extensions, not into them. Owns: these guards,
+and the `Guest` of a machine. Must not know: boards, devices.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ir.records import replace
 EXTENSIONS = ("sstc", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "sv57")
 """What every machine has beyond its ISA string, by the names that a device tree gives them."""
 FLOAT = frozenset({"f", "d", "zfa", "zfhmin"})
+SPINS = {"pause", "wrs.nto", "wrs.sto"}  # what programs have in loops that wait for another hart
 CACHE_BLOCKS = {"cbo.inval": p.CBIE, "cbo.clean": p.CBCFE, "cbo.flush": p.CBCFE, "cbo.zero": p.CBZE}
 
 
@@ -65,6 +66,18 @@ def cache_block_guarded(row: Row) -> Body:
     return guarded
 
 
+def yielding(row: Row) -> Body:
+    """Gives the turn up where another hart could go on: who spins waits for what that does."""
+
+    def body(m, o):
+        crowded = m.ne(m.s[p.CROWDED], 0)
+        m.monitor_if(crowded)
+        m.s[p.WAITING] = m.select(crowded, p.YIELDED, 0)
+        m.attend_if(crowded)
+
+    return body
+
+
 def names(features: frozenset[str]) -> list[str]:
     """The extensions as a device tree lists them: in the manual's order, the base first."""
     letters = [letter for letter in "imafdc" if letter in features]
@@ -75,6 +88,8 @@ def names(features: frozenset[str]) -> list[str]:
 def _guard(row: Row) -> Callable[[Row], Body] | None:
     if row.requires & FLOAT:
         return float_guarded
+    if row.name in SPINS:
+        return yielding
     return cache_block_guarded if row.name in CACHE_BLOCKS else None
 
 
@@ -112,6 +127,8 @@ def guest(text: str | None = None) -> Guest:
             waiting_slot=p.WAITING,
             lines_slot=p.LINES,
             hart_slot=p.SLOT["mhartid"],
+            reservation_slot=registers.RESERVED_SIZE,
+            crowded_slot=p.CROWDED,
             idle_slot=p.IDLE,
             offset_slot=p.TIME_OFFSET,
             lines={"software": p.MSI, "timer": p.MTI, "external": p.MEI, "supervisor external": p.SEI},
@@ -121,6 +138,7 @@ def guest(text: str | None = None) -> Guest:
             inspection=Inspection(
                 control=partial(inspection.control, table),
                 modes=inspection.MODES,
+                waiting=inspection.WAITING,
                 interrupts=inspection.interrupts,
                 trap=inspection.trap,
                 mappings=inspection.mappings,

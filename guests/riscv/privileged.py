@@ -12,14 +12,16 @@ from guests.riscv import registers
 from guests.spec import Register
 
 USER, SUPERVISOR, MACHINE = 0, 1, 3  # privilege modes, as mstatus.MPP holds them
+WFI, STOPPED, SUSPENDED, YIELDED = 1, 2, 3, 4  # what a hart waits for: an interrupt; its start; as 1; its next turn
 
 PMP_ENTRIES = 16
 _NAMES = (
-    "privilege", "waiting", "lines",  # the mode; whether in wfi; interrupt lines, by their place in mip
+    "privilege", "waiting", "lines",  # the mode; what it waits for (below); interrupt lines, by their place in mip
     "mstatus", "medeleg", "mideleg", "mie", "mip", "mtvec", "mcounteren", "mcountinhibit", "menvcfg", "mscratch",
     "mepc", "mcause", "mtval", "mhartid", "cycle_base", "instret_base", "stvec", "scounteren", "senvcfg", "sscratch",
     "sepc", "scause", "stval", "satp", "stimecmp", "pmpcfg0", "pmpcfg2", *(f"pmpaddr{i}" for i in range(PMP_ENTRIES)),
-    "idle", "time_offset",  # instructions' worth of time in which none was retired; ticks that `time` was put forward
+    "idle", "time_offset",  # instructions' worth of time in which it retired none; ticks that `time` was put forward
+    "crowded",  # whether another hart could go on, in this one's place
 )  # fmt: skip
 SLOT = {name: registers.SLOTS + i for i, name in enumerate(_NAMES)}
 SLOTS = registers.SLOTS + len(_NAMES)
@@ -30,7 +32,7 @@ MTVEC, MEPC, MCAUSE, MTVAL = (SLOT[name] for name in ("mtvec", "mepc", "mcause",
 STVEC, SEPC, SCAUSE, STVAL = (SLOT[name] for name in ("stvec", "sepc", "scause", "stval"))
 MCOUNTEREN, SCOUNTEREN, MCOUNTINHIBIT = (SLOT[name] for name in ("mcounteren", "scounteren", "mcountinhibit"))
 MENVCFG, SENVCFG, SATP, STIMECMP = (SLOT[name] for name in ("menvcfg", "senvcfg", "satp", "stimecmp"))
-IDLE, TIME_OFFSET = SLOT["idle"], SLOT["time_offset"]
+IDLE, TIME_OFFSET, CROWDED = SLOT["idle"], SLOT["time_offset"], SLOT["crowded"]
 CYCLE_BASE, INSTRET_BASE = SLOT["cycle_base"], SLOT["instret_base"]
 PMPCFG0, PMPADDR0 = SLOT["pmpcfg0"], SLOT["pmpaddr0"]
 

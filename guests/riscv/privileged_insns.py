@@ -64,7 +64,7 @@ def wfi(m, o):
     """Wait until an interrupt is pending that mie enables. User mode may not: its wait has no bound."""
     p.need(m, p.SUPERVISOR)
     p.need_clear(m, p.TW)
-    m.s[p.WAITING] = 1
+    m.s[p.WAITING] = p.WFI
     m.attend()
 
 

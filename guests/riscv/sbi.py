@@ -2,10 +2,11 @@
 
 A program in machine mode answers these calls on other machines. Here the machine does, at the call's trap: no
 instruction is executed, no register but a0 and a1 changes. Owns: how a supervisor finds a hart when it begins, what
-each call does and answers. Must not know: devices, how a hart runs; what it needs of them is `Platform`.
+each call does and answers, which harts are stopped. Must not know: devices, how a hart runs; what it needs of them is
+`Platform`.
 
 Not there: counters of events (PMU), since a hart has none; suspension that loses registers. What is remembered of
-translations is never stale here, so fences on other harts have nothing to do.
+translations and of code is never stale here, so fences on other harts have nothing to do.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ VERSION = 2 << 24  # of the specification
 IMPLEMENTATION = 0x44474D4E  # in no list: no supervisor is to think of us as of another one
 ALL = p.ALL
 A6, A7 = 16, 17
-STARTED = 0  # a hart's state
+STARTED = 0  # a hart's state, where it is none of
+STATES = {p.STOPPED: 1, p.SUSPENDED: 4}
 RETENTIVE = 0  # the kind of suspension that keeps everything
 SHUTDOWN, COLD_REBOOT, WARM_REBOOT = range(3)
 NO_REASON, FAILURE = range(2)
@@ -50,6 +52,9 @@ class Platform(Protocol):
     def load(self, address: int, size: int) -> int:
         """From an address of the supervisor's. Raises Trap."""
 
+    def go_to(self, address: int) -> None:
+        """Have the hart go on there, where it is another one than that which calls."""
+
     def shut_down(self, failed: bool) -> None: ...
 
     def restart(self) -> None: ...
@@ -64,20 +69,26 @@ class Failed(Exception):
 
 
 class Firmware:
-    """Of one hart, whose state is `slots`."""
+    """Of one hart, whose state is `slots`. `harts` has that of every hart, by number, and gets this one."""
 
-    def __init__(self, slots: Any, platform: Platform) -> None:
+    def __init__(self, slots: Any, platform: Platform, harts: list[Firmware]) -> None:
         self._slots = slots
         self._platform = platform
+        self._harts = harts
+        harts.append(self)
         self._calls: dict[int, Callable[[int, list[int]], int]] = {
             0x10: self._base, 0x54494D45: self._time, 0x735049: self._ipi, 0x52464E43: self._fence,
             0x48534D: self._hart, 0x53525354: self._reset, 0x4442434E: self._console,
         }  # fmt: skip
 
-    def begin(self, tree: int) -> None:
-        """The hart is a supervisor that begins: its number is in a0, the device tree's address in a1."""
+    def begin(self, argument: int) -> None:
+        """The hart is a supervisor that begins: its number is in a0, in a1 the device tree's address or what it was
+        started with.
+        """
         s = self._slots
         s[p.PRIVILEGE] = p.SUPERVISOR
+        s[p.WAITING] = s[p.MIP] = s[p.MIE] = s[p.SATP] = 0
+        s[p.MSTATUS] = p.RESET["mstatus"]
         s[p.MEDELEG] = sum(1 << cause for cause in EXCEPTIONS)
         s[p.MIDELEG] = p.SUPERVISOR_INTERRUPTS
         s[p.MCOUNTEREN] = (1 << 32) - 1
@@ -86,7 +97,13 @@ class Firmware:
         s[p.PMPCFG0] = 0x1F  # all addresses may be read, written and executed
         s[p.PMPADDR0] = (1 << 54) - 1
         s[p.STIMECMP] = ALL
-        s[A0], s[A1] = s[p.SLOT["mhartid"]], tree
+        s[A0], s[A1] = s[p.SLOT["mhartid"]], argument
+
+    def stop(self) -> None:
+        """The hart waits until it is started: no interrupt wakes it."""
+        s = self._slots
+        s[p.WAITING] = p.STOPPED
+        s[p.MIE], s[p.STIMECMP] = 0, ALL
 
     def answers(self, cause: int) -> bool:
         """Whether this trap was a call, which has been answered: the hart goes on behind it."""
@@ -129,8 +146,7 @@ class Firmware:
 
     def _ipi(self, function: int, a: list[int]) -> int:
         _only(function, 0)
-        if self._selected(a[0], a[1]):
-            self._slots[p.MIP] |= p.SSI
+        self._interrupt(self._selected(a[0], a[1]))
         return 0
 
     def _fence(self, function: int, a: list[int]) -> int:
@@ -141,22 +157,36 @@ class Firmware:
 
     def _hart(self, function: int, a: list[int]) -> int:
         match function:
-            case 0 | 2:  # start, status
-                if a[0] != self._slots[p.SLOT["mhartid"]]:
-                    raise Failed(INVALID_PARAM)
-                if function == 0:
-                    raise Failed(ALREADY_AVAILABLE)
-                return STARTED
-            case 1:  # stop: it waits for nothing, and no other hart could start it again
-                self._slots[p.MIE] = 0
-                self._slots[p.WAITING] = 1
+            case 0:
+                return self._start(*a[:3])
+            case 1:
+                self.stop()
                 return 0
+            case 2:
+                return STATES.get(self._known(a[0])._slots[p.WAITING], STARTED)
             case 3:
                 if a[0] != RETENTIVE:
                     raise Failed(NOT_SUPPORTED if a[0] == 1 << 31 else INVALID_PARAM)
-                self._slots[p.WAITING] = 1
+                self._slots[p.WAITING] = p.SUSPENDED
                 return 0
         raise Failed(NOT_SUPPORTED)
+
+    def _start(self, hart: int, address: int, argument: int) -> int:
+        other = self._known(hart)
+        if other._slots[p.WAITING] != p.STOPPED:
+            raise Failed(ALREADY_AVAILABLE)
+        try:
+            self._platform.read(address, 2)
+        except Absent:
+            raise Failed(INVALID_ADDRESS) from None
+        other.begin(argument)
+        other._platform.go_to(address)
+        return 0
+
+    def _known(self, hart: int) -> Firmware:
+        if hart >= len(self._harts):
+            raise Failed(INVALID_PARAM)
+        return self._harts[hart]
 
     def _reset(self, function: int, a: list[int]) -> int:
         _only(function, 0)
@@ -211,21 +241,20 @@ class Firmware:
                     harts = ALL if argument == 0 else platform.load(argument, 8)
                 except Trap:
                     return INVALID_ADDRESS
-                if harts >> s[p.SLOT["mhartid"]] & 1:
-                    s[p.MIP] |= p.SSI
+                self._interrupt([each for i, each in enumerate(self._harts) if harts >> i & 1])
             case 8:
                 platform.shut_down(False)
         return SUCCESS
 
-    def _selected(self, harts: int, base: int) -> bool:
-        """Whether this hart is in a set, which must have no other one: `base` is the first one's number, or -1."""
-        number: int = self._slots[p.SLOT["mhartid"]]
+    def _interrupt(self, harts: list[Firmware]) -> None:
+        for each in harts:
+            each._slots[p.MIP] |= p.SSI
+
+    def _selected(self, harts: int, base: int) -> list[Firmware]:
+        """Those of a set, all of which there must be: `base` is the first one's number, or -1 for all."""
         if base == ALL:
-            return True
-        this = 1 << number - base if base <= number else 0
-        if harts & ~this:
-            raise Failed(INVALID_PARAM)
-        return harts != 0
+            return self._harts
+        return [self._known(base + i) for i in range(64) if harts >> i & 1]
 
 
 def _only(function: int, there: int) -> None:

@@ -319,7 +319,10 @@ def test_the_digest_sees_each_part(tmp_path: Path) -> None:
         (["-kernel", "{here}/low"], 126, "not in the machine's RAM"),
         (["-kernel", "{here}/ok", "-m", "1"], 2, "is not from 16M"),
         (["-kernel", "{here}/ok", "-m", "lots"], 2, "is not a size"),
-        (["-kernel", "{here}/ok", "-smp", "2"], 2, "from 1 to 1"),
+        (["-kernel", "{here}/ok", "-smp", "9"], 2, "is not from 1 to 8 harts"),
+        (["-kernel", "{here}/ok", "-smp", "0"], 2, "is not from 1 to 8 harts"),
+        (["-kernel", "{here}/ok", "-smp", "2,cores=3"], 2, "these are not 2 harts"),
+        (["-kernel", "{here}/ok", "-smp", "many"], 2, "is no number of harts"),
         (["-kernel", "{here}/ok", "-M", "sifive_u"], 2, "there is no board"),
         (["-initrd", "{here}/ok", "-bios", "{here}/ok"], 2, "there is no -kernel"),
         (["{here}/ok"], 2, "given with -kernel"),
@@ -449,6 +452,51 @@ def test_an_elf_file_goes_to_its_physical_addresses(tmp_path: Path) -> None:
     made = board()
     placed = images.place(made.vm.memory, made.guest, str(tmp_path / "kernel"), 0)
     assert placed.entry == RAM + 122 and made.vm.memory.peek(RAM + 120, 4) == b"code"
+
+
+def test_harts_are_as_many_as_asked_for(tmp_path: Path) -> None:
+    """Each adds 1 to a word; hart 0 waits for three and ends the machine."""
+    mhartid = 0xF14 << 20 | 2 << 12 | 8 << 7 | 0x73
+    count = [asm("auipc", rd=7, imm=0x1000), asm("addi", rd=6, rs1=0, imm=1),
+             asm("amoadd.w", rd=0, rs1=7, rs2=6, aq=0, rl=0), mhartid, asm("bne", rs1=8, rs2=0, imm=0),
+             asm("addi", rd=6, rs1=0, imm=3), asm("lw", rd=9, rs1=7, imm=0), asm("bne", rs1=9, rs2=6, imm=-4),
+             *off(7)]  # fmt: skip
+    path = raw(tmp_path / "count", count)
+    for words in (["3"], ["cpus=3"], ["3,maxcpus=3"], ["sockets=1,cores=3,threads=1"]):
+        assert boot("-bios", "none", "-m", "16", "-smp", *words, "-kernel", path).returncode == 7
+    done = boot("-bios", "none", "-m", "16", "-smp", "3", "--engine=reference", "-kernel", path)
+    assert done.returncode == 7
+    same = boot("-bios", "none", "-m", "16", "-smp", "3", "--lockstep=7", "-kernel", path)
+    assert same.returncode == 0 and b"the engines agree at all of" in same.stderr
+    few = boot("-bios", "none", "-m", "16", "-smp", "2", "--max-instructions=100_000", "-kernel", path)
+    assert few.returncode == 124
+
+
+def test_a_machine_of_two_harts_repeats(tmp_path: Path) -> None:
+    """Our kernel has one hart, the other waits; digests of all that both are, at the same counts."""
+    words = ["-smp", "2", "-m", "32", "--deterministic", "--events=300_000", "@kernel"]
+    runs = [boot(*words, feed=b"forks\nshutdown\n") for _ in range(2)]
+    runs.append(boot(*words, "--engine=reference", feed=b"forks\nshutdown\n"))
+    assert runs[0].returncode == 0 and b"processes, 0 pages lost" in runs[0].stdout
+    assert runs[0].stderr.count(b"\n") > 3 and len({(done.stdout, done.stderr) for done in runs}) == 1
+
+
+@pytest.mark.parametrize("harts", [1, 3, 8])
+def test_the_tree_has_each_hart(harts: int) -> None:
+    """Its node, and its interrupts at the ACLINT and the PLIC: machine mode's first."""
+    made = Board(machine.guest(), 16 << 20, Console(lambda data: None), harts=harts)
+    tree = fdt.parse(made.tree())
+    cpus = {name: node for name, node in tree["cpus"].items() if name.startswith("cpu@")}
+    assert list(cpus) == [f"cpu@{i}" for i in range(harts)]
+    assert [struct.unpack(">I", node["reg"])[0] for node in cpus.values()] == list(range(harts))
+    handles = [struct.unpack(">I", node["interrupt-controller"]["phandle"])[0] for node in cpus.values()]
+    for device, lines in (("clint@2000000", (3, 7)), ("plic@c000000", (11, 9))):
+        cells = tree["soc"][device]["interrupts-extended"]
+        wanted = [cell for handle in handles for line in lines for cell in (handle, line)]
+        assert list(struct.unpack(f">{len(cells) // 4}I", cells)) == wanted
+    dtc = peers.need("dtc", "device-tree-compiler")
+    done = subprocess.run([dtc, "-I", "dtb", "-O", "dts"], input=made.tree(), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(("arguments", "initrd"), [("", None), ("console=ttyS0", (RAM + 0x10_0000, RAM + 0x18_0000))])

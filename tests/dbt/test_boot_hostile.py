@@ -182,7 +182,7 @@ def test_damaged_kernels(tmp_path: Path) -> None:
             refused += 1
             tally.check("\n" not in str(error) and str(path) in str(error))
             continue
-        tally.check(isinstance(board.vcpu.run(20_000), Exit))
+        tally.check(isinstance(board.vm.run(20_000), Exit))
     tally.done()
     assert 0 < refused < scaled(150)
 

@@ -28,7 +28,7 @@ class Lines(dict):
 def aclint() -> tuple[Aclint, Clock, Events, Lines]:
     clock, lines = Clock(lambda: 0, 100), Lines()
     events = Events(clock)
-    return Aclint(clock, events, lines.set), clock, events, lines
+    return Aclint(clock, events, [lines.set]), clock, events, lines
 
 
 def test_the_timer_fires_at_its_time_and_is_quiet_when_it_is_moved() -> None:
@@ -43,6 +43,26 @@ def test_the_timer_fires_at_its_time_and_is_quiet_when_it_is_moved() -> None:
     assert lines["timer"] and device.read(MTIME, 8) == 50
     device.write(MTIMECMP, 8, 60)
     assert not lines["timer"] and events.due == 6000
+
+
+def test_each_hart_has_its_registers() -> None:
+    clock, lines = Clock(lambda: 0, 100), [Lines() for _ in range(3)]
+    events = Events(clock)
+    device = Aclint(clock, events, [each.set for each in lines])
+    device.write(MTIMECMP + 16, 8, 50)
+    device.write(MTIMECMP + 8, 8, 70)
+    device.write(MSIP + 4, 4, 3)
+    assert lines == [{}, {"timer": False, "software": True}, {"timer": False}]
+    assert [device.read(MSIP + 4 * hart, 4) for hart in range(4)] == [0, 1, 0, 0]
+    assert [device.read(MTIMECMP + 8 * hart, 8) for hart in range(4)] == [(1 << 64) - 1, 70, 50, 0]
+    clock.wait_until(5000)
+    events.deliver()
+    assert lines[2]["timer"] and not lines[1]["timer"] and events.due == 7000
+    device.write(MTIME, 8, 70)
+    assert lines[1]["timer"]
+    device.write(MSIP + 12, 4, 1)  # of no hart
+    device.write(MTIMECMP + 24, 8, 1)
+    assert not lines[0].get("timer") and not lines[0].get("software")
 
 
 def test_halves_of_mtimecmp_are_written_one_by_one() -> None:
@@ -150,7 +170,7 @@ def test_an_alarm_rings_once_at_its_time_if_it_is_enabled() -> None:
 def plic(*enabled: tuple[int, int, int]) -> tuple[Plic, Lines]:
     """With these (source, priority, bits of the contexts that it is enabled for)."""
     lines = Lines()
-    device = Plic(lines.set)
+    device = Plic([lines.set])
     for source, priority, contexts in enabled:
         device.write(4 * source, 4, priority)
         for context in range(2):
@@ -187,6 +207,21 @@ def test_the_highest_priority_is_first_and_of_equals_the_lowest_number() -> None
         device.raise_source(source, True)
     claim = CONTEXT + 4
     assert [device.read(claim, 4) for _ in range(5)] == [7, 40, 3, 9, 0]
+
+
+def test_each_hart_has_two_contexts() -> None:
+    """What one has enabled is raised there alone, and who claims it first has it."""
+    lines = [Lines() for _ in range(3)]
+    device = Plic([each.set for each in lines])
+    device.write(4 * 3, 4, 1)
+    for context in (2, 5):  # machine mode of hart 1, supervisor mode of hart 2
+        device.write(ENABLE + 0x80 * context, 4, 1 << 3)
+    device.raise_source(3, True)
+    up = [(each["external"], each["supervisor external"]) for each in lines]
+    assert up == [(False, False), (True, False), (False, True)]
+    assert device.read(CONTEXT + 0x1000 * 5 + 4, 4) == 3 and not lines[1]["external"]
+    assert device.read(CONTEXT + 0x1000 * 2 + 4, 4) == 0
+    assert device.read(CONTEXT + 0x1000 * 6 + 4, 4) == 0 and device.read(ENABLE + 0x80 * 6, 4) == 0
 
 
 def test_a_threshold_masks_what_is_not_above_it() -> None:

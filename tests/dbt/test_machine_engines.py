@@ -106,7 +106,7 @@ def test_a_worker_translates_for_a_machine() -> None:
     for engine in ("translated", "reference"):
         board = bundled("kernel", b"primes 90000\nshutdown\n", Console(lambda data: None), engine,
                         Options(patience=0, promote=2000, background=True))  # fmt: skip
-        assert board.vcpu.run() == SystemEvent(1)
+        assert board.vm.run() == SystemEvent(1)
         made.append(digest(board))
         if engine == "translated":
             background = board.vcpu.engine.background
@@ -145,7 +145,7 @@ def test_the_command_shows_a_difference_line_by_line(
 def ends(engine: str) -> str:
     """A digest of our kernel's end."""
     board = bundled("kernel", b"forks\nshutdown\n", Console(lambda data: None), engine, Options(patience=0))
-    assert board.vcpu.run() == SystemEvent(1)
+    assert board.vm.run() == SystemEvent(1)
     found = digest(board)
     board.vm.close()
     return found
@@ -164,7 +164,7 @@ def test_masking_interrupts_is_done_in_place() -> None:
     board.vm.memory.poke(CODE, words_to_bytes(loop(*body)))
     board.vcpu.reset(CODE)
     board.vcpu.state.slots[S2] = 10_000
-    assert board.vcpu.run() == SystemEvent(1)
+    assert board.vm.run() == SystemEvent(1)
     engine = board.vcpu.engine
     assert engine.entries < 20 and engine.classes[Treat.INLINE] == 40_000
 

@@ -179,7 +179,7 @@ def test_what_is_shown_is_what_qemu_s_monitor_shows(tmp_path: Path) -> None:
     kernel.write_bytes(program())
     theirs = dict(zip(ASKED, from_qemu(kernel), strict=True))
     made = Hand(files=start.Files(None, str(kernel), None))
-    made.session.board.vcpu.run(200_000)
+    made.session.board.vm.run(200_000)
     for command, answer in theirs.items():
         ours = made.ask(command).splitlines()
         if command.startswith("x /4i"):
@@ -234,8 +234,9 @@ class Hand:
     """A machine without a host's clock, and its monitor."""
 
     def __init__(
-        self, feed: bytes = b"", files: start.Files = KERNEL, most: int = NEVER, engine: str = "reference"
-    ) -> None:
+        self, feed: bytes = b"", files: start.Files = KERNEL, most: int = NEVER, engine: str = "reference",
+        harts: int = 1,
+    ) -> None:  # fmt: skip
         self.printed = bytearray()
         self.logged: list[str] = []
         self.answers = bytearray()
@@ -245,7 +246,7 @@ class Hand:
         self.log = Log(self.logged.append)
 
         def build() -> Board:
-            board = Board(machine.guest(), 32 << 20, console, engine, Options(disk=True))
+            board = Board(machine.guest(), 32 << 20, console, engine, Options(disk=True), harts=harts)
             start.place(board, files)
             self.log.attach(board)
             return board
@@ -269,7 +270,7 @@ def hand() -> Hand:
     """Our kernel at its prompt, with a command typed."""
     made = Hand(b"echo hello\nshutdown 3\n")
     while b"$ " not in made.printed:
-        made.session.board.vcpu.run(made.session.board.vm.clock.count + 1000)
+        made.session.board.vm.run(made.session.board.vm.clock.count + 1000)
     return made
 
 
@@ -280,7 +281,7 @@ def test_a_machine_that_is_stepped_goes_where_it_would_have_gone(engine: str) ->
     assert straight.session.run() == SystemEvent(SYSTEM_EVENT_CRASH, 3)
     stepped, random = Hand(b"echo hello\nshutdown 3\n", engine=engine), Random(1)
     for _ in range(scaled(20)):
-        stepped.session.board.vcpu.run(stepped.session.board.vm.clock.count + random.randrange(10_000))
+        stepped.session.board.vm.run(stepped.session.board.vm.clock.count + random.randrange(10_000))
         stepped.ask("stop")
         stepped.ask(f"step {random.randrange(300)}")
         for subject in SUBJECTS:
@@ -316,7 +317,7 @@ def test_a_step_is_one_thing(name: str, engine: str) -> None:
 def test_a_reset_begins_anew() -> None:
     """The second start is as the first: devices too. A machine that stood still stands still at its beginning."""
     fresh, hand = Hand(), Hand()
-    hand.session.board.vcpu.run(200_000)
+    hand.session.board.vm.run(200_000)
     hand.ask("stop")
     hand.ask("system_reset")
     assert hand.ask("info status") == "VM status: paused\n" and hand.session.retired > 100_000
@@ -325,7 +326,7 @@ def test_a_reset_begins_anew() -> None:
     hand.ask("cont")
     assert "before resets" in hand.ask("info clock")
     for each in (hand, fresh):
-        each.session.board.vcpu.run(400_000)
+        each.session.board.vm.run(400_000)
     assert hand.digest() == fresh.digest() and b"$ " in hand.printed
 
 
@@ -466,7 +467,7 @@ def test_the_log_has_each_block_and_each_instruction_once() -> None:
 
 def test_the_log_is_silent_when_it_is_told_so(hand: Hand) -> None:
     hand.ask("log int,mmu,exec,in_asm")
-    hand.session.board.vcpu.run(hand.session.board.vm.clock.count + 1000)
+    hand.session.board.vm.run(hand.session.board.vm.clock.count + 1000)
     seen = len(hand.logged)
     hand.ask("log none")
     hand.session.run()
@@ -647,3 +648,35 @@ def test_commands_that_come_together(tmp_path: Path) -> None:
             time.sleep(0.05)
         out, err = process.communicate(b"quit\n", timeout=60)
     assert process.returncode == 0 and err == b""
+
+
+def test_people_look_at_one_hart_or_another() -> None:
+    """Our kernel on two harts, of which the second one waits."""
+    hand = Hand(b"shutdown\n", harts=2)
+    hand.session.board.vm.run(50_000)
+    first, second = hand.ask("info cpus").splitlines()
+    assert re.fullmatch(r"\* CPU #0: pc=0x[0-9a-f]{16} running, [\d,]+ instructions", first)
+    assert re.fullmatch(r"  CPU #1: pc=0x[0-9a-f]{16} waiting, \d+ instructions", second)
+    assert hand.ask("info registers").startswith("CPU#0\n") and hand.ask("cpu 1") == ""
+    shown = hand.ask("info registers")
+    assert shown.startswith("CPU#1\n") and re.search(r"mhartid +0{15}1\n", shown)
+    assert hand.ask("info cpus").splitlines()[1].startswith("* CPU #1")
+    hand.ask("stop")
+    assert hand.ask("step").startswith("CPU#0\n0x") and hand.ask("info registers").startswith("CPU#0\n")
+    for wrong in ("cpu", "cpu 2", "cpu -1"):
+        assert hand.ask(wrong) == "cpu: a hart is wanted, from 0 to 1\n"
+
+
+def test_traps_are_logged_with_their_hart() -> None:
+    hand = Hand(b"shutdown\n", harts=2)
+    hand.ask("log int")
+    assert hand.session.run() == SystemEvent(SYSTEM_EVENT_SHUTDOWN)
+    assert hand.logged and all("hart:0, " in line for line in hand.logged)
+    assert "CPU Reset (CPU 1)" in "".join(reset_log(2))
+
+
+def reset_log(harts: int) -> list[str]:
+    hand = Hand(harts=harts)
+    hand.ask("log cpu_reset")
+    hand.log.attach(hand.session.board)
+    return hand.logged

@@ -112,7 +112,7 @@ def run(program: Path | str, engine: str) -> str:
     placed = images.place(board.vm.memory, board.guest, str(program), RAM)
     board.add_htif(placed.symbols)
     board.reset(placed.entry, 0)
-    exit = board.vcpu.run(MOST)
+    exit = board.vm.run(MOST)
     board.vm.close()
     return "" if exit == SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0) else str(exit)
 

@@ -90,7 +90,7 @@ def run(code: bytes, engine: str = "reference", feed: bytes = b"") -> tuple[Exit
     board.vm.memory.poke(PC, code)
     board.start_supervisor(PC, 0)
     console.feed(feed)
-    exit = board.vcpu.run()
+    exit = board.vm.run()
     board.vm.close()
     return exit, bytes(out)
 
@@ -116,6 +116,23 @@ def test_users_may_read_the_counters_that_opensbi_lets_them_read(tmp_path: Path)
     command = [qemu, "-M", "virt", "-m", "128", "-nographic", "-kernel", str(tmp_path / "kernel")]
     theirs = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert theirs.stdout.endswith(b"7") and ours(tmp_path / "kernel").stdout == b"7"
+
+
+def test_calls_about_another_hart_are_answered_as_by_opensbi(tmp_path: Path) -> None:
+    """One that is stopped, and one that is not there."""
+    qemu = peers.need("qemu-system-riscv64", "qemu-system-misc")
+    calls = [(HART, 2, 1), (HART, 2, 2), (HART, 0, 0, PC, 0), (HART, 0, 2, PC, 0), (IPI, 0, 3, 0), (IPI, 0, 1, 1),
+             (FENCE, 0, 3, 0), (FENCE, 1, 2, 0, 0, LOW), (FENCE, 2, 1, 1, 0x1000, 0x1000, 3)]  # fmt: skip
+    (tmp_path / "kernel").write_bytes(program(calls))
+    command = [qemu, "-M", "virt", "-m", "128", "-smp", "2", "-nographic", "-kernel", str(tmp_path / "kernel")]
+    # It may begin on either hart, whose answers are not those of the other; until it was hart 0.
+    for _ in range(20):
+        theirs = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).stdout
+        if b"Boot HART ID              : 0" in theirs:
+            break
+    done = ours(tmp_path / "kernel", "-smp", "2")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert theirs.endswith(done.stdout) and len(done.stdout) >= 16 * len(calls)
 
 
 CALLS = (  # what OpenSBI 1.1 does not know, or does otherwise than the specification: a call, what is written, a0, a1

@@ -45,6 +45,7 @@ ENGINE = "tests/dbt/test_engine.py::"
 EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
+HARTS = "tests/dbt/test_harts.py::"
 MACHINE = "tests/dbt/test_machine.py::"
 SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
@@ -1288,8 +1289,26 @@ PRIVILEGED = (
     ("a stop overtakes what a device has asked for", "dbt/machine/session.py",
      "if self.board.vm.ending is None:", "if self.running is False:",
      MONITOR + "test_what_a_device_asks_for_is_not_lost_by_a_stop", "a guest that turns itself off runs on"),
+    ("a reservation outlives its hart's turn", "dbt/machine/vm.py",
+     "            self.turn.lose_reservation()\n", "",
+     HARTS + "test_a_reservation_ends_with_the_turn", "two harts have one lock"),
+    ("a hart's clock misses what others retired", "dbt/machine/vm.py",
+     "            self.turn.take_time()\n", "",
+     HARTS + "test_a_lock_keeps_harts_apart[swap-2-500]", "time goes back from one hart to the next"),
+    ("a turn is over only when its hart waits", "dbt/machine/vm.py",
+     "self.ends = self.turn.state.count + TURN", "self.ends = NEVER",
+     HARTS + "test_harts_that_spin_do_not_keep_others_from_running[500]",
+     "a hart that spins keeps the others from running"),
+    ("stores to a watched page are remembered by the hart that did not watch it", "dbt/machine/memory.py",
+     "        for told in self.watching:\n            told(pages)\n", "        self.watching[-1](pages)\n",
+     HARTS + "test_code_that_another_hart_writes_runs_as_written[only stored-500]",
+     "a hart runs code that another one has written over"),
+    ("a stopped hart is woken by an interrupt", "guests/riscv/sbi.py",
+     "s[p.MIE], s[p.STIMECMP] = 0, ALL", "s[p.MIE], s[p.STIMECMP] = p.SSI, ALL",
+     HARTS + "test_a_supervisor_starts_stops_and_wakes_a_hart[300-500]",
+     "harts that are off go on behind their last instruction"),
     ("a step executes where an interrupt is due", "dbt/machine/vm.py",
-     "            if self._interrupt():\n                return None", "            self._interrupt()",
+     "            if self.turn.interrupt():\n                return None", "            self.turn.interrupt()",
      MONITOR + "test_a_step_is_one_thing[ticks-reference]", "a step is two things"),
     ("the monitor reads an address of the hart's as a physical one", "guests/riscv/inspection.py",
      "found = None if mode == p.MACHINE else mappings(slots, read, address)", "found = None",

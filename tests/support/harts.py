@@ -172,7 +172,7 @@ class OurHart:
         return self.slots[p.PRIVILEGE]
 
     def step(self) -> None:
-        self.vcpu.step()
+        self.vcpu.vm.step()
 
     def to_machine_mode(self) -> None:
         if self.mode != p.MACHINE:

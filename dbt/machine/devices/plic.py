@@ -1,21 +1,21 @@
-"""PLIC: interrupts of devices, for the machine mode and the supervisor mode of one hart (RISC-V PLIC specification).
+"""PLIC: interrupts of devices, for the machine mode and the supervisor mode of each hart (RISC-V PLIC specification).
 
 Owns: priorities, enables, thresholds, and which source is claimed. Must not know: devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 SOURCES = 96  # source 0 is none
-LINES = ("external", "supervisor external")  # of the contexts: machine mode is 0, supervisor mode 1
+LINES = ("external", "supervisor external")  # of the contexts of a hart: machine mode first, then supervisor mode
 PRIORITY, PENDING, ENABLE, CONTEXT = 0, 0x1000, 0x2000, 0x20_0000
 HIGHEST = 7  # priorities, and thresholds
 BITS = (1 << SOURCES) - 2
 
 
 class Plic:
-    """Sources are levels. `set_line` raises and lowers the lines of the hart.
+    """Sources are levels. `lines`, one for each hart, raise and lower its lines.
 
     A source whose level stays up is pending again when its device says so again, not when it has been served: a gateway
     of the specification would ask again at once. QEMU's board does as this one, and drivers that leave an interrupt of
@@ -25,13 +25,13 @@ class Plic:
     name = "plic"
     size = 0x60_0000
 
-    def __init__(self, set_line: Callable[[str, bool], None]) -> None:
-        self._set_line = set_line
+    def __init__(self, lines: Sequence[Callable[[str, bool], None]]) -> None:
+        self._lines = [(set_line, name) for set_line in lines for name in LINES]  # by context
         self._pending = 0
         self._claimed = 0
         self._priorities = [0] * SOURCES
-        self._enabled = [0] * len(LINES)
-        self._thresholds = [0] * len(LINES)
+        self._enabled = [0] * len(self._lines)
+        self._thresholds = [0] * len(self._lines)
 
     def raise_source(self, source: int, level: bool) -> None:
         """What a device says of its line, whether that is new or not; while it is being served the source waits."""
@@ -81,12 +81,12 @@ class Plic:
     def _enable(self, offset: int) -> tuple[int | None, int]:
         """The context whose enable bits these are, and the byte of them."""
         context, where = divmod(offset - ENABLE, 0x80)
-        return (context if 0 <= context < len(LINES) and where < SOURCES // 8 else None), where
+        return (context if 0 <= context < len(self._lines) and where < SOURCES // 8 else None), where
 
     def _context(self, offset: int) -> tuple[int | None, int]:
         """The context whose threshold and claim register these are, and which."""
         context, where = divmod(offset - CONTEXT, 0x1000)
-        return (context if 0 <= context < len(LINES) else None), where
+        return (context if 0 <= context < len(self._lines) else None), where
 
     def _best(self, context: int) -> int:
         """The source to serve next, or 0: the highest priority, and of equals the lowest number."""
@@ -113,5 +113,5 @@ class Plic:
             self._claimed &= ~bit
 
     def _update(self) -> None:
-        for context, line in enumerate(LINES):
-            self._set_line(line, bool(self._best(context)))
+        for context, (set_line, name) in enumerate(self._lines):
+            set_line(name, bool(self._best(context)))
