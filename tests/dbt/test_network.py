@@ -6,11 +6,13 @@ import errno
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from random import Random
 
 import pytest
+from support import peers
 from support.loopback import free_port
 from support.riscv import Tally, scaled
 from support.wire import GATEWAY, GUEST, MAC, MASK, NAMES, Connection, Guest
@@ -165,24 +167,34 @@ def test_the_gateway_says_where_it_is_and_nobody_else(make: Make) -> None:
         assert guest.quiet(0)
 
 
-def ask_dhcp(
-    guest: Guest, kind: int, *options: bytes, mac: bytes = MAC, own: bytes = ANY, flags: int = 0
-) -> dict[int, bytes] | None:
-    """A message of a client; the options of the answer and, as number 0, the address that it gives."""
+def dhcp_message(kind: int, *options: bytes, mac: bytes = MAC, own: bytes = ANY, flags: int = 0) -> Packet:
+    """A message of a client."""
     fixed = struct.pack("!BBBBIHH4s4s4s4s16s192xI", 1, 1, 6, 0, 0x1234, 0, flags, own, ANY, ANY, ANY,
                         mac.ljust(16, b"\0"), dhcp.COOKIE)  # fmt: skip
     message = fixed + bytes([dhcp.KIND, 1, kind]) + b"".join(options) + b"\xff"
+    return Datagram(68, 67, message).packet(own, BROADCAST if own == ANY else GATEWAY)
+
+
+def given(source: bytes, answer: Datagram, mac: bytes = MAC) -> dict[int, bytes]:
+    """The options of an answer and, as number 0, the address that it gives."""
+    assert (source, answer.source, answer.to) == (GATEWAY, 67, 68)
+    assert answer.payload[4:8] == b"\0\0\x12\x34" and answer.payload[28:34] == mac
+    return {0: answer.payload[16:20], **dict(dhcp._options(answer.payload[240:]))}
+
+
+def ask_dhcp(
+    guest: Guest, kind: int, *options: bytes, mac: bytes = MAC, own: bytes = ANY, flags: int = 0
+) -> dict[int, bytes] | None:
+    """What is given for a message, and that it goes to the right device; None if nothing is."""
     guest.frames.clear()
-    guest.send(Datagram(68, 67, message).packet(own, BROADCAST if own == ANY else GATEWAY))
+    guest.send(dhcp_message(kind, *options, mac=mac, own=own, flags=flags))
     frame = guest.frames[0] if guest.frames else None
     found = guest.datagram()
-    if found is None:
+    if found is None or frame is None:
         return None
-    source, answer = found
-    assert (source, answer.source, answer.to) == (GATEWAY, 67, 68) and frame is not None
-    assert answer.payload[4:8] == fixed[4:8] and answer.payload[28:34] == mac
-    assert frame.to == (packets.EVERYBODY if flags or answer.payload[242] == dhcp.REFUSE else mac)
-    return {0: answer.payload[16:20], **dict(dhcp._options(answer.payload[240:]))}
+    answer = given(*found, mac)
+    assert frame.to == (packets.EVERYBODY if flags or answer[dhcp.KIND] == bytes([dhcp.REFUSE]) else mac)
+    return answer
 
 
 def wants(address: bytes) -> bytes:
@@ -215,8 +227,7 @@ def test_what_dhcp_does_not_give(make: Make) -> None:
     assert ask_dhcp(guest, dhcp.REQUEST, wants(GUEST), bytes([dhcp.SERVER, 4]) + ELSEWHERE) is None  # another server's
     assert ask_dhcp(guest, dhcp.DECLINE, wants(GUEST)) is None and ask_dhcp(guest, 99) is None
     others = [ask_dhcp(guest, dhcp.DISCOVER, mac=MAC[:5] + bytes([i])) for i in range(20)]
-    given = [each[0][3] for each in others if each is not None]
-    assert given == list(range(16, 31)) and others[15:] == [None] * 5
+    assert [each[0][3] for each in others if each is not None] == list(range(16, 31)) and others[15:] == [None] * 5
     assert ask_dhcp(guest, dhcp.RELEASE) is None
     again = ask_dhcp(guest, dhcp.DISCOVER, mac=MAC[:5] + b"\xee")
     assert again is not None and again[0] == GUEST
@@ -398,8 +409,10 @@ def test_a_connection_carries_bytes_both_ways_and_ends_on_both_sides(make: Make,
         assert connection.read(5000) == sent[::-1]
         host.shutdown(socket.SHUT_WR)
         assert connection.take().flags & FIN
+        connection.send()
+        assert guest.quiet()
         connection.send(ACK | PSH, b"the other way is still open")
-        assert host.recv(100) == b"the other way is still open"
+        assert host.recv(100) == b"the other way is still open" and not connection.next().flags & FIN
         connection.send(FIN | ACK)
         assert host.recv(100) == b""
         guest.wait(lambda: None if any(line.startswith("tcp") for line in guest.peer.described()) else True)
@@ -573,6 +586,56 @@ def test_what_the_guest_does_not_take_is_sent_again(
         guest.frames.clear()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_bytes_arrive_whatever_the_guest_loses(
+    make: Make, server: socket.socket, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A guest that drops, repeats and mixes segments of both directions, with a window of any size; then both end."""
+    monkeypatch.setattr(tcp, "PATIENCE", 0.02)
+    monkeypatch.setattr(tcp, "MOST_PATIENCE", 0.02)
+    random, guest = Random(seed), make()
+    connection, host = served(guest, server)
+    begin, told = connection.seq, connection.ack
+    there, back = random.randbytes(50_000), random.randbytes(50_000)
+    host.setblocking(False)
+    got_there, got_back, left = bytearray(), bytearray(), bytearray(back)
+    known, ended, shut = 0, False, False
+    with host:
+        while len(got_there) < len(there) or not ended or known <= len(there):
+            connection.window = random.choice((0, 100, 3000, 65_535))
+            first = min(known, len(there))
+            connection.send(ACK)
+            for at in (first, *(random.randrange(first, min(len(there), first + 9000) + 1) for _ in range(3))):
+                piece = there[at : at + random.randrange(1, 1461)]
+                flags = ACK | (FIN if at + len(piece) == len(there) else 0)
+                connection.send(flags, piece, seq=begin + at & MASK)
+            guest.inputs.look(0.005)
+            with suppress(BlockingIOError):
+                if left:
+                    del left[: host.send(left[:4000])]
+                elif not shut:
+                    shut = True
+                    host.shutdown(socket.SHUT_WR)
+            with suppress(BlockingIOError):
+                got_there += host.recv(1 << 16)
+            for segment in iter(guest.segment, None):
+                if random.randrange(4) == 0:
+                    continue  # it is lost
+                if segment.flags & RST:  # the connection has ended for both, and the answer to our end was lost
+                    assert ended and got_there == there
+                    known = len(there) + 1
+                    break
+                known = max(known, tcp.distance(segment.ack, begin))
+                at = tcp.distance(segment.seq, connection.ack)
+                if at <= 0 and -at < len(segment.payload) + bool(segment.flags & FIN):
+                    got_back += segment.payload[-at:]
+                    ended = ended or bool(segment.flags & FIN)
+                    connection.ack = segment.seq + len(segment.payload) + bool(segment.flags & FIN) & MASK
+        assert got_there == there and got_back == back and connection.ack == told + len(back) + 1 & MASK
+        connection.send(ACK, seq=begin + len(there) + 1 & MASK)
+        guest.wait(lambda: None if any(line.startswith("tcp") for line in guest.peer.described()) else True)
+
+
 def test_a_guest_that_never_answers_is_given_up(
     make: Make, server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -652,6 +715,105 @@ def test_another_machine_begins_with_nothing(make: Make, server: socket.socket, 
     guest.frames.clear()
     connection.send(ACK, b"of before the reset")
     assert connection.next().flags & RST
+
+
+# --- beside QEMU's network --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def qemu(forward: Forward) -> Iterator[Guest]:
+    """A guest in QEMU's network in user mode, which is at the other end of a wire."""
+    inputs, place = Inputs(), (LOOPBACK, free_port())
+    command = [
+        peers.need("qemu-system-riscv64", "qemu-system-misc"), "-M", "none", "-display", "none", "-monitor", "none",
+        "-serial", "none", "-netdev", f"user,id=user,hostfwd={forward}",
+        "-netdev", f"socket,id=wire,connect={place[0]}:{place[1]}", "-netdev", "hubport,hubid=0,id=one,netdev=user",
+        "-netdev", "hubport,hubid=0,id=two,netdev=wire",
+    ]  # fmt: skip
+    with closing(Cable.listening(inputs, place)) as cable:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            guest = Guest(inputs, cable)
+            guest.wait(lambda: True if cable.described() == ["cable, connected"] else None, 30)
+            yield guest
+        finally:
+            process.kill()
+            process.wait()
+
+
+def conversation(guest: Guest, server: socket.socket, friend: socket.socket, forward: Forward) -> dict[str, object]:
+    """What a guest meets in a network, without what may differ: numbers that are chosen, windows, who pushes."""
+    met: dict[str, object] = {}
+
+    def now() -> None:
+        """What was sent has come to sockets of the test."""
+        guest.inputs.look(0.05)
+
+    ask = Arp(1, MAC, GUEST, bytes(6), GATEWAY)
+    guest.peer.send(Frame(packets.EVERYBODY, MAC, packets.ARP_KIND, ask.pack()).pack())
+    met["arp"] = guest.wait(guest.arp)
+    for kind, options in ((dhcp.DISCOVER, ()), (dhcp.REQUEST, (wants(GUEST),))):
+        guest.send(dhcp_message(kind, *options))
+        answer = given(*guest.wait(guest.datagram))
+        met[f"dhcp {kind}"] = {number: answer[number] for number in (0, *range(1, 4), 51, 53, 54) if number in answer}
+    guest.send(echo(GATEWAY))
+    met["echo"] = guest.wait(guest.message)
+    guest.send(Datagram(4000, port(friend), b"there").packet(GUEST, GATEWAY))
+    now()
+    data, client = friend.recvfrom(100)
+    friend.sendto(b"and back", client)
+    met["udp"] = data, guest.wait(guest.datagram)
+    guest.send(Datagram(4000, free_port(socket.SOCK_DGRAM), b"nobody").packet(GUEST, GATEWAY))
+    message = guest.wait(guest.message)[1]  # QEMU says that it is from 127.0.0.1
+    met["udp to nobody"] = message.kind, message.code
+    refused = Connection(guest, 4001, free_port())
+    refused.send(SYN, ack=0)
+    answer = refused.next()
+    met["tcp to nobody"] = answer.flags, answer.ack
+
+    connection = Connection(guest, 4002, port(server)).open()
+    host, _ = server.accept()
+    host.settimeout(10)
+    with host:
+        connection.send(ACK | PSH, b"x" * 1000)
+        acknowledged = connection.next().ack
+        now()
+        met["tcp there"] = host.recv(2000), acknowledged
+        host.sendall(b"y" * 5000)
+        met["tcp and back"] = connection.read(5000)
+        host.shutdown(socket.SHUT_WR)
+        met["the end of the host"] = connection.take().flags & FIN
+        connection.send()
+        connection.send(FIN | ACK)
+        met["the end of the guest"] = connection.next().ack
+        now()
+        assert host.recv(1) == b""
+
+    with socket.create_connection(forward.place, 10) as client_socket:
+        begin = guest.wait(guest.segment)
+        while begin.to != forward.port:  # of the connection before
+            begin = guest.wait(guest.segment)
+        met["forward"] = begin.flags, begin.to, begin.source == client_socket.getsockname()[1], begin.mss
+        welcoming = Connection(guest, forward.port, begin.source)
+        welcoming.ack = begin.seq + 1 & MASK
+        welcoming.send(SYN | ACK, mss=1460)
+        welcoming.send(ACK, b"welcome")
+        now()
+        client_socket.settimeout(10)
+        met["forwarded"] = client_socket.recv(100)
+        welcoming.send(RST)
+        now()
+    return met
+
+
+def test_a_guest_meets_what_it_meets_in_qemu_s_network(
+    make: Make, server: socket.socket, friend: socket.socket
+) -> None:
+    forward = Forward("tcp", (LOOPBACK, free_port()), GUEST, 80)
+    with qemu(forward) as guest:
+        theirs = conversation(guest, server, friend, forward)
+    ours = conversation(make(forward, known=False), server, friend, forward)
+    assert ours == theirs and len(ours) == 13
 
 
 # --- hostile frames ---------------------------------------------------------------------------------------------------

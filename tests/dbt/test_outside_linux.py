@@ -1,4 +1,4 @@
-"""Debian's Linux on a machine with a network: virtio_net, an address by DHCP, pages in both directions, two machines.
+"""Debian's Linux on a machine with a network, on a wire between two, and with Debian on a disk.
 
 For `make test-outside LINUX=FILE`. All that is talked to are sockets of the test on 127.0.0.1.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import subprocess
 import time
 import urllib.request
 from pathlib import Path
 from random import Random
 
 import pytest
-from support import linux
+from support import linux, peers
 from support.loopback import Pages, free_port
+
+# --- networks ---------------------------------------------------------------------------------------------------------
 
 SCRIPT = b"""#!/bin/sh
 [ "$1" = bound ] || exit 0
@@ -71,3 +74,61 @@ def test_two_machines_at_one_wire(tmp_path: Path) -> None:
             linux.do(second, "nc -w 2 192.168.7.1 99 < /bin/busybox")
             received = first.expect(linux.PROMPT).partition("\n")[2].split()[0]
             assert linux.do(second, "sha256sum /bin/busybox").split()[0] == received
+
+
+# --- a disk -----------------------------------------------------------------------------------------------------------
+
+ROOT = """mount -t ext4 -o rw /dev/vda /new || exec sh
+mount -o move /proc /new/proc
+mount -o move /sys /new/sys
+mount -o move /dev /new/dev
+export PS1='~ # ' TERM=dumb PATH=/usr/sbin:/usr/bin
+exec /bin/switch_root /new /usr/bin/bash --norc --noediting -i
+"""
+OFF = "busybox mount -o remount,ro / && exec busybox poweroff -f\n"
+
+
+def checked(disk: Path) -> None:
+    """The file system is clean, by e2fsck, which changes nothing."""
+    e2fsck = peers.need("e2fsck", "e2fsprogs")
+    done = subprocess.run([e2fsck, "-fn", disk], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_debian_on_a_disk_writes_and_finds_it_again(tmp_path: Path) -> None:
+    """The root is Debian's packages in ext4. It is written to, by a tree of files and their sums; then the machine is
+    turned off, or its process killed, and another one finds everything.
+    """
+    disk, mke2fs = tmp_path / "disk", peers.need("mke2fs", "e2fsprogs")
+    root = peers.debian_program("usr/bin/busybox").parents[2]
+    subprocess.run([mke2fs, "-q", "-t", "ext4", "-d", root, disk, "2G"], check=True)
+    initrd = linux.initrd(tmp_path / "initrd", ROOT, linux.modules(*linux.DISK))
+    words = ["-initrd", str(initrd), "-drive", f"file={disk},format=raw"]
+    wanted = hashlib.sha256((root / "usr/bin/bash").read_bytes()).hexdigest()
+
+    with linux.booted(300, *words) as console:
+        console.expect(linux.PROMPT)
+        assert linux.do(console, "sha256sum /usr/bin/bash").split()[0] == wanted
+        linux.do(console, "cp -a /usr/share/doc /home/doc; echo first > /home/note")
+        linux.do(console, "cd /home; find doc -type f -exec sha256sum {} + > sums; sync")
+        files = int(linux.do(console, "wc -l < sums"))
+        assert files > 100
+        console.type(OFF)
+        assert console.process.wait(120) == 0
+    checked(disk)
+
+    with linux.booted(300, *words) as console:
+        console.expect(linux.PROMPT)
+        assert linux.do(console, "cat /home/note") == "first\n"
+        assert linux.do(console, "cd /home; sha256sum -c --quiet sums && echo all") == "all\n"
+        linux.do(console, "rm -r doc; echo second > note; sync")
+        console.process.kill()
+
+    with linux.booted(300, *words) as console:
+        console.expect(linux.PROMPT)
+        assert linux.do(console, "cd /home; cat note; echo *") == "second\nnote sums\n"
+        console.type(OFF)
+        assert console.process.wait(120) == 0
+    checked(disk)

@@ -59,9 +59,9 @@ def initrd(path: Path, init: str, drivers: Mapping[str, bytes], files: Mapping[s
 @contextlib.contextmanager
 def booted(seconds: float, *words: str) -> Iterator[Console]:
     """The console of a machine with the kernel, which ends with the block."""
-    command = [sys.executable, "-m", "dragoman", "boot", "-m", "256", "-kernel", str(kernel()), *words]
+    command = [sys.executable, "-m", "dragoman", "boot", "-no-reboot", "-m", "256", "-kernel", str(kernel()), *words]
     process = subprocess.Popen(
-        [*command, "-append", "console=ttyS0 loglevel=3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [*command, "-append", "console=ttyS0 loglevel=3 panic=-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
     )  # fmt: skip
     try:

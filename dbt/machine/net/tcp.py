@@ -4,8 +4,9 @@ the host's, which does all that a real network needs.
 Between the guest and us no segment is late, and none overtakes another. One is lost if too many wait for the guest's
 driver, or if the guest throws it away: what is not acknowledged is sent again after a second, and then less and less
 often. Segments of the guest that are not the next ones are for it to send again. There are no other options than the
-length of segments, no urgent data and no congestion control; a window is 64 KiB at most. Owns: connections. Must not
-know: frames, other protocols.
+length of segments, no urgent data and no congestion control; a window is 64 KiB at most. A connection that has ended
+for both is forgotten: if its last acknowledgement was lost, a reset follows. Owns: connections. Must not know: frames,
+other protocols.
 """
 
 from __future__ import annotations
@@ -325,7 +326,7 @@ class Connection:
                 data = bytes(self._for_guest[sent : sent + size])
                 self._emit(ACK | (PSH if size == left else 0), self._nxt, data)
                 self._sent(self._nxt + size & _MASK)
-            elif left == 0 and self._host_ended and self._window > sent:
+            elif left == 0 and self._host_ended and not self._end_acknowledged and self._window > sent:
                 self._emit(FIN | ACK, self._nxt)
                 self._sent(self._nxt + 1 & _MASK)
             else:
