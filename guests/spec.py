@@ -173,6 +173,7 @@ class Privileged:
     reset: dict[int, int]  # slot -> its value at reset, where that is not 0
     mode_slot: int
     waiting_slot: int  # not 0: the hart waits, for an interrupt or its next turn, or was stopped
+    yielded: int  # its value while it waits for its next turn
     crowded_slot: int  # not 0: another hart could go on
     lines_slot: int  # the interrupt lines of devices
     hart_slot: int  # the number of the hart

@@ -103,7 +103,7 @@ def here(board: Board) -> str:
     """The instruction that is next, and whether the hart waits before it; of several, which hart it is."""
     vcpu = board.vcpu
     told = f"CPU#{vcpu.number}\n" if len(board.vcpus) > 1 else ""
-    told += "the hart waits for an interrupt\n" if vcpu.waits else ""
+    told += "" if vcpu.ready else "the hart waits for an interrupt\n"
     try:
         return told + instructions(board, vcpu.state.pc, 1, reader(vcpu))
     except Absent:

@@ -69,6 +69,7 @@ class Vm:
         self.ending: Exit | None = None
         self.outside: Outside | None = None  # None: time is that of instructions alone, and waiting jumps
         self.ends = TURN  # what it has retired when its turn is over
+        self._alone = True  # no other hart can go on
 
     def set_user_memory_region(self, base: int, size: int) -> None:
         """A slot of RAM at a physical address. ValueError if it overlaps anything."""
@@ -116,7 +117,7 @@ class Vm:
     @property
     def waits_until(self) -> int:
         """The count until which all harts wait, as far as the machine knows; 0 if one can go on."""
-        return 0 if any(not vcpu.waits for vcpu in self.vcpus) else self._deadline()
+        return 0 if any(vcpu.ready for vcpu in self.vcpus) else self._deadline()
 
     # --- running ------------------------------------------------------------------------------------------
 
@@ -197,18 +198,22 @@ class Vm:
 
         A turn is over when TURN instructions have been retired in it and another hart can go on, or when its hart
         waits, if for a moment only. The next one is that of the next number, so each that can go on comes to its turn.
+        A hart that gave its turn up has another one later, but who spins need not give way to it.
         """
         over = self.turn.waits or self.turn.state.count >= self.ends
         for vcpu in self.vcpus:
             vcpu.wake()
         at = self.turn.number
-        ready = [vcpu for vcpu in (*self.vcpus[at + 1 :], *self.vcpus[: at + 1]) if not vcpu.waits]
-        if over and ready and ready[0] is not self.turn:
-            self.turn.lose_reservation()
-            self.turn = ready[0]
-            self.ends = self.turn.state.count + TURN
-            self.turn.take_time()
-        self.turn.crowd(len(ready) > 1)
+        ready = [vcpu for vcpu in (*self.vcpus[at + 1 :], *self.vcpus[: at + 1]) if vcpu.ready]
+        if over and ready:
+            if ready[0] is not self.turn:
+                self.turn.lose_reservation()
+                self.turn = ready[0]
+                self.ends = self.turn.state.count + TURN
+                self.turn.take_time()
+            self.turn.go()
+        self._alone = len(ready) == 1
+        self.turn.crowd(any(not vcpu.waits for vcpu in ready if vcpu is not self.turn))
         return bool(ready)
 
     def _limit(self, until: int, most: int) -> int:
@@ -217,7 +222,7 @@ class Vm:
         if self.outside is not None:
             ahead = min(ahead, self.outside.slice)
         limit = self.turn.state.count + ahead
-        return min(limit, self.ends) if self.turn.crowded else limit
+        return limit if self._alone else min(limit, self.ends)
 
     def _deadline(self) -> int:
         """The count at which something will be due by itself."""
@@ -337,21 +342,25 @@ class Vcpu:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits, or was stopped: it has no turn."""
+        """Whether it waits, or was stopped."""
         return self.state.slots[self.privileged.waiting_slot] != 0
 
-    def wake(self) -> None:
-        """Let it go on if what it waits for has come."""
-        if self.waits and self.privileged.awake(self.engine.domain):
-            self.state.slots[self.privileged.waiting_slot] = 0
-
     @property
-    def crowded(self) -> bool:
-        """Whether another hart could go on."""
-        return self.state.slots[self.privileged.crowded_slot] != 0
+    def ready(self) -> bool:
+        """Whether it can have a turn: it waits for nothing else."""
+        return self.state.slots[self.privileged.waiting_slot] in (0, self.privileged.yielded)
+
+    def go(self) -> None:
+        """Wait no longer."""
+        self.state.slots[self.privileged.waiting_slot] = 0
+
+    def wake(self) -> None:
+        """Go on, if an interrupt has come that it waits for."""
+        if not self.ready and self.privileged.awake(self.engine.domain):
+            self.go()
 
     def crowd(self, crowded: bool) -> None:
-        """Tell it so."""
+        """Tell it whether another hart could go on that has not given its turn up."""
         self.state.slots[self.privileged.crowded_slot] = int(crowded)
 
     def lose_reservation(self) -> None:

@@ -128,6 +128,7 @@ def guest(text: str | None = None) -> Guest:
             lines_slot=p.LINES,
             hart_slot=p.SLOT["mhartid"],
             reservation_slot=registers.RESERVED_SIZE,
+            yielded=p.YIELDED,
             crowded_slot=p.CROWDED,
             idle_slot=p.IDLE,
             offset_slot=p.TIME_OFFSET,

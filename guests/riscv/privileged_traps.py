@@ -75,5 +75,5 @@ def timer(m, time):
 
 
 def awake(m):
-    """Whether a hart that waits goes on: an enabled interrupt is pending, masked or not, or it waits for its turn."""
-    return m.either(p.has(m, m.and_(p.pending(m), m.s[p.MIE]), p.ALL), m.eq(m.s[p.WAITING], p.YIELDED))
+    """Whether a hart that waits for an interrupt goes on: one that is enabled is pending, masked or not."""
+    return p.has(m, m.and_(p.pending(m), m.s[p.MIE]), p.ALL)

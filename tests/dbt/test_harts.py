@@ -170,8 +170,18 @@ def test_harts_that_spin_do_not_keep_others_from_running(turn: int, monkeypatch:
     assert board.vm.memory.read(DATA, 8) == 20
 
 
-def test_a_reservation_ends_with_the_turn() -> None:
+def test_harts_that_all_spin_do_it_in_native_code() -> None:
+    """Both wait for a time: a hint gives no turn to a hart that has just given its own up."""
+    delay = program("wait", PAUSE, READ_TIME, to("bltu", "wait", rs1=T2, rs2=S2), to("bne", "idle", rs1=A0, rs2=0),
+                    *END, *IDLE)  # fmt: skip
+    board = run([(CODE, {S2: 3000, A0: hart}) for hart in range(2)], {CODE: delay}, stride=4000)
+    assert board.vm.clock.retired > 300_000
+    assert sum(vcpu.engine.stepped for vcpu in board.vcpus) < 100
+
+
+def test_a_reservation_ends_with_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hart 0 loads reserved and passes its turn; hart 1 stores there, what is there already. The store fails."""
+    monkeypatch.setattr(vm, "TURN", 100)
     first = program(
         asm("lr.d", rd=T0, rs1=S5, aq=0, rl=0), PAUSE, BOUNDARY, asm("sc.d", rd=S2, rs1=S5, rs2=S4, aq=0, rl=0),
         asm("lr.d", rd=T0, rs1=S5, aq=0, rl=0), NOP, BOUNDARY, asm("sc.d", rd=S3, rs1=S5, rs2=S4, aq=0, rl=0), *END,
