@@ -8,15 +8,18 @@ import lzma
 import os
 import pty
 import select
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from support import peers
+from support.loopback import free_port
 from support.riscv import asm, words_to_bytes
 from support.tiny import header, segment
 
@@ -127,6 +130,61 @@ def test_the_net_devices_are_those_that_were_asked_for(tmp_path: Path) -> None:
     done = boot("-kernel", path, *words, "-S", "-serial", "none", "-monitor", "stdio", feed=b"info network\nquit\n")
     for line in (b"mac 52:54:00:12:34:56, 0 frames wait", b"  user network 10.0.2.0", b"mac 52:54:00:12:34:57"):
         assert line in done.stdout
+
+
+def driver(status_at: int) -> bytes:
+    """A program for bare metal that waits for a frame of 60 bytes, sends it back, and ends with one of its bytes.
+
+    Its rings are a part of it: eight descriptors each, at 0x1000 for what it receives and at 0x2000 for what it sends.
+    """
+    base, rings, buffer = 0x1000_1000, {0: RAM + 0x1000, 1: RAM + 0x2000}, RAM + 0x4000
+    registers = [(0x70, 0), (0x70, 3), (0x24, 0), (0x20, 0), (0x24, 1), (0x20, 1), (0x70, 11)]
+    for number, ring in rings.items():
+        registers += [(0x30, number), (0x38, 8), (0x80, ring), (0x84, 0), (0x90, ring + 0x100), (0x94, 0),
+                      (0xA0, ring + 0x200), (0xA4, 0), (0x44, 1)]  # fmt: skip
+    words = [asm("auipc", rd=20, imm=0)]
+    plic = [(0xC00_0004, 1), (0xC00_2000, 2)]  # source 1, of the first transport, for machine mode
+    for address, value in [*((base + offset, value) for offset, value in (*registers, (0x70, 15), (0x50, 0))), *plic]:
+        words += [*li(5, address), *li(6, value - (value >> 31 << 32)), asm("sw", rs1=5, rs2=6, imm=0)]
+    words += [*li(6, 0x800), asm("csrrs", rd=0, rs1=6, csr=0x304), *li(7, 0x1202), asm("add", rd=7, rs1=7, rs2=20),
+              0x1050_0073, asm("lhu", rd=8, rs1=7, imm=0), asm("beq", rs1=8, rs2=0, imm=-8)]  # fmt: skip
+    words += [*li(5, base), *li(6, 1), asm("sw", rs1=5, rs2=6, imm=0x50)]
+    words += [*li(7, 0x4000 + 12 + status_at), asm("add", rd=7, rs1=7, rs2=20), asm("lbu", rd=9, rs1=7, imm=0),
+              asm("slli", rd=9, rs1=9, imm=16), *li(6, 0x3333), asm("add", rd=6, rs1=6, rs2=9), *li(5, TEST),
+              asm("sw", rs1=5, rs2=6, imm=0), SPIN]  # fmt: skip
+    image = bytearray(words_to_bytes(words).ljust(0x5000, b"\0"))
+    for number, length, flags in ((0, 2048, 2), (1, 72, 0)):
+        at = rings[number] - RAM
+        image[at : at + 16] = struct.pack("<QIHH", buffer, length, flags, 0)
+        image[at + 0x100 : at + 0x106] = struct.pack("<HHH", 0, 1, 0)
+    return bytes(image)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_machine_that_sleeps_is_woken_by_a_frame_and_answers(tmp_path: Path, engine: str) -> None:
+    """Over a wire whose other end is a socket of the test: it is sent a frame, which comes back."""
+    (tmp_path / "driver").write_bytes(driver(20))
+    place, frame = ("127.0.0.1", free_port()), bytes(range(60))
+    command = [sys.executable, "-m", "dragoman", "boot", f"--engine={engine}", "-bios", "none",
+               "-kernel", str(tmp_path / "driver"), "-nic", f"socket,listen={place[0]}:{place[1]}"]  # fmt: skip
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)})
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                wire = socket.create_connection(place, 60)
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        with wire:
+            time.sleep(0.5)  # it has set up its rings, or the frame waits
+            wire.sendall(b"\0\0\0\x3c" + frame)
+            assert wire.recv(64, socket.MSG_WAITALL) == b"\0\0\0\x3c" + frame
+        assert process.wait(60) == 20
+    finally:
+        process.kill()
+        process.wait()
 
 
 def by_program(*words: str) -> Callable[[bytes], bytes]:
