@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
@@ -31,6 +32,12 @@ exec /bin/sh
 """
 
 
+def named(question: bytes, address: str) -> bytes:
+    """The answer of a server of names to the one question of a message (RFC 1035, 4.1)."""
+    row = struct.pack("!HHHIH", 0xC00C, 1, 1, 60, 4) + socket.inet_aton(address)
+    return question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + question[12:] + row
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_linux_fetches_a_page_and_serves_one(tmp_path: Path) -> None:
@@ -47,6 +54,13 @@ def test_linux_fetches_a_page_and_serves_one(tmp_path: Path) -> None:
         assert fetched.split()[0] == hashlib.sha256(page).hexdigest()
         assert "server returned error: HTTP/1.0 404" in linux.do(console, f"wget http://10.0.2.2:{pages.port}/other")
         assert "Connection refused" in linux.do(console, f"wget http://10.0.2.2:{free_port()}/")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as friend:
+            friend.bind(("127.0.0.1", 0))
+            friend.settimeout(60)
+            console.type(f"nslookup -type=a -port={friend.getsockname()[1]} page.example 10.0.2.2\n")
+            question, guest = friend.recvfrom(100)
+            friend.sendto(named(question, "192.0.2.77"), guest)
+            assert "192.0.2.77" in console.expect(linux.PROMPT)
         linux.do(console, "httpd -p 80 -h /bin")
         with urllib.request.urlopen(f"http://127.0.0.1:{forwarded}/busybox", timeout=60) as answer:
             served = hashlib.sha256(answer.read()).hexdigest()
