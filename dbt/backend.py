@@ -18,9 +18,11 @@ from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
 from dbt.options import Options, callouts
 from dbt.state import (
     BUDGET_SHIFT,
+    CHANGED,
     ENTRY_BITS,
     FETCH_BITS,
     FETCHES,
+    FOUND,
     HIGHEST,
     INLINE,
     JUMP_BITS,
@@ -34,6 +36,7 @@ from dbt.state import (
     NAN64,
     PAGES,
     PC,
+    RAISED,
     SCRATCH,
     SOFT_FLAGS,
     SPACE_BITS,
@@ -127,7 +130,7 @@ class Backend:
     def _copier(self) -> Code:
         from dbt.tier0 import copier
 
-        return self.compiler.compile(copier.text(self.target, self._guest.sink_slot), passes=None)
+        return self.compiler.compile(copier.text(self.target, self._guest), passes=None)
 
     def door(self, room: int) -> bytes:
         """Where tier 0, if there is one, enters a translation that is `room` bytes before."""
@@ -186,7 +189,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
     )
 
 
-MACHINE = Translations(LOADS, STORES, FETCHES, ENTRY_BITS, FETCH_BITS)
+MACHINE = Translations(LOADS, STORES, FETCHES, ENTRY_BITS, FETCH_BITS, 8 * FOUND, 8 * CHANGED, 8 * RAISED)
 
 
 def _slot_or_hole(slot: object) -> Any:

@@ -22,6 +22,7 @@ from dbt.tier0.layout import (
     OUT_HEAD,
     OUT_LEAVE,
     OUT_MISS,
+    OUT_NATIVE,
     OUT_NEXT,
     OUT_SIDE,
     OUT_TAKEN,
@@ -35,7 +36,7 @@ _HOLES = {_R_X86_64_64: "wide", _R_X86_64_PC32: "out", _R_X86_64_PLT32: "out", _
 _WIDTH = {
     PC: "wide", FOLLOWING: "wide", PARAM64: "wide",
     OUT_NEXT: "out", OUT_TAKEN: "out", OUT_MISS: "out", OUT_SIDE: "out", OUT_HEAD: "out", OUT_LEAVE: "out",
-    OUT_AT_HEAD: "out",
+    OUT_AT_HEAD: "out", OUT_NATIVE: "out",
 }  # fmt: skip
 _JUMP = 0xE9
 OPTIONS = (  # of LLVM's code generation, for the whole process

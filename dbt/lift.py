@@ -109,7 +109,8 @@ class Lifter:
         return self.code.peek(pc, end - pc)
 
     def _builder(self, pc: int, boundary: bool) -> Builder:
-        builder = Builder(pc, boundary, self.guest.align, self.guest.rounding_slot)
+        guest = self.guest
+        builder = Builder(pc, boundary, guest.align, guest.rounding_slot, guest.privileged is not None)
         self.guest.link(builder)
         return builder
 

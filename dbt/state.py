@@ -52,6 +52,34 @@ WORK = FIELDS + 28  # memory for the copier
 MADE_INSTRUCTIONS = FIELDS + 29  # guest instructions that stencils were copied for
 MADE_BLOCKS = FIELDS + 30
 
+# Of a machine (see `dbt.tier0.reach`).
+GO_ON = FIELDS + 32  # the code that goes on at a guest address
+REACH = FIELDS + 33  # native functions: the host address of an access whose translation is not known yet,
+FOUND = FIELDS + 34  # the same for stencils (these four are `ir.llvm.stencil.NATIVES`),
+MOVED = FIELDS + 35  # the set of the context in which the hart is now;
+CROSS = FIELDS + 36  # code that goes on at an instruction which lies in two pages,
+AGAIN = FIELDS + 37  # and that does so if its copy seems not to be right
+RAM_BASE = FIELDS + 38  # its RAM: physical address,
+RAM_SIZE = FIELDS + 39  # bytes,
+RAM_HOST = FIELDS + 40  # host address;
+RECORDS = FIELDS + 41  # host address of what is known of its pages (`dbt.machine.pages`)
+HARTS = FIELDS + 42  # host address of the addresses of all harts' states,
+HARTS_COUNT = FIELDS + 43  # and how many there are
+RAISED = FIELDS + 44  # 0, or the cause of a trap, plus one, that the instruction takes which is being left,
+RAISED_VALUE = FIELDS + 45  # and its value
+CHANGED = FIELDS + 46  # a region has changed what addresses mean
+TRAPPED_AT = FIELDS + 47  # where the last trap was taken in native code,
+TRAPPED_LEFT = FIELDS + 48  # and the budget then
+STAMP = FIELDS + 49  # times that a context was come back to
+WANTED = FIELDS + 50  # two words: the context that has no set
+WINDOWS = FIELDS + 52  # for all modes but the highest, and for that: physical address and size of RAM that they may use
+TOLD = FIELDS + 56  # for each of four modes: causes, as bits, whose traps are not taken in native code
+PATH = FIELDS + 60  # five words for a walk: the entries that it has read
+CONTEXTS = FIELDS + 72  # of each set of translations: its context, in two words, and when it was come back to
+CONTEXT = 3  # words
+TRAPS = FIELDS + 192  # how often each trap was taken in native code: by cause, of each mode
+CAUSES, MODES = 32, 4
+
 BUDGET_SHIFT = 24  # the budget register: instructions left above, blocks executed in the low 24 bits
 BUDGET_UNIT = 1 << BUDGET_SHIFT
 SLICE = BUDGET_UNIT - (1 << 13)  # most instructions in one entry, so that the block count cannot overflow
@@ -82,10 +110,16 @@ LOADS = 0  # entries for loads: tag, host address of address 0 as this page sees
 STORES = LOADS + (16 << ENTRY_BITS)  # for stores, the same;
 FETCHES = STORES + (16 << ENTRY_BITS)  # for fetches: tag, the page's table, host address of address 0
 SET = FETCHES + (32 << FETCH_BITS)
-SETS_MOST = 32
+SETS_MOST = 32  # and one more, in which nothing is ever known
 NO_PAGE = (1 << 64) - 1
-COPIED = SETS + SETS_MOST * SET  # byte offset: for every table, a byte for every two bytes of its page: 1 where they
-SIZE = COPIED + (TABLES_MOST * TABLE >> 3)  # were looked at to make code
+NOWHERE = SETS + SETS_MOST * SET  # byte offset: that one
+COPIED = NOWHERE + SET  # byte offset: for every table, a byte for every two bytes of its page: 1 where they
+PAIRS = COPIED + (TABLES_MOST * TABLE >> 3)  # were looked at to make code. Then by hash: page of addresses, page of
+PAIR_BITS = 14  # RAM, their table;
+PAIR = 24  # bytes
+TAILS = PAIRS + (PAIR << PAIR_BITS)  # and for each table the host code of an instruction that begins in its page's last
+TAIL = 16  # two bytes, and the two bytes behind
+SIZE = TAILS + TAIL * TABLES_MOST
 
 _NORESERVE = 0x4000  # MAP_NORESERVE, which the standard library names from Python 3.13 on
 

@@ -46,10 +46,13 @@ class SlotFile:
 class Builder:
     """Builds one block. Every op of the table is a method: values first, then attributes."""
 
-    def __init__(self, pc: int, boundary: bool = True, align: int = 2, rounding_slot: int = 0) -> None:
+    def __init__(
+        self, pc: int, boundary: bool = True, align: int = 2, rounding_slot: int = 0, machine: bool = False
+    ) -> None:
         self.block = Block(pc, boundary)
         self._align = align
         self._rounding_slot = rounding_slot
+        self._machine = machine
         self._pc = pc
         self._next = pc
         self._at = 0
@@ -117,8 +120,12 @@ class Builder:
             raise NeedsCallout
         return self._pc + displacement & (1 << 64) - 1
 
-    def trap(self, cause: int, value: int = 0) -> None:
-        raise NeedsCallout
+    def trap(self, cause: int, value: Value = 0) -> None:
+        """In a machine, code leaves for it; in a process it is the monitor's."""
+        if not self._machine:
+            raise NeedsCallout
+        self.emit("raise", (value,), (cause,))
+        self.emit("leave_if", (True,), ("trap",))
 
     def illegal(self) -> None:
         raise NeedsCallout
@@ -130,7 +137,7 @@ class Builder:
         raise NeedsCallout
 
     def remap(self) -> None:
-        raise NeedsCallout
+        self.remap_if(True)
 
     def monitor_if(self, condition: Value) -> None:
         self.emit("leave_if", (condition,), ("monitor",))
@@ -139,7 +146,7 @@ class Builder:
         """Never: `monitor_if` has left."""
 
     def remap_if(self, condition: Value) -> None:
-        """Never: `monitor_if` has left."""
+        self.emit("remaps", (condition,), ())
 
     def trap_if(self, condition: Value, cause: int, value: Value = 0) -> None:
         self.emit("leave_if", (condition,), ("trap",))

@@ -27,7 +27,7 @@ class Op:
 
     `effects` is a subset of: "getreg" and "setreg" (one register slot), "load", "store" (guest memory),
     "exit" (may leave the block here, before any effect of its own), "flags" (accrues floating-point
-    exceptions), "host" (reads or sets the host's floating-point environment), "time".
+    exceptions), "host" (reads or sets the host's floating-point environment), "time", "remap" and "raise".
     """
 
     name: str
@@ -298,6 +298,8 @@ declare("load", "i64 -> i64", "offset size signed", "load exit")  # address = ar
 declare("store", "i64 i64 ->", "offset size", "store exit")
 declare("amo", "i64 i64 -> i64", "kind size", "load store exit")  # old value; address aligned, or it exits
 declare("leave_if", "i1 ->", "why", "exit")  # leaves before the instruction; the monitor executes it
+declare("remaps", "i1 ->", "", "remap")  # if true, addresses mean something else behind the block
+declare("raise", "i64 ->", "cause", "raise")  # the trap, with this value, for which the next `leave_if` leaves
 declare("instret", "-> i64", "", "time")  # instructions retired before this one
 
 AMO: dict[str, Callable[[int, int], int]] = {  # kind -> new memory value of (old, operand); 64-bit operands

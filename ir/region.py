@@ -64,6 +64,8 @@ class Region:
         return {block.pc: [to for to in self._leads(block) if to in known] for block in self.blocks}
 
     def _leads(self, block: Block) -> list[int]:
+        if remaps(block):
+            return []
         match block.exit:
             case Jump(target):
                 return [target]
@@ -182,6 +184,11 @@ class Region:
 
     def _block(self, pc: int) -> Block:
         return self.by_pc.get(pc) or self.blocks[0]
+
+
+def remaps(block: Block) -> bool:
+    """Whether addresses may mean something else behind it."""
+    return any(inst.op.name == "remaps" for inst in block.insts)
 
 
 def link_of(block: Block) -> int | None:

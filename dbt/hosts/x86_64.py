@@ -9,6 +9,28 @@ from ir.llvm import Host
 
 # One line of the fault table: (access, landing) as displacements from the entry's own fields.
 _ENTRY = r"\0A.pushsection .ext,\22\22\0A.long 1b-., ${2:l}-.\0A.popsection"
+# From a stencil, which has the address in rax, what it is for in rcx and the CPU state in r12 (where the calling
+# convention has its first argument), to a function of C's convention that keeps all registers but r11.
+_NATIVE_ENTRY = """\
+ .globl {name}
+ .type {name}, @function
+{name}:
+ pushq %rdi
+ pushq %rsi
+ pushq %rdx
+ pushq %rcx
+ movq %r12, %rdi
+ movq %rax, %rsi
+ movl %ecx, %edx
+ andl $15, %edx
+ shrl $4, %ecx
+ call {function}
+ popq %rcx
+ popq %rdx
+ popq %rsi
+ popq %rdi
+ ret
+ .size {name}, .-{name}"""
 
 X86_64 = Host(
     name="x86-64",
@@ -39,6 +61,10 @@ X86_64 = Host(
     rounding_shift=13,
     to_int={32: "cvtss2si $1, $0", 64: "cvtsd2si $1, $0"},
     to_int_constraint="=r,x",
+    native_call="call %s",
+    native_at="call *$4",
+    native_constraint="={rax},0,{rcx},{r12}%s,~{r11},~{memory},~{dirflag},~{fpsr},~{flags}",
+    native_entry=_NATIVE_ENTRY,
     fused=True,
     carryless="llvm.x86.pclmulqdq",
 )

@@ -15,7 +15,7 @@ from dbt.cache import TranslationCache
 from dbt.engine import Translated
 from dbt.hosts import select
 from dbt.machine.memory import PAGE_SHIFT, Memory
-from dbt.machine.space import HartSpace
+from dbt.machine.tlb import TlbSpace
 from dbt.options import Options
 from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
 from guests.spec import Decoded
@@ -87,9 +87,10 @@ class MachineTranslated(Translated):
     """The engine of a hart. Raises UnsupportedHost."""
 
     tier0: MachineTier0 | None
+    space: TlbSpace
 
     def __init__(
-        self, state: State, space: HartSpace, memory: Memory, wall_clock: Callable[[], int], options: Options
+        self, state: State, space: TlbSpace, memory: Memory, wall_clock: Callable[[], int], options: Options
     ) -> None:
         select.host()  # raises UnsupportedHost
         self._memory = memory
@@ -144,6 +145,8 @@ class MachineTranslated(Translated):
         return self.tier0 is not None and self.tier0.changed(start, end)
 
     def _place(self, pc: int) -> int:
+        if self.space.nowhere:  # native code has come into another context
+            self.space.remap()
         return pc if self.tier0 is None else self.tier0.place(pc)
 
     def _address(self, place: int) -> int:

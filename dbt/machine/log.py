@@ -19,11 +19,11 @@ ITEMS = {
     "int": "each trap and interrupt that is taken",
     "in_asm": "each instruction, when it is first executed",
     "exec": "the address of each block that is executed (many lines)",
-    "mmu": "each translation of an address that walks, and what it gave",
+    "mmu": "each translation of an address, and what it gave (many lines)",
     "guest_errors": "access faults, and rings of a virtio driver that make no sense",
     "cpu_reset": "the registers at reset",
 }
-WATCHED = {"in_asm", "exec"}  # these look at each instruction
+WATCHED = {"in_asm", "exec", "mmu"}  # these look at each instruction
 
 
 class Log:
@@ -68,11 +68,11 @@ class Log:
     def _hook(self, board: Board) -> None:
         for vcpu in board.vcpus:
             vcpu.engine.watch = self._executed if self._chosen & WATCHED else None
+            vcpu.space.observe(self._translated if "mmu" in self._chosen else None)
         if self._board is not board:
             self._board = board
             for vcpu in board.vcpus:
                 vcpu.observe = partial(self._trapped, vcpu)
-                vcpu.space.observe(self._translated)
             board.mistaken = self._mistaken
 
     def _trapped(self, vcpu: Vcpu, cause: int, mode: int, pc: int, value: int) -> None:
@@ -93,9 +93,8 @@ class Log:
             )
 
     def _translated(self, address: int, size: int, access: str, found: int | Trap) -> None:
-        if "mmu" in self._chosen:
-            what = f"trap {found.cause}" if isinstance(found, Trap) else f"{found:#x}"
-            self._write(f"mmu: {access} of {size} at {address:#x}: {what}\n")
+        what = f"trap {found.cause}" if isinstance(found, Trap) else f"{found:#x}"
+        self._write(f"mmu: {access} of {size} at {address:#x}: {what}\n")
 
     def _mistaken(self, device: str, what: str) -> None:
         if "guest_errors" in self._chosen:

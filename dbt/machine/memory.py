@@ -66,6 +66,8 @@ class Memory:
         # Told of writes to watched pages, by begin and end; true: the pages are to be watched still.
         self.watchers: list[Callable[[int, int], bool]] = []
         self.watching: list[Callable[[Set[int]], object]] = []  # told of pages that are watched: writes must come here
+        self.unwatching: list[Callable[[Set[int]], object]] = []  # told of pages that are watched no longer
+        self.writing: list[Callable[[int, int], object]] = []  # told of each write that is made here, by begin and end
         self._watched: set[int] = set()  # pages
         self.slots: list[Slot] = []
         self.devices: list[Mapping] = []
@@ -118,6 +120,15 @@ class Memory:
             wanted = [told(address, address + length) for told in self.watchers]  # all are told
             if any(wanted):
                 self._watched |= kept
+            else:
+                for heard in self.unwatching:
+                    heard(kept)
+        for noted in self.writing:
+            noted(address, address + length)
+
+    def hidden(self) -> Set[int]:
+        """Pages of RAM over which a device lies."""
+        return self._hidden
 
     def page(self, address: int, writing: bool) -> Page | None:
         """The page of RAM there; None where a device is, or where a write is watched."""

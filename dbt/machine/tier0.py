@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbt.code import Code
-from dbt.machine.space import HartSpace
-from dbt.state import COPIED, OPEN, TABLE, TABLES, State
+from dbt.machine.tlb import TlbSpace, native
+from dbt.state import AGAIN, COPIED, CROSS, FOUND, GO_ON, MOVED, OPEN, REACH, TABLE, TABLES, TAIL, TAILS, State
 from dbt.tier0 import PAGE_SHIFT, Tier0
 
 CODED = 1 << 62  # no address that can be executed has this bit without the one above
 GENERATION = 40  # bit of a place
+NATIVES = {  # the words that lead to native functions, and their names
+    REACH: "reach", FOUND: "found", MOVED: "moved", CROSS: "to_tail", AGAIN: "to_tail_again", GO_ON: "on",
+}  # fmt: skip
 
 
 class MachineTier0(Tier0):
@@ -28,10 +31,13 @@ class MachineTier0(Tier0):
 
     def __init__(
         self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
-        opened: Callable[[int], None], flushed: Callable[[], None], space: HartSpace,
+        opened: Callable[[int], None], flushed: Callable[[], None], space: TlbSpace,
     ) -> None:  # fmt: skip
         super().__init__(state, library, natives, promote, may_open, opened, lambda page: False)
         self._space = space
+        for number, name in NATIVES.items():
+            self._words[number] = self._at[name]
+        space.use(native(self._at))
         self._flushed = flushed
         self._pairs: dict[int, tuple[int, int]] = {}  # table -> its pages
         self._tables: dict[tuple[int, int], int] = {}  # page of addresses, page of RAM -> its table
@@ -43,11 +49,11 @@ class MachineTier0(Tier0):
             return None
         if self._full:
             self.flush()
-        table = self._space.tables.get(pc >> PAGE_SHIFT) or self._table_of(pc >> PAGE_SHIFT, place.number)
+        table = self._space.table(pc) or self._table_of(pc >> PAGE_SHIFT, place.number)
         if not self._bytes[OPEN + table // TABLE] and self._may_open(place.number):
             self._bytes[OPEN + table // TABLE] = 1
             self._opened(self._page_of(table))
-        self._space.enter_code(pc, table, place)
+        self._space.enter_code(pc, table)
         return self._inside_of(table << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1, pc) if inside else self.dispatch
 
     def _table_of(self, page: int, number: int) -> int:
@@ -57,11 +63,12 @@ class MachineTier0(Tier0):
             table = self._tables[page, number] = self._new_table()
             self._of.setdefault(number, set()).add(table)
             self._pairs[table] = page, number
+            self._space.pair(page, number, table)
         return table
 
     def place(self, pc: int) -> int:
         """The place of a guest address in the hart's context; of none that is known, a place that nothing has."""
-        table = self._space.tables.get(pc >> PAGE_SHIFT, 0)
+        table = self._space.table(pc)
         return self._page_of(table) << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1
 
     def pair(self, place: int) -> tuple[int, int] | None:
@@ -88,14 +95,16 @@ class MachineTier0(Tier0):
     def _shut(self, table: int) -> None:
         """Forget the code of a table."""
         self._bytes[OPEN + table // TABLE] = 0
+        self._words[TAILS + table // TABLE * TAIL >> 3] = 0
         self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
         self._bytes[COPIED + (table >> 3) : COPIED + (table + TABLE >> 3)] = bytes(TABLE >> 3)
         for key in [key for key in self._inside if key >> PAGE_SHIFT == table]:
             del self._inside[key]
 
     def _close_all(self) -> None:
-        for table in self._tables.values():
+        for (_, number), table in self._tables.items():
             self._shut(table)
+            self._space.ram.tables(number, 0)
         self._tables.clear()
         self._of.clear()
         self._pairs.clear()

@@ -21,15 +21,16 @@ from dbt.machine.clock import MASK, Clock
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
 from dbt.machine.memory import Device, Memory
 from dbt.machine.outside import Outside
+from dbt.machine.remembered import RememberingSpace
 from dbt.machine.space import HartSpace
-from dbt.machine.tlb import Tlb
 from dbt.options import Options
 from dbt.reference import Integers, Reference
-from dbt.state import State
+from dbt.state import CAUSES, MODES, TOLD, TRAPS, State
 from guests.spec import Guest
 
 if TYPE_CHECKING:
     from dbt.machine.engine import MachineTranslated
+    from dbt.machine.tlb import Ram
 
 ENGINES = ("reference", "translated")
 TURN = 20_000  # instructions that a hart retires until another one has its turn
@@ -67,6 +68,7 @@ class Vm:
         self.clock = Clock(self._retired, self.guest.ticks)
         self.events = Events(self.clock)
         self.ending: Exit | None = None
+        self.ram: Ram | None = None  # what translated harts share
         self.outside: Outside | None = None  # None: time is that of instructions alone, and waiting jumps
         self.ends = TURN  # what it has retired when its turn is over
         self._alone = True  # no other hart can go on
@@ -165,6 +167,7 @@ class Vm:
         """The caller may have changed what harts are."""
         for vcpu in self.vcpus:
             vcpu.space.remap()
+            vcpu.tell()
 
     def _at_boundary(self, until: int, most: int) -> Exit | None:
         """Let happen what is due, in a fixed order: the end, events, timers, a limit, whose turn it is, waiting, an
@@ -287,23 +290,31 @@ class Vcpu:
         self.privileged = privileged
         self.state = State(vm.guest)
         self.data: int | None = None
-        self.taken: Counter[tuple[int, int]] = Counter()  # traps by cause and the mode they came from
+        self._taken: Counter[tuple[int, int]] = Counter()  # traps that were taken here
         self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
         self.firmware: Any = None  # the host's own code, which answers calls of the mode below it
-        translated = vm.machine.engine == "translated"
-        self.space = HartSpace(vm.guest, self.state.slots, vm.memory, Tlb(self.state) if translated else None)
-        self.engine = self._translated() if translated else Reference(self.state, self.space, lambda: vm.clock.time)
+        self.space: HartSpace
+        self.engine: MachineTranslated | Reference
+        if vm.machine.engine == "translated":
+            self.space, self.engine = self._translated()
+        else:
+            self.space = RememberingSpace(vm.guest, self.state.slots, vm.memory)
+            self.engine = Reference(self.state, self.space, lambda: vm.clock.time)
         self.engine.domain.remap = self.space.remap
         self.number = number
         self._trapped: tuple[int, ...] = ()  # where the last trap was: instructions before it, address, mode, cause
         vm.clock.changed.append(self.take_time)
         self.reset()
 
-    def _translated(self) -> MachineTranslated:
+    def _translated(self) -> tuple[HartSpace, MachineTranslated]:
         from dbt.machine.engine import MachineTranslated
+        from dbt.machine.tlb import Ram, TlbSpace
 
         vm = self.vm
-        return MachineTranslated(self.state, self.space, vm.memory, lambda: vm.clock.time, vm.machine.options)
+        if vm.ram is None:
+            vm.ram = Ram(vm.memory)
+        space = TlbSpace(vm.guest, self.state, vm.memory, vm.ram)
+        return space, MachineTranslated(self.state, space, vm.memory, lambda: vm.clock.time, vm.machine.options)
 
     def reset(self, pc: int = 0) -> None:
         """As after a reset: machine mode, at this address. The clock goes on."""
@@ -334,6 +345,20 @@ class Vcpu:
         if not isinstance(self.engine, Reference):
             self.engine.save()
             self.engine.close()
+
+    @property
+    def taken(self) -> Counter[tuple[int, int]]:
+        """Traps by cause and the mode they came from."""
+        found = Counter(self._taken)
+        native = self.state.words[TRAPS : TRAPS + CAUSES * MODES]
+        found.update({divmod(i, MODES): count for i, count in enumerate(native) if count})
+        return found
+
+    def tell(self) -> None:
+        """Which traps are to come here: all while they are observed, and calls of firmware."""
+        for mode in range(MODES):
+            calls = 0 if self.firmware is None else self.firmware.causes(mode)
+            self.state.words[TOLD + mode] = MASK if self.observe is not None else calls
 
     @property
     def retired(self) -> int:
@@ -427,7 +452,7 @@ class Vcpu:
         """Enter a trap, from the instruction at pc."""
         state = self.state
         mode = state.slots[self.privileged.mode_slot]
-        self.taken[cause, mode] += 1
+        self._taken[cause, mode] += 1
         if self.observe is not None:
             self.observe(cause, mode, state.pc, value)
         if self.firmware is not None and self.firmware.answers(cause):

@@ -148,7 +148,7 @@ class Tier0:
         self._natives = natives.text
         self._start = START + len(natives.text) + 15 & -16
         self.memory.put(START, natives.text)  # near the code, which jumps to it
-        at = {name: self.memory.base + START + offset for name, (offset, _) in natives.functions.items()}
+        self._at = at = {name: self.memory.base + START + offset for name, (offset, _) in natives.functions.items()}
         self._missing = at["missing"]
         self._empty = self._missing.to_bytes(8, "little") * (TABLE // 8)
         self.dispatch = at["dispatch"]

@@ -16,9 +16,12 @@ Owns: the algorithm. Must not know: rows, hosts' instructions, what Python does 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dbt.state import (
     BUDGET,
     BUDGET_SHIFT,
+    CHANGED,
     CODE,
     CODE_FAULTS,
     CODE_SIZE,
@@ -27,8 +30,11 @@ from dbt.state import (
     COUNTERS,
     COUNTERS_MOST,
     COUNTERS_USED,
+    CROSS,
     EXIT,
     EXITS,
+    FOUND,
+    GO_ON,
     HEAD_OUT,
     HIGHEST,
     HOT_AFTER,
@@ -42,6 +48,7 @@ from dbt.state import (
     OPEN,
     PAGES,
     PC,
+    RAISED,
     SPACE_BITS,
     TABLE,
     TABLES,
@@ -50,13 +57,16 @@ from dbt.state import (
     WORK,
     WRITE,
 )
-from dbt.tier0 import HEADROOM
+from dbt.tier0 import HEADROOM, reach
 from dbt.tier0 import layout as lib
-from dbt.tier0.native import Function, Value
+from dbt.tier0.native import Function, OnState, Value
+from guests.spec import Guest
 from ir.llvm.lines import Lines
 from ir.llvm.stencil import PARAMETERS, entry_of
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target, Translations
 
+PAGE = 1 << 12
+CROSSING = 2  # `inside`, for an instruction that lies in two pages
 MOST = 192  # guest instructions of a batch, after which it begins no more blocks
 SEGMENT = 64  # guest instructions that are taken off the budget at once
 # Work memory: addresses to begin blocks at, then what is made at the end: four words each.
@@ -68,14 +78,13 @@ FIRST = "ptr %s, ptr %m, i64 %t, i64 %via"
 ENTERED = FIRST + ", i64 %first"  # parameters of what is entered with a guest register where the limit is carried
 
 
-class _Copier(Function):
+class _Copier(OnState):
     """translate, for a process."""
 
     farthest = ADDRESSES  # guest address that has a place in the directory
 
     def __init__(self) -> None:
-        super().__init__("translate", "s", "pc", "inside")
-        self.s = self.given["s"]
+        super().__init__("translate", "pc", "inside")
         self.lib = self.field(LIBRARY)
         self.code, self.writes = self.field(CODE), self.field(WRITE)
         self.faults = self.field(CODE_FAULTS)
@@ -108,12 +117,6 @@ class _Copier(Function):
         self.place = self.variable(0)
         self.entry_at = self.variable(0)
         self.hole = self.variable(0)
-
-    def field(self, number: int) -> Value:
-        return self.load(self.given["s"] + 8 * number, 8)
-
-    def set_field(self, number: int, value: Value | int) -> None:
-        self.store(self.s + 8 * number, value, 8)
 
     # --- the directory ----------------------------------------------------------------------------------
 
@@ -221,6 +224,8 @@ class _Copier(Function):
                     out(self.field(LEAVE_HERE))
                 with self.when(kind == lib.OUT_NEXT):
                     out(self.code + behind)
+                with self.when(kind == lib.OUT_NATIVE):
+                    out(self.load(self.s + 8 * FOUND + (argument << 3), 8))
             else:
                 name = self.select(argument == 0, self.names[0].value, self.select(argument == 1, self.names[1].value,
                     self.select(argument == 2, self.names[2].value, self.names[3].value)))  # fmt: skip
@@ -251,6 +256,8 @@ class _Copier(Function):
                     self.note(P_BEHIND, where, self.pc.value)
                 with self.when(kind == lib.OUT_MISS):
                     out(self.missing)
+                with self.when(kind == lib.OUT_NATIVE):
+                    out(self.load(self.s + 8 * FOUND + (argument << 3), 8))
 
     def special(self, name: str) -> None:
         """Copy one of the stencils that are no instruction, with `params` and `wide`."""
@@ -304,7 +311,7 @@ class _Copier(Function):
         whole = self.either((self.pc.value & 4095) != 4094, self.beyond != 0)
         with self.when(self.both((parcel & 3) == 3, whole)):
             self.length.set(4)
-            self.word.set(self.load(where, 4))
+            self.word.set(self.whole_word(where, parcel))
             self.looked_at(4)
             word = self.word.value
             buckets = self.lib + self.load(self.lib + 4 * lib.HEADER.index("buckets"), 4)
@@ -318,6 +325,19 @@ class _Copier(Function):
                 self.next_turn((word & self.load(known, 4)) != self.load(known + 4, 4))
                 self.form.set(self.load(known + 8, 4))
                 candidate.set(end)
+
+    def whole_word(self, where: Value, parcel: Value) -> Value:
+        """The 32-bit instruction that begins there, with this half."""
+        return self.load(where, 4)
+
+    def begin_tail(self) -> None:
+        """What comes before an instruction that lies in two pages."""
+
+    def not_here(self) -> None:
+        """Copy the way out to the monitor, for the instruction at `pc`."""
+        self.params[1].set(0)
+        self.params[2].set(CALLOUT)
+        self.special("callout")
 
     def looked_at(self, length: int) -> None:
         """Code depends on so many bytes at `pc`. In a process it depends on all of a page."""
@@ -389,6 +409,7 @@ class _Copier(Function):
             self.store(self.s + self.slot(self.pc.value), begin, 8)
             self.special("head")
         with self.when(head == 0):
+            self.begin_tail()
             self.special("segment")
         with self.when(self.first.value == 0):
             self.first.set(begin)
@@ -399,9 +420,7 @@ class _Copier(Function):
             with self.when(self.form.value == 0):
                 self.settle(zero)
                 self.wide.set(self.pc.value)
-                self.params[1].set(0)
-                self.params[2].set(CALLOUT)
-                self.special("callout")
+                self.not_here()
             self.leave_loop(self.form.value == 0)
             self.instruction()
             self.n.add(1)
@@ -484,7 +503,10 @@ class _Copier(Function):
 
 class _MachineCopier(_Copier):
     """translate, for a machine. A page's table is in the current entry for fetches; other pages are looked up there
-    whenever code goes on in them. What lies in two pages is the monitor's.
+    whenever code goes on in them.
+
+    An instruction that lies in two pages is copied by itself, when it is come to (`inside` is CROSSING, and the second
+    page is known). Its copy assumes neither where the second page is nor what is in it: both are looked at each time.
     """
 
     farthest = (1 << 64) - 1
@@ -501,7 +523,37 @@ class _MachineCopier(_Copier):
         self.table = self.load(row + 8, 8)
         with self.when(self.load(self.s + self.let(f"udiv i64 {self.table.text}, {TABLE}") + OPEN, 1) == 0):
             self.give(0)
-        return self.load(row + 16, 8), self.let("add i64 0, 0")
+        behind = (pc & -PAGE) + PAGE
+        self.other = (((behind >> 7) & (((1 << found.fetch_bits) - 1) << 5)) + found.fetches)
+        return self.load(row + 16, 8), self.select(self.given["inside"] == CROSSING, 1, 0)
+
+    def half(self) -> Value:
+        """The first two bytes of the page behind."""
+        behind = (self.given["pc"] & -PAGE) + PAGE
+        return self.load(self.load(self.field(HIGHEST) + self.other + 16, 8) + behind, 2)
+
+    def whole_word(self, where: Value, parcel: Value) -> Value:
+        word = self.variable(0)
+        cut = (self.pc.value & PAGE - 1) == PAGE - 2
+        with self.when(cut):
+            word.set(parcel | (self.half() << 16))
+        with self.when(self.no(cut)):
+            word.set(self.load(where, 4))
+        return word.value
+
+    def begin_tail(self) -> None:
+        with self.when(self.given["inside"] == CROSSING):
+            self.wide.set((self.given["pc"] & -PAGE) + PAGE)
+            self.params[1].set(self.other)
+            self.params[2].set(self.half())
+            self.special("cross")
+
+    def not_here(self) -> None:
+        cut = self.both((self.pc.value & PAGE - 1) == PAGE - 2, (self.word.value & 3) == 3)
+        with self.when(cut):
+            self.special("tail")
+        with self.when(self.no(cut)):
+            super().not_here()
 
     def slot(self, pc: Value) -> Value:
         """The same, but of this page only."""
@@ -512,15 +564,24 @@ class _MachineCopier(_Copier):
 
     def looked_at(self, length: int) -> None:
         place = self.s + (self.table >> 3) + ((self.pc.value & 4095) >> 1) + COPIED
-        self.store(place, sum(1 << 8 * i for i in range(length // 2)), length // 2)
+        beyond = (self.pc.value & PAGE - 1) + length > PAGE
+        with self.when(self.no(beyond)):
+            self.store(place, sum(1 << 8 * i for i in range(length // 2)), length // 2)
 
 
-def text(target: Target, sink: int) -> str:
+def text(target: Target, guest: Guest) -> str:
     """The module of all that is native here and is no stencil."""
     copier = _Copier() if target.translations is None else _MachineCopier(target.translations)
+    machine = []
+    if guest.privileged is not None:
+        entries = [target.host.native_entry.format(name=name, function=function).splitlines()
+                   for name, function in (("found", "reach"), ("moved", "remap"))]  # fmt: skip
+        machine = [*(f'module asm "{line}"' for lines in entries for line in lines),
+                   *reach.functions(guest.privileged, guest.link, target.log is not None)]  # fmt: skip
     return "\n".join([
-        f'target triple = "{target.host.triple}"', copier.write(sink).text(),
-        *(make(target) for make in (_missing, _head, _leave, _dispatch, _resume, _through)),
+        f'target triple = "{target.host.triple}"', copier.write(guest.sink_slot).text(), *machine,
+        *(make(target) for make in (_missing, _head, _leave, _dispatch, _resume, _through, _on,
+                                  _crossing("tail"), _crossing("tail_again"))),
         'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
     ])  # fmt: skip
 
@@ -551,6 +612,43 @@ class _Lines(Lines):
         """Code that comes from elsewhere does not carry the limit."""
         self.put(f"%limit = load i64, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * HIGHEST}')}")
 
+    def remap(self) -> None:
+        """A region may have changed what addresses mean: all of its registers are in their slots now."""
+        self.put(f"%changed = icmp ne i64 {self.load(CHANGED)}, 0")
+        self.put("br i1 %changed, label %remap, label %same")
+        self.lines.append("remap:")
+        self.store("0", CHANGED)
+        self.put(f"call preserve_mostcc i64 @remap(i64 {self.let('ptrtoint ptr %s to i64')})")
+        self.put("br label %same")
+        self.lines.append("same:")
+
+    def take(self, pc: str = "", more: str = "") -> None:
+        """If the instruction at `pc`, or where the state says, is left because of its trap, go on in the handler."""
+        self.put(f"%raised = icmp ne i64 {self.load(RAISED)}, 0")
+        self.put("br i1 %raised, label %take, label %told")
+        self.lines.append("take:")
+        at = self.let("ptrtoint ptr %s to i64")
+        handler = self.let(f"call i64 @take(i64 {at}, i64 {pc or self.load(PC)}, i64 %t)")
+        self.put(f"%taken = icmp ne i64 {handler}, 0")
+        self.put("br i1 %taken, label %enter, label %told")
+        self.lines.append("enter:")
+        on = self.load(GO_ON, "ptr")
+        self.put(f"musttail call preserve_nonecc void {on}(ptr %s, ptr %m, i64 %t, i64 {handler}, i64 poison{more})")
+        self.put("ret void")
+        self.lines.append("told:")
+
+    def cross(self, more: str) -> None:
+        """A region is left for an instruction that lies in two pages: it may be copied."""
+        pc = self.load(PC)
+        last = self.let(f"icmp eq i64 {self.let(f'and i64 {pc}, {PAGE - 1}')}, {PAGE - 2}")
+        callout = self.let(f"icmp eq i64 %via, {CALLOUT}")
+        self.put(f"br i1 {self.let(f'and i1 {last}, {callout}')}, label %cross, label %leave")
+        self.lines.append("cross:")
+        cross = self.load(CROSS, "ptr")
+        self.put(f"musttail call preserve_nonecc void {cross}(ptr %s, ptr %m, i64 %t, i64 {pc}, i64 poison{more})")
+        self.put("ret void")
+        self.lines.append("leave:")
+
     def go(self, to: str, via: str, more: str = "") -> None:
         self.put(f"musttail call preserve_nonecc void {to}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 %limit{more})")
         self.put("ret void")
@@ -579,6 +677,15 @@ def _missing(target: Target) -> str:
     t.go(entry, "%via")
     t.lines.append("make:")
     t.put("%state = ptrtoint ptr %s to i64")
+    if target.translations is not None:  # the page may be one whose code is known, or can be
+        t.put("%host = call preserve_mostcc i64 @reach(i64 %state, i64 %via, i64 2, i64 2)")
+        t.store("0", RAISED)  # what it would raise is the monitor's
+        entry = entry_of(t, "%via", target)
+        t.put(f"%found = icmp ne ptr {entry}, {missing}")
+        t.put("br i1 %found, label %reached, label %copy")
+        t.lines.append("reached:")
+        t.go(entry, "%via")
+        t.lines.append("copy:")
     t.put("%made = call i64 @translate(i64 %state, i64 %via, i64 0)")
     t.put("%none = icmp eq i64 %made, 0")
     t.put("br i1 %none, label %out, label %on")
@@ -615,6 +722,8 @@ def _head(target: Target) -> str:
 def _leave(target: Target) -> str:
     """%via is the guest's address, %limit the code of the way out."""
     t = _Lines(target)
+    if target.translations is not None:
+        t.take("%via")
     t.store("%via", PC)
     t.store("%t", BUDGET)
     t.store("%limit", EXIT)
@@ -633,6 +742,36 @@ def _dispatch(target: Target) -> str:
     return _function("dispatch", t, ENTERED)
 
 
+def _crossing(name: str) -> Callable[[Target], str]:
+    def make(target: Target) -> str:
+        """On at the instruction at %via, which lies in two pages: its copy is what the function of that name gives."""
+        if target.translations is None:
+            return ""
+        t = _Lines(target)
+        made = t.let(f"call i64 @{name}(i64 {t.let('ptrtoint ptr %s to i64')}, i64 %via)")
+        t.put(f"%none = icmp eq i64 {made}, 0")
+        t.put("br i1 %none, label %out, label %on")
+        t.lines.append("on:")
+        t.begin()
+        t.go(t.let(f"inttoptr i64 {made} to ptr"), "%via")
+        t.lines.append("out:")
+        t.leave("%via", CALLOUT)
+        return _function(f"to_{name}", t, ENTERED)
+
+    return make
+
+
+def _on(target: Target) -> str:
+    """On at the guest address %via, from code that does not carry what tier 0 carries."""
+    t = _Lines(target)
+    t.begin()
+    t.look("%via", "out")
+    t.go(entry_of(t, "%via", target), "%via")
+    t.lines.append("out:")
+    t.leave("%via", MISS)
+    return _function("on", t, ENTERED)
+
+
 def _resume(target: Target) -> str:
     t = _Lines(target)
     t.begin()
@@ -643,10 +782,12 @@ def _resume(target: Target) -> str:
 def _through(target: Target) -> str:
     """As `leave` of translations, but what leads to a boundary goes on in tier 0: the registers go to their slots."""
     t = _Lines(target)
-    t.begin()
     pinned = [f"%p{i}" for i in range(len(target.pinned))]
     for slot, name in zip(target.pinned, pinned):
         t.put(f"store i64 {name}, ptr {t.let(f'getelementptr i8, ptr %s, i64 {target.slot(slot)}')}")
+    if target.translations is not None:
+        t.remap()
+    t.begin()
     t.put(f"%exit = icmp uge i64 %via, {EXITS}")
     t.put("br i1 %exit, label %slot, label %other")
     t.lines.append("slot:")
@@ -665,6 +806,10 @@ def _through(target: Target) -> str:
     t.lines.append("far:")
     t.leave("%to", MISS)
     t.lines.append("out:")
+    more = ", i64 poison" * len(pinned[1:])
+    if target.translations is not None:
+        t.take(more=more)
+        t.cross(more)
     t.store("%t", BUDGET)
     t.store("%via", EXIT)
     t.put("ret void")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 
-HEADER = ("parcels", "buckets", "head", "late", "segment", "link", "side", "callout", "door")
+HEADER = ("parcels", "buckets", "head", "late", "segment", "link", "side", "callout", "door", "tail", "cross")
 IMM = 0  # kinds of holes: the value of a field, 32 bits;
 SLOT, SINKING = 1, 2  # the displacement of the slot of a register field, of one whose register 0 is not written;
 PC, FOLLOWING = 3, 4  # 64 bits: the guest address of the instruction, and of the next one;
@@ -27,7 +27,8 @@ OUT_NEXT, OUT_TAKEN, OUT_MISS, OUT_SIDE = 5, 6, 7, 8  # distances to what lies b
 BEHIND = 9  # how many instructions of its part of the block are not executed yet;
 ACCESS = 10  # no hole: here a guest access may fault;
 PARAM32, PARAM64 = 11, 12  # in what is no instruction: a parameter of 32 bits, or the one of 64;
-OUT_HEAD, OUT_LEAVE, OUT_AT_HEAD = 13, 14, 15  # distances
+OUT_HEAD, OUT_LEAVE, OUT_AT_HEAD = 13, 14, 15  # distances;
+OUT_NATIVE = 16  # the distance to a native function, by its number
 ENDS, FALLS = 1, 2  # flags of a form: it ends a block; code goes on behind it
 
 

@@ -24,6 +24,7 @@ from dbt.tier0.layout import (
     OUT_HEAD,
     OUT_LEAVE,
     OUT_MISS,
+    OUT_NATIVE,
     OUT_NEXT,
     OUT_SIDE,
     OUT_TAKEN,
@@ -39,7 +40,7 @@ from guests.spec import Guest, Operands, Row, Treat
 from ir.block import Block
 from ir.llvm import Target
 from ir.llvm.lines import Lines
-from ir.llvm.stencil import MISSED, PARAMETERS, TAKEN, StencilLowering, declarations, entry_of
+from ir.llvm.stencil import MISSED, NATIVES, PARAMETERS, TAKEN, StencilLowering, declarations, entry_of
 from ir.llvm.target import SIDE_REASONS
 
 MOST_STATIC = 64  # values of a field that a row may be made for
@@ -219,13 +220,43 @@ out:
         f' musttail call preserve_nonecc void @"to.next"(ptr %s, ptr %m, i64 %t, i64 %via{carried})\n ret void\n}}'
     )
     symbols = [f"@{p} = external global i8, !absolute_symbol !3" for p in ("p0", "p1", "p2", "q0")]
-    outs = ("to.head", "to.leave", "to.at_head")
+    outs = ("to.head", "to.leave", "to.at_head", *NATIVES[2:])
     symbols += [f'declare preserve_nonecc void @"{name}"(ptr, ptr, i64, i64, i64)' for name in outs]
-    return "\n".join([*declarations(target), *symbols, head, segment, link, side, late, callout, door, ""])
+    tail = f"""define preserve_nonecc void @tail({PARAMETERS}) #1 {{
+{value("pc", "q0", 64)}
+{go('@"to.cross"', "%t", "%pc")}
+}}"""
+    cross = f"""define preserve_nonecc void @cross({PARAMETERS}) #1 {{
+entry:
+{value("page", "q0", 64)}
+ %set = inttoptr i64 %limit to ptr
+ %row = getelementptr i8, ptr %set, i64 ptrtoint (ptr @p1 to i64)
+ %tag = load i64, ptr %row
+ %known = icmp eq i64 %tag, %page
+ br i1 %known, label %look, label %out, !prof !2
+look:
+ %a = getelementptr i8, ptr %row, i64 16
+ %delta = load i64, ptr %a
+ %at = add i64 %page, %delta
+ %there = inttoptr i64 %at to ptr
+ %half = load i16, ptr %there
+ %now = zext i16 %half to i64
+{value("then", "p2")}
+ %same = icmp eq i64 %now, %then
+ br i1 %same, label %on, label %out, !prof !2
+on:
+{go('@"to.next"')}
+out:
+ %pc = sub i64 %page, 2
+{go('@"to.again"', "%t", "%pc")}
+}}"""
+    crossing = [] if target.translations is None else [tail, cross]
+    return "\n".join([*declarations(target), *symbols, head, segment, link, side, late, callout, door, *crossing, ""])
 
 
 SPECIAL = {
     "p0": (PARAM32, 0), "p1": (PARAM32, 1), "p2": (PARAM32, 2), "q0": (PARAM64, 0),
+    "to.cross": (OUT_NATIVE, 2), "to.again": (OUT_NATIVE, 3),
     "to.head": (OUT_HEAD, 0), "to.at_head": (OUT_AT_HEAD, 0), "to.leave": (OUT_LEAVE, 0), "to.next": (OUT_NEXT, 0),
 }  # fmt: skip
 
@@ -246,6 +277,8 @@ def hole_of(symbol: str, sink: int) -> tuple[int, int | str, int]:
         return OUT_TAKEN, "imm", 0
     if symbol == MISSED:
         return OUT_MISS, 0, 0
+    if symbol in NATIVES:
+        return OUT_NATIVE, NATIVES.index(symbol), 0
     if symbol.startswith("side."):
         return OUT_SIDE, SIDE_REASONS.index(symbol[5:]), 0
     _, first, name = symbol.split(".")
@@ -286,7 +319,8 @@ class _Packer:
         self._stencils = stencils
         self._codes: dict[bytes, int] = {}
         for name in HEADER[2:]:
-            self._set(name, self._stencil(special[name], []))
+            if name in special:
+                self._set(name, self._stencil(special[name], []))
         at = {id(form): self._form(form) for form in found}
         self._set("parcels", self._parcels([f for f in found if f.length == 2], at))
         self._set("buckets", self._buckets([f for f in found if f.length == 4], at))

@@ -12,8 +12,9 @@ Owns: this notation. Must not know: what is written in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Value:
@@ -75,7 +76,9 @@ class Value:
 
 
 def operand(value: Value | int) -> str:
-    return str(value) if isinstance(value, int) else value.text
+    if isinstance(value, int):
+        return str(value - (1 << 64) if value >> 63 else value)
+    return value.text
 
 
 class Variable:
@@ -194,6 +197,14 @@ class Function:
     def select(self, condition: Value, a: Value | int, b: Value | int) -> Value:
         return self.let(f"select i1 {condition.text}, i64 {operand(a)}, i64 {operand(b)}")
 
+    def power(self, exponent: Value) -> Value:
+        """Two to this power."""
+        return self.let(f"shl i64 1, {exponent.text}")
+
+    def signed_shift(self, a: Value, places: Value) -> Value:
+        """To the right."""
+        return self.let(f"ashr i64 {a.text}, {places.text}")
+
     def no(self, a: Value) -> Value:
         return self.let(f"xor i1 {a.text}, true")
 
@@ -202,3 +213,71 @@ class Function:
 
     def either(self, a: Value, b: Value) -> Value:
         return self.let(f"or i1 {a.text}, {b.text}")
+
+
+class OnState(Function):
+    """A function whose first parameter is the address of a CPU state, of which it knows words by number."""
+
+    def __init__(self, name: str, *parameters: str) -> None:
+        super().__init__(name, "s", *parameters)
+        self.s = self.given["s"]
+
+    def field(self, number: int) -> Value:
+        return self.load(self.s + 8 * number, 8)
+
+    def set_field(self, number: int, value: Value | int) -> None:
+        self.store(self.s + 8 * number, value, 8)
+
+
+class Body:
+    """The domain in which bodies (`guests`) are written, for what they ask of integers and of registers.
+
+    `remap` is told where addresses come to mean something else.
+    """
+
+    def __init__(self, function: OnState, link: Callable[[Any], None], remap: Callable[[], None]) -> None:
+        self._f = function
+        self.remap = remap
+        link(self)
+
+    def files(self) -> Callable[..., _File]:
+        return lambda first, count, zero=None, sink=None: _File(self._f, first)
+
+    def select(self, condition: Value | bool, a: Value | int, b: Value | int) -> Value | int:
+        if isinstance(condition, bool):
+            return a if condition else b
+        return self._f.select(condition, a, b)
+
+    def not_(self, a: Value) -> Value:
+        return self._f.no(a)
+
+    def bit(self, condition: Value) -> Value:
+        return self._f.select(condition, 1, 0)
+
+
+class _File:
+    """Registers from a slot on."""
+
+    def __init__(self, function: OnState, first: int) -> None:
+        self._f = function
+        self._first = first
+
+    def __getitem__(self, number: int) -> Value:
+        return self._f.field(self._first + number)
+
+    def __setitem__(self, number: int, value: Value | int) -> None:
+        self._f.set_field(self._first + number, value)
+
+
+def _operation(text: str) -> Callable[[Body, Value | int, Value | int], Value]:
+    kind = "i1" if text in ("and i1", "or i1") else "i64"
+    what = text.split()[0] if kind == "i1" else text
+    return lambda self, a, b: self._f.let(f"{what} {kind} {operand(a)}, {operand(b)}")
+
+
+for _name, _text in (
+    ("add", "add"), ("sub", "sub"), ("and_", "and"), ("or_", "or"), ("xor", "xor"), ("shl", "shl"), ("shr", "lshr"),
+    ("eq", "icmp eq"), ("ne", "icmp ne"), ("ltu", "icmp ult"), ("geu", "icmp uge"), ("both", "and i1"),
+    ("either", "or i1"),
+):  # fmt: skip
+    setattr(Body, _name, _operation(_text))

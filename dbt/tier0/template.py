@@ -89,7 +89,7 @@ class Template(Builder):
     """Builds the template of one body."""
 
     def __init__(self, guest: Guest) -> None:
-        super().__init__(0, False, guest.align, guest.rounding_slot)
+        super().__init__(0, False, guest.align, guest.rounding_slot, guest.privileged is not None)
         self.written = False
 
     def files(self) -> Callable[..., SlotFile]:
@@ -123,7 +123,11 @@ def template(guest: Guest, row: Row, known: Mapping[str, int]) -> Block:
         raise Unsuited(str(error)) from error
     if isinstance(builder.taken, Indirect) and isinstance(builder.taken.target, int):
         raise Unsuited("it jumps to a constant")
-    return getset.run(builder.finish(builder.taken or Continue(0)))  # a slot read after it was written is the value
+    exit = builder.taken
+    if exit is None:  # where addresses mean something else, what lies behind may be elsewhere
+        remaps = any(inst.op.name == "remaps" for inst in builder.block.insts)
+        exit = Indirect(builder.next_pc()) if remaps else Continue(0)
+    return getset.run(builder.finish(exit))  # a slot read after it was written is the value
 
 
 __all__ = ["Fields", "NeedsCallout", "NeedsStatic", "SlotHole", "Unsuited", "template"]

@@ -21,17 +21,19 @@ from guests.riscv import (
     privileged_traps,
     registers,
     sbi,
+    walk,
     zicsr,
 )
 from guests.riscv import privileged as p
 from guests.riscv.privileged_insns import SVINVAL, SYSTEM
-from guests.spec import Body, Guest, Inspection, Privileged, Row
+from guests.spec import Body, Guest, Inspection, Privileged, Row, Treat
 from ir.records import replace
 
 EXTENSIONS = ("sstc", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "sv57")
 """What every machine has beyond its ISA string, by the names that a device tree gives them."""
 FLOAT = frozenset({"f", "d", "zfa", "zfhmin"})
 SPINS = {"pause", "wrs.nto", "wrs.sto"}  # what programs have in loops that wait for another hart
+TRAPPING = frozenset({"ecall", "ebreak", "c.ebreak"})  # a machine's own affair, where a process calls its kernel
 CACHE_BLOCKS = {"cbo.inval": p.CBIE, "cbo.clean": p.CBCFE, "cbo.flush": p.CBCFE, "cbo.zero": p.CBZE}
 
 
@@ -106,6 +108,7 @@ def guest(text: str | None = None) -> Guest:
     features = process.features | set(EXTENSIONS) | {"system"}
     table = privileged_csrs.table(process.features)
     rows = [guarded(row) for row in process.rows if row.extension != "zicsr"]
+    rows = [replace(row, treat=Treat.INLINE) if row.name in TRAPPING else row for row in rows]
     rows += [row for part in (zicsr.extension(table), SYSTEM, SVINVAL) for row in part.rows if row.requires <= features]
     return replace(
         process,
@@ -120,6 +123,9 @@ def guest(text: str | None = None) -> Guest:
             enter=privileged_traps.enter,
             due=privileged_traps.due,
             awake=privileged_traps.awake,
+            walk=walk.walk,
+            context=walk.context,
+            tables_slot=p.SATP,
             mmu=mmu.Mmu,
             access_faults=mmu.ACCESS_FAULTS,
             reset={p.SLOT[name]: value for name, value in p.RESET.items()},

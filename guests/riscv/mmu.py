@@ -7,8 +7,9 @@ functions on physical addresses that raise `Absent`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Set
 from functools import lru_cache
+from itertools import pairwise
 
 from guests.riscv import privileged as p
 from guests.riscv import traps
@@ -66,14 +67,39 @@ class Mmu:
             raise Trap(ACCESS_FAULTS[access], address)
         return physical
 
-    def context(self) -> tuple[int | bytes, ...]:
-        """All of the CPU state that translation depends on: what held in one context holds when it comes again."""
+    def context(self) -> tuple[object, ...]:
+        """All that translation depends on: what held in one context holds when it comes again."""
         slots = self._slots
-        status = slots[p.MSTATUS] & p.MAPPING
-        if not status & p.MPRV:
-            status &= ~p.MPP
-        protection = slots[p.PMPCFG0 : p.PMPADDR0 + p.PMP_ENTRIES]
-        return slots[p.PRIVILEGE], status, slots[p.SATP], slots[p.MENVCFG], bytes(protection)
+        return slots[p.PRIVILEGE], slots[p.MSTATUS] & p.MAPPING, slots[p.SATP], self.assumed()
+
+    def assumed(self) -> tuple[int | bytes, ...]:
+        """What translation depends on that changes seldom."""
+        return self._slots[p.MENVCFG], bytes(self._slots[p.PMPCFG0 : p.PMPADDR0 + p.PMP_ENTRIES])
+
+    def windows(self, base: int, size: int, hidden: Set[int]) -> list[tuple[int, int]]:
+        """The largest run of whole pages in a range of RAM that all modes but machine mode may use in all ways, and the
+        same for machine mode: address and size of each. `hidden` are pages that do not count."""
+        slots = self._slots
+        config = slots[p.PMPCFG0], slots[p.PMPCFG0 + 1]
+        ends = {base, base + size}
+        for low, high, _ in _ranges(config, tuple(slots[p.PMPADDR0 : p.PMPADDR0 + p.PMP_ENTRIES])):
+            ends |= {low & -PAGE, low + PAGE - 1 & -PAGE, high & -PAGE, high + PAGE - 1 & -PAGE}
+        for page in hidden:
+            ends |= {page * PAGE, page * PAGE + PAGE}
+        inside = sorted(end for end in ends if base <= end <= base + size)
+        found = []
+        for mode in (p.SUPERVISOR, p.MACHINE):
+            best = low = high = base
+            size_of_best = 0
+            for start, end in pairwise(inside):
+                free = start // PAGE not in hidden and all(
+                    self._permitted(start, end - start, access, mode) for access in PMP_RIGHTS
+                )
+                low, high = (low if start == high else start, end) if free else (end, end)
+                if high - low > size_of_best:
+                    best, size_of_best = low, high - low
+            found.append((best, size_of_best))
+        return found
 
     def permits(self, physical: int, size: int, access: str) -> bool:
         """Whether the current mode may make this access to every byte of a range of physical memory."""
@@ -118,7 +144,7 @@ class Mmu:
                 if not envcfg & p.ADUE:
                     break
                 self._set_entry(at, entry | wanted, address, access)
-            self.span = pages * PAGE
+            self.span = PAGE << 9 * level  # each page of a NAPOT range has an entry of its own, which may be another
             page = number & -pages | address >> 12 & pages - 1
             return page << 12 | address & PAGE - 1
         raise Trap(PAGE_FAULTS[access], address)

@@ -171,10 +171,10 @@ def float_dirty(m):
 # --- the rows --------------------------------------------------------------------------------------------
 
 def _set_status(m, old, new):
-    """mstatus becomes `new`. Where it changes what addresses mean or lets an interrupt in, the monitor does it."""
+    """mstatus becomes `new`. Where it lets an interrupt in, the monitor does it."""
     remaps = p.has(m, m.xor(old, new), p.MAPPING)
     due = m.ne(privileged_traps.due(m, new), 0)
-    m.monitor_if(m.either(remaps, due))
+    m.monitor_if(due)
     m.s[p.MSTATUS] = new
     m.remap_if(remaps)
     m.attend_if(due)
@@ -238,7 +238,7 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
     yield Row(0x143, "stval", p.STVAL, inline=True)
     yield Row(0x144, "sip", p.MIP, read=_read_sip, write=_write_sip, attends=True, inline=True)
     yield Row(0x14D, "stimecmp", p.STIMECMP, check=_timer_enabled, attends=True)
-    yield Row(0x180, "satp", p.SATP, legal=_legal_satp, check=_not_trapped)
+    yield Row(0x180, "satp", p.SATP, legal=_legal_satp, check=_not_trapped, inline=True)
 
 
 def _read(row: Row) -> Callable[[Any], Any]:

@@ -7,6 +7,7 @@ each access, so there is nothing to fence. Owns: these rows. Must not know: how 
 from __future__ import annotations
 
 from guests.riscv import privileged as p
+from guests.riscv.privileged_traps import due as due_in
 from guests.riscv.registers import RESERVED_SIZE
 from guests.riscv.table import Extension
 from guests.spec import Treat
@@ -16,15 +17,18 @@ SVINVAL = Extension("svinval", "Privileged ISA, Svinval")
 
 
 def returning(name: str, pattern: str):
-    return SYSTEM.insn(name, pattern, treat=Treat.CALLOUT, ends_block=True, may_trap=True)
+    return SYSTEM.insn(name, pattern, treat=Treat.INLINE, ends_block=True, may_trap=True)
 
 
-def enter_mode(m, mode):
-    """Go on in this mode. A reservation ends; the new mode may take what was pending."""
+def enter_mode(m, status, mode):
+    """Go on with this mstatus in this mode. A reservation ends; the new mode may take what was pending."""
+    due = m.ne(due_in(m, status, mode), 0)
+    m.monitor_if(due)
+    m.s[p.MSTATUS] = status
     m.s[p.PRIVILEGE] = mode
     m.s[RESERVED_SIZE] = 0
     m.remap()
-    m.attend()
+    m.attend_if(due)
 
 
 def interrupts_back(m, status, enable):
@@ -42,8 +46,7 @@ def mret(m, o):
     status = m.and_(interrupts_back(m, status, p.MIE_BIT), p.ALL & ~p.MPP)
     kept = m.select(m.eq(mode, p.MACHINE), status, m.and_(status, p.ALL & ~p.MPRV))
     m.jump(m.s[p.MEPC])
-    m.s[p.MSTATUS] = kept
-    enter_mode(m, mode)
+    enter_mode(m, kept, mode)
 
 
 @returning("sret", "000100000010 00000 000 00000 1110011")
@@ -55,11 +58,10 @@ def sret(m, o):
     mode = m.bit(p.has(m, status, p.SPP))
     status = m.and_(interrupts_back(m, status, p.SIE), p.ALL & ~(p.SPP | p.MPRV))
     m.jump(m.s[p.SEPC])
-    m.s[p.MSTATUS] = status
-    enter_mode(m, mode)
+    enter_mode(m, status, mode)
 
 
-@returning("wfi", "000100000101 00000 000 00000 1110011")
+@SYSTEM.insn("wfi", "000100000101 00000 000 00000 1110011", treat=Treat.CALLOUT, ends_block=True, may_trap=True)
 def wfi(m, o):
     """Wait until an interrupt is pending that mie enables. User mode may not: its wait has no bound."""
     p.need(m, p.SUPERVISOR)
@@ -71,7 +73,7 @@ def wfi(m, o):
 def fence(extension: Extension, name: str, pattern: str, syntax: str, virtual_memory: bool):
     """A fence of supervisor mode; mstatus.TVM traps those that name addresses."""
 
-    @extension.insn(name, pattern, syntax, treat=Treat.CALLOUT, ends_block=True, may_trap=True)
+    @extension.insn(name, pattern, syntax, treat=Treat.INLINE, ends_block=True, may_trap=True)
     def body(m, o):
         p.need(m, p.SUPERVISOR)
         if virtual_memory:

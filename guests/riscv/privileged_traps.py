@@ -45,14 +45,15 @@ def enter(m, pc, cause, value):
     return m.add(m.and_(vector, p.ALL & ~3), offset)
 
 
-def due(m, status=None):
+def due(m, status=None, mode=None):
     """The cause of the interrupt to take now, or 0: what is pending, enabled, and not masked in this mode.
 
-    `status` is what mstatus will be, if that is not what it is. Interrupts that are not delegated are for machine mode,
-    which nothing below can mask.
+    `status` and `mode` are what mstatus and the mode will be, if not what they are. Interrupts that are not delegated
+    are for machine mode, which nothing below can mask.
     """
     ready = m.and_(p.pending(m), m.s[p.MIE])
-    mode, delegated = m.s[p.PRIVILEGE], m.s[p.MIDELEG]
+    delegated = m.s[p.MIDELEG]
+    mode = m.s[p.PRIVILEGE] if mode is None else mode
     status = m.s[p.MSTATUS] if status is None else status
     machine = m.either(m.ltu(mode, p.MACHINE), p.has(m, status, p.MIE_BIT))
     supervisor = m.both(m.eq(mode, p.SUPERVISOR), p.has(m, status, p.SIE))

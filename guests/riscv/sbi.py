@@ -105,6 +105,11 @@ class Firmware:
         s[p.WAITING] = p.STOPPED
         s[p.MIE], s[p.STIMECMP] = 0, ALL
 
+    @staticmethod
+    def causes(mode: int) -> int:
+        """Causes, as bits, of traps from this mode that are calls."""
+        return 1 << traps.USER_ECALL if mode == p.SUPERVISOR else 0
+
     def answers(self, cause: int) -> bool:
         """Whether this trap was a call, which has been answered: the hart goes on behind it."""
         s = self._slots

@@ -39,6 +39,7 @@ class Emitter(ABC):
         self.pending: dict[int, Value] = {}
         self.checked: set[object] = set()
         self.doubles_only: set[Value] = set()  # loads that nobody asks for the bits of
+        self.remaps = ""  # where addresses mean something else behind the block: whether, as an operand
         self.raw: set[object] = set()  # floats whose NaN may be another one than the guest's
 
     def fresh(self, hint: str = "v") -> str:
@@ -149,6 +150,15 @@ class Emitter(ABC):
         inline = sum(1 for g in self.block.guest[:before] if g.treat == "inline")
         if inline:
             self.accumulate(self.field(self.target.inline), "add", str(inline))
+
+    def do_remaps(self, inst: Inst) -> None:
+        self.remaps = self.use(inst.args[0])
+
+    def do_raise(self, inst: Inst) -> None:
+        assert self.target.translations is not None
+        cause, place = int(str(inst.attrs[0])), self.target.translations.raised
+        for offset, value in ((0, str(cause + 1)), (8, self.use(inst.args[0]))):
+            self.put(f"store i64 {value}, ptr {self.field(place + offset)}")
 
     def do_leave_if(self, inst: Inst) -> None:
         self.leave_when(self.use(inst.args[0]), inst.at, str(inst.attrs[0]))

@@ -109,6 +109,10 @@ class Exits(Emitter):
         test = self.use(exit.condition) if isinstance(exit, Branch) else ""
         to = self.use(exit.target) if isinstance(exit, Indirect) else ""
         self.settle(self.changed())
+        if self.remaps:
+            assert self.target.translations is not None
+            place = self.field(self.target.translations.changed)
+            self.accumulate(place, "or", self.let(f"zext i1 {self.remaps} to i64"))
         match exit:
             case Callout(pc):
                 self.leave(pc, CALLOUT, self.spent(count))
@@ -141,6 +145,9 @@ class Exits(Emitter):
 
     def follow(self, pc: int, budget: str) -> None:
         """Go on at a boundary of the guest, its registers settled."""
+        if self.remaps:
+            self.leave(pc, MISS, budget)
+            return
         if pc not in self.region.edges[self.block.pc]:
             self.through_slot(pc, True, budget)
             return

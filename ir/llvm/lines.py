@@ -6,6 +6,8 @@ from __future__ import annotations
 class Lines:
     """LLVM lines; `let` names the result of one."""
 
+    limit = "%limit"  # what stencils carry: the highest address, or a set of translations
+
     def __init__(self) -> None:
         self.lines: list[str] = []
 

@@ -27,6 +27,7 @@ def module(functions: list[Lowered], target: Target) -> str:
     names = (s for f in functions for s in (f.counter, *f.exits))
     symbols = [f"@{s} = external global i8, !absolute_symbol !0" for s in names]
     host = target.host
+    calls = "" if target.translations is None else "noredzone"
     return "\n".join(
         [f'target triple = "{host.triple}"', *symbols, *(f.text for f in functions),
          *integers.DECLARES, *floats.DECLARES,
@@ -34,8 +35,8 @@ def module(functions: list[Lowered], target: Target) -> str:
          host.read_control and _declare(host.read_control), _declare(host.write_control),
          "!0 = !{i64 0, i64 2147483648}", '!1 = !{!"branch_weights", i32 1, i32 4000}',
          '!2 = !{!"branch_weights", i32 4000, i32 1}', *weight_lines(), "attributes #0 = { nounwind strictfp }",
-         'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }',
-         'attributes #2 = { nounwind noimplicitfloat strictfp "no-jump-tables"="true" }', ""]
+         f'attributes #1 = {{ nounwind {calls} noimplicitfloat "no-jump-tables"="true" }}',
+         f'attributes #2 = {{ nounwind {calls} noimplicitfloat strictfp "no-jump-tables"="true" }}', ""]
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ class Memory(Emitter):
     def translated(
         self, tables: Translations, base: Value, offset: object, at: int, size: int, writing: bool
     ) -> str:
-        """The host address of an access that the current set of translations knows."""
+        """The host address of an access: the current set of translations knows it, or native code finds it."""
         address = self.displaced(self.use(base), offset)
         last = self.let(f"add i64 {address}, {size - 1}") if size > 1 else address
         tag = self.let(f"and i64 {last}, -4096")
@@ -44,9 +44,27 @@ class Memory(Emitter):
         row = self.let(f"getelementptr i8, ptr {self.let('inttoptr i64 %limit to ptr', 'a')}, i64 {place}", "a")
         row = self.let(f"getelementptr i8, ptr {row}, i64 {tables.stores if writing else tables.loads}", "a")
         known = self.let(f"load i64, ptr {row}")
-        self.leave_when(self.let(f"icmp ne i64 {known}, {tag}", "c"), at, "memory")
+        hit, miss, on = self.fresh("hit"), self.fresh("miss"), self.fresh("on")
+        self.put(f"br i1 {self.let(f'icmp eq i64 {known}, {tag}', 'c')}, label {hit}, label {miss}, !prof !2")
+        self.label(miss)
+        found = self.reached(address, size, 1 if writing else 0)
+        self.leave_when(self.let(f"icmp eq i64 {found}, 0", "c"), at, "memory")
+        found_in = self.here
+        self.put(f"br label {on}")
+        self.label(hit)
         delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
-        return self.let(f"getelementptr i8, ptr %m, i64 {self.let(f'add i64 {address}, {delta}')}", "a")
+        there = self.let(f"add i64 {address}, {delta}")
+        self.put(f"br label {on}")
+        self.label(on)
+        host = self.let(f"phi i64 [{there}, {hit}], [{found}, {found_in}]")
+        return self.let(f"getelementptr i8, ptr %m, i64 {host}", "a")
+
+    def reached(self, address: str, size: int, kind: int) -> str:
+        """The host address that native code finds, or 0. A call that LLVM knew of would cost all ways."""
+        assert self.target.translations is not None
+        reach = self.let(f"load ptr, ptr {self.field(self.target.translations.found)}", "f")
+        call = f'asm sideeffect "{self.host.native_at}", "{self.host.native_constraint % ",r"}"'
+        return self.let(f"call i64 {call}(i64 {address}, i64 {size | kind << 4}, ptr %s, ptr {reach})")
 
     def displaced(self, base: str, offset: object) -> str:
         """The guest address of an access."""

@@ -23,6 +23,8 @@ from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target, Translations
 
 PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
 NEXT, TAKEN, MISSED = "to.next", "to.taken", "to.miss"  # symbols of ways out; side exits are `side.` and the reason
+# Symbols of native functions of a machine, in the order of their words.
+NATIVES = ("native.found", "native.remap", "to.cross", "to.again")
 _ACCESS = r"\0A.pushsection .ext,\22\22\0A.long 1b-.\0A.popsection"
 
 
@@ -52,11 +54,13 @@ class StencilLowering(BlockLowering):
         self.begin(block, "%t")
         self.holes: set[str] = set()
         self.outside: list[tuple[str, str]] = []
+        self.limit = "%limit"
 
     def run(self) -> Lowered:
         for inst in self.block.insts:
             self.instruction(inst)
         self.exit()
+        self.limit = "%limit"
         for label, target in self.outside:
             self.label(label)
             self.go(target)
@@ -92,7 +96,7 @@ class StencilLowering(BlockLowering):
 
     def go(self, target: str, via: str = "%via") -> None:
         what = target if target.startswith("%") else f'@"{target}"'
-        self.put(f"musttail call preserve_nonecc void {what}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 %limit)")
+        self.put(f"musttail call preserve_nonecc void {what}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 {self.limit})")
         self.put("ret void")
 
     def leave_when(self, condition: str, at: int, reason: str) -> None:
@@ -113,6 +117,8 @@ class StencilLowering(BlockLowering):
         to = self.use(exit.target) if isinstance(exit, Indirect) else ""
         self.count_inline(len(self.block.guest))
         self.settle(self.changed())
+        if self.remaps:
+            self.remapped()
         match exit:
             case Continue():
                 self.go(NEXT)
@@ -163,6 +169,15 @@ class StencilLowering(BlockLowering):
         """The access's entry in the table of those that may fault: what a machine's translations know does not."""
         return _ACCESS if self.target.translations is None else ""
 
+    def reached(self, address: str, size: int, kind: int) -> str:
+        return self.native(0, address, str(size | kind << 4))
+
+    def native(self, number: int, first: str, second: str) -> str:
+        """What the native function of a number gives."""
+        host = self.host
+        call = f'asm sideeffect "{host.native_call % NATIVES[number]}", "{host.native_constraint % ""}"'
+        return self.let(f"call i64 {call}(i64 {first}, i64 {second}, ptr %s)")
+
     def access_load(self, pointer: str, size: int, signed: bool, at: int) -> str:
         template = self.host.loads[size, signed] + self.may_fault
         return self.let(f'call i64 asm sideeffect "{template}", "=r,*m"(ptr elementtype(i{size * 8}) {pointer})')
@@ -172,6 +187,16 @@ class StencilLowering(BlockLowering):
         self.put(f'call void asm sideeffect "{template}", "=*m,r"(ptr elementtype(i{size * 8}) {pointer}, i64 {value})')
         if self.target.log is not None:
             self.log_store(pointer, *self.target.log)
+
+    def remapped(self) -> None:
+        """Have the set of translations of the hart's context."""
+        remap, same, on = self.fresh("remap"), self.here, self.fresh("on")
+        self.put(f"br i1 {self.remaps}, label {remap}, label {on}")
+        self.label(remap)
+        made = self.native(1, "0", "0")
+        self.put(f"br label {on}")
+        self.label(on)
+        self.limit = self.let(f"phi i64 [%limit, {same}], [{made}, {remap}]")
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -214,7 +239,7 @@ def fetch_row(text: Any, pc: str, found: Translations) -> str:
     """A pointer to the entry of a guest address for fetches."""
     let = text.let
     place = let(f"and i64 {let(f'lshr i64 {pc}, 7')}, {((1 << found.fetch_bits) - 1) << 5}")
-    first = let("inttoptr i64 %limit to ptr", "a")
+    first = let(f"inttoptr i64 {text.limit} to ptr", "a")
     row = let(f"getelementptr i8, ptr {first}, i64 {place}", "a")
     return str(let(f"getelementptr i8, ptr {row}, i64 {found.fetches}", "a"))
 

@@ -45,6 +45,10 @@ class Host:
     rounding_shift: int
     to_int: Mapping[int, str]
     to_int_constraint: str
+    native_call: str  # from a stencil, of the native function of a name, with an address, size | kind << 4, and %s;
+    native_at: str  # from a region, of one at an address;
+    native_constraint: str
+    native_entry: str  # assembly that makes such a function `name` of a `function` of (%s, address, size, kind)
     fused: bool
     carryless: str  # LLVM's call for a carry-less product of halves of two vectors; "" where the CPU has none
 
@@ -62,6 +66,9 @@ class Translations:
     fetches: int
     entry_bits: int
     fetch_bits: int
+    found: int  # offsets in the CPU state: of the word that leads to the native function which finds an address;
+    changed: int  # of the word that says that a region has changed what addresses mean;
+    raised: int  # of two words: the cause of a trap that code leaves for, plus one, and its value
 
 
 @record(frozen=True)
