@@ -9,7 +9,7 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbt.block import Key, Made, Translation
@@ -512,7 +512,11 @@ class Translated:
             content = self.space.peek(page << PAGE_SHIFT, PAGE_SIZE)
         except MemoryFault:
             return
-        found = [m for m in disk.find(page, content, key) if m.key not in self.cache and self._holds(m)]
+        self._install_found(disk, disk.find(page, content, key))
+
+    def _install_found(self, disk: Disk, made: Sequence[Made]) -> None:
+        """Install those of what was on disk that are not there and are still true."""
+        found = [m for m in made if m.key not in self.cache and self._holds(m)]
         if found:
             placed = self.translator.place(found, self.cache.admit)
             self._install(placed)

@@ -98,7 +98,8 @@ class Translator:
         self.stats = TranslationStats()
         self._state = state
         self._disk = disk
-        self.keeps = True  # whether translations are for later runs, too
+        # Has what was made kept for later runs.
+        self.keep: Callable[[Made], None] = lambda made: None if disk is None else disk.keep([made], space.peek)
         self._lifter: Lifter | None = None
         self._backend: Backend | None = None
 
@@ -169,8 +170,7 @@ class Translator:
         self.stats.translations += len(placed)
         self.stats.instructions += sum(t.instructions for t in placed)
         self.stats.code_bytes += sum(t.room for t in placed)
-        if self._disk is not None and self.keeps:
-            self._disk.keep([made], self.space)
+        self.keep(made)
         return placed[0] if placed else None
 
     def place(self, found: Sequence[Made], admit: Admit) -> list[Translation]:

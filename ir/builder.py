@@ -155,7 +155,9 @@ class Builder:
         raise NeedsCallout
 
     def fence_code(self) -> None:
-        raise NeedsCallout
+        """In a machine, writes to code are seen when they are made; in a process the monitor may have to look."""
+        if not self._machine:
+            raise NeedsCallout
 
     def need_any_access(self, address: Value) -> None:
         raise NeedsCallout

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.block import Key, Made
 from dbt.code import Code
-from dbt.memory import PAGE_SHIFT, PAGE_SIZE, AddressSpace, MemoryFault
+from dbt.memory import PAGE_SHIFT, PAGE_SIZE, MemoryFault
 from dbt.options import Options
 from guests.spec import Guest
 from ir.records import record
@@ -84,6 +84,8 @@ class Disk:
         with self._measured() as database:
             if database is not None:
                 self.stats.pages += 1
+                if key is None and not self._new and self._near_page(database, page) == set():
+                    return []  # without a look at the content
                 place = self._place(page, content)
                 if key is not None or place in self._new or self._may_be_there(database, page, place):
                     found = self._records(database, place, unpack_made, None if key is None else _number(key))
@@ -117,8 +119,8 @@ class Disk:
 
     # --- keeping --------------------------------------------------------------------------------------
 
-    def keep(self, made: Sequence[Made], space: AddressSpace) -> None:
-        """Have these written with the next ones. Their guest pages are as they were when they were made."""
+    def keep(self, made: Sequence[Made], peek: Callable[[int, int], bytes]) -> None:
+        """Have these written with the next ones. Their guest pages, at which `peek` looks, are as they were then."""
         from dbt.cache.record import pack_made
 
         with self._measured() as database:
@@ -127,7 +129,7 @@ class Disk:
             for one in made:
                 pc = one.key[0]
                 try:
-                    content = space.peek(pc & -PAGE_SIZE, PAGE_SIZE)
+                    content = peek(pc & -PAGE_SIZE, PAGE_SIZE)
                 except MemoryFault:  # code that cannot be fetched
                     continue
                 if one.source:
@@ -182,11 +184,15 @@ class Disk:
         return blake2b(content, digest_size=HASH, key=self._assumed, salt=page.to_bytes(16, "little")).digest()
 
     def _may_be_there(self, database: Database, page: int, place: bytes) -> bool:
+        known = self._near_page(database, page)
+        return known is None or place in known
+
+    def _near_page(self, database: Database, page: int) -> set[object] | None:
+        """Places that are on disk of pages about this one; None: there are many."""
         number = page >> NEAR
         if number not in self._near:
             self._near[number] = database.places(number << NEAR, (number + 1 << NEAR) - 1, MOST_NEAR)
-        known = self._near[number]
-        return known is None or place in known
+        return self._near[number]
 
     def _records(
         self, database: Database, place: bytes, unpack: Callable[[bytes], Any], wanted: int | None

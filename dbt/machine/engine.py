@@ -24,6 +24,7 @@ from ir.records import replace
 if TYPE_CHECKING:
     from random import Random
 
+    from dbt.cache.disk import Disk
     from dbt.code import Code
     from dbt.machine.tier0 import MachineTier0
     from dbt.regions import Request
@@ -95,7 +96,7 @@ class MachineTranslated(Translated):
         select.host()  # raises UnsupportedHost
         self._memory = memory
         super().__init__(state, space, wall_clock, replace(options, jump_cache=False))
-        self.translator.keeps = False
+        self.translator.keep = self._keep
         self.cache.guest_address = self._address
 
     @property
@@ -164,15 +165,14 @@ class MachineTranslated(Translated):
         """A region in the page of this key, from the bytes that the page has now."""
         from dbt.regions import Bytes, Request
 
-        pair = None if self.tier0 is None else self.tier0.pair(key[0])
-        if pair is None:
+        here = self._located(key[0])
+        if here is None:
             return Request((key,), {}, {}, ())
-        page, number = pair
-        pc = page << PAGE_SHIFT | key[0] & (1 << PAGE_SHIFT) - 1
-        code = Bytes(((page << PAGE_SHIFT, self._memory.peek(number << PAGE_SHIFT, 1 << PAGE_SHIFT)),))
-        place = key[0] - pc
-        made = self.translator.request((pc, key[1]), PageProfile(self, page, place), self.translator.lifter_of(code))
-        return made._replace(place=place, home=number - page << PAGE_SHIFT)
+        pc, first = here.blocks[0][0], here.blocks[0][0] & -1 << PAGE_SHIFT
+        code = Bytes(((first, self._memory.peek(first + here.home, 1 << PAGE_SHIFT)),))
+        profile = PageProfile(self, pc >> PAGE_SHIFT, here.place)
+        made = self.translator.request((pc, key[1]), profile, self.translator.lifter_of(code))
+        return made._replace(place=here.place, home=here.home)
 
     def _holds(self, made: Made) -> bool:
         """Whether these bytes are still there, and the place as well."""
@@ -183,12 +183,34 @@ class MachineTranslated(Translated):
     def _warmed(self, key: Key) -> None:
         """Nothing is translated that has not run in tier 0."""
 
-    def _look_up(self, page: int) -> bool:
-        """Nothing of a machine's code is on disk."""
-        return False
+    def _located(self, place: int) -> Request | None:
+        """A request in the page of this place that says where its addresses are; None if it is not known."""
+        from dbt.regions import Request
 
-    def _recalled(self, key: Key) -> Translation | None:
-        return self.cache.get(key)
+        pair = None if self.tier0 is None else self.tier0.pair(place)
+        if pair is None:
+            return None
+        page, number = pair
+        pc = page << PAGE_SHIFT | place & (1 << PAGE_SHIFT) - 1
+        return Request(((pc, True),), {}, {}, (), place - pc, number - page << PAGE_SHIFT)
+
+    def _keep(self, made: Made) -> None:
+        """For later runs places are nothing: addresses are, and what is in their page."""
+        here = self._located(made.key[0])
+        if self.disk is not None and here is not None:
+            addresses = here._replace(blocks=(made.key,), place=-here.place, home=-here.home)
+            self.disk.keep([addresses.located(made)], lambda at, length: self._memory.peek(at + here.home, length))
+
+    def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
+        here = self._located(page << PAGE_SHIFT if key is None else key[0])
+        if here is None:
+            return
+        first = here.blocks[0][0] & -1 << PAGE_SHIFT
+        wanted = None if key is None else (here.blocks[0][0], key[1])
+        content = self._memory.peek(first + here.home, 1 << PAGE_SHIFT)
+        found = [here._replace(blocks=(made.key,)).located(made)
+                 for made in disk.find(first >> PAGE_SHIFT, content, wanted)]  # fmt: skip
+        self._install_found(disk, found)
 
     def _disturb(self, chaos: Random) -> None:
         """As in a process."""

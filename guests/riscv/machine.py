@@ -33,7 +33,8 @@ EXTENSIONS = ("sstc", "svadu", "svinval", "svnapot", "svpbmt", "sv39", "sv48", "
 """What every machine has beyond its ISA string, by the names that a device tree gives them."""
 FLOAT = frozenset({"f", "d", "zfa", "zfhmin"})
 SPINS = {"pause", "wrs.nto", "wrs.sto"}  # what programs have in loops that wait for another hart
-TRAPPING = frozenset({"ecall", "ebreak", "c.ebreak"})  # a machine's own affair, where a process calls its kernel
+# A machine's own affair, where a process calls its kernel, or has its engine look for code that was written.
+INLINE = frozenset({"ecall", "ebreak", "c.ebreak", "fence.i"})
 CACHE_BLOCKS = {"cbo.inval": p.CBIE, "cbo.clean": p.CBCFE, "cbo.flush": p.CBCFE, "cbo.zero": p.CBZE}
 
 
@@ -108,7 +109,7 @@ def guest(text: str | None = None) -> Guest:
     features = process.features | set(EXTENSIONS) | {"system"}
     table = privileged_csrs.table(process.features)
     rows = [guarded(row) for row in process.rows if row.extension != "zicsr"]
-    rows = [replace(row, treat=Treat.INLINE) if row.name in TRAPPING else row for row in rows]
+    rows = [replace(row, treat=Treat.INLINE) if row.name in INLINE else row for row in rows]
     rows += [row for part in (zicsr.extension(table), SYSTEM, SVINVAL) for row in part.rows if row.requires <= features]
     return replace(
         process,

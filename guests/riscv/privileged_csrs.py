@@ -231,7 +231,7 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
     yield Row(0x104, "sie", p.MIE, p.INTERRUPTS, by=p.MIDELEG, attends=True, inline=True)
     yield Row(0x105, "stvec", p.STVEC, ALL & ~2, inline=True)
     yield Row(0x106, "scounteren", p.SCOUNTEREN, 0xFFFF_FFFF)
-    yield Row(0x10A, "senvcfg", p.SENVCFG, _CBO, legal=_legal_envcfg)
+    yield Row(0x10A, "senvcfg", p.SENVCFG, _CBO, legal=_legal_envcfg, inline=True)
     yield Row(0x140, "sscratch", slot["sscratch"], inline=True)
     yield Row(0x141, "sepc", p.SEPC, epc, inline=True)
     yield Row(0x142, "scause", p.SCAUSE, inline=True)

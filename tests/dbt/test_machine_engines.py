@@ -158,6 +158,22 @@ def test_twenty_translated_runs_end_as_the_reference_does() -> None:
     assert digests == {ends("reference")}
 
 
+def test_a_machine_finds_what_an_earlier_one_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions are found by a page's address and its bytes, so the second boot compiles nothing."""
+    monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path))
+    made, found, digests = [], [], set()
+    for options in (Options(patience=0, promote=2000, disk=True),) * 2 + (Options(patience=0),):
+        board = bundled("kernel", b"primes 3000\nshutdown\n", Console(lambda data: None), "translated", options)
+        assert board.vm.run() == SystemEvent(1)
+        engine = board.vcpu.engine
+        digests.add(digest(board))
+        made.append(engine.translator.stats.translations)
+        found.append(0 if engine.disk is None else engine.disk.stats.found)
+        board.vm.close()
+    assert made[0] > 3 and made[1:] == [0, 0] and found == [0, made[0], 0]
+    assert len(digests) == 1
+
+
 def test_masking_interrupts_is_done_in_place() -> None:
     """What a kernel does around each lock and in each trap: no call, and Python is not entered for it."""
     body = [asm("csrrci", rd=T0, imm=2, csr=0x100), asm("csrrsi", rd=T1, imm=2, csr=0x100),
