@@ -72,6 +72,8 @@ class Vm:
         self.outside: Outside | None = None  # None: time is that of instructions alone, and waiting jumps
         self.ends = TURN  # what it has retired when its turn is over
         self._alone = True  # no other hart can go on
+        self._others = 0  # instructions that the other harts have retired, which have had their turns
+        self.clock.changed.append(self._take_time)
 
     def set_user_memory_region(self, base: int, size: int) -> None:
         """A slot of RAM at a physical address. ValueError if it overlaps anything."""
@@ -91,6 +93,7 @@ class Vm:
         if not self.vcpus:
             self.turn = vcpu
         self.vcpus.append(vcpu)
+        vcpu.reset()
         return vcpu
 
     def end(self, exit: Exit) -> None:
@@ -114,7 +117,11 @@ class Vm:
             vcpu.close()
 
     def _retired(self) -> int:
-        return sum([vcpu.retired for vcpu in self.vcpus])
+        return self._others + self.turn.retired
+
+    def _take_time(self) -> None:
+        """The clock was changed. Other harts see it when their turns begin."""
+        self.turn.take_time()
 
     @property
     def waits_until(self) -> int:
@@ -152,6 +159,7 @@ class Vm:
                 self.events.deliver()
             if self.ending is not None:
                 return self.take_ending()
+            self._set_timers()
             deadline = self._deadline()
             if not self._pass_turn():
                 if deadline < NEVER:
@@ -178,8 +186,7 @@ class Vm:
                 self.outside.sample()
             if self.ending is None:
                 self.events.deliver()
-                for vcpu in self.vcpus:
-                    vcpu.set_timer()
+                self._set_timers()
             if self.ending is not None:
                 return self.take_ending()
             if self.clock.retired >= most:
@@ -211,9 +218,11 @@ class Vm:
         if over and ready:
             if ready[0] is not self.turn:
                 self.turn.lose_reservation()
+                self._others += self.turn.retired - ready[0].retired
                 self.turn = ready[0]
                 self.ends = self.turn.state.count + TURN
                 self.turn.take_time()
+                self.turn.set_timer()
             self.turn.go()
         self._alone = len(ready) == 1
         self.turn.crowd(any(not vcpu.waits for vcpu in ready if vcpu is not self.turn))
@@ -229,7 +238,16 @@ class Vm:
 
     def _deadline(self) -> int:
         """The count at which something will be due by itself."""
-        return min(self.events.due, *[self.clock.when(vcpu.set_timer()) for vcpu in self.vcpus], NEVER)
+        return min(self.events.due, self.clock.when(min([vcpu.alarm for vcpu in self.vcpus])), NEVER)
+
+    def _set_timers(self) -> None:
+        """Have the harts' own timers raise their lines, where they are due. That of the hart that ran may have been set
+        anew.
+        """
+        now = self.clock.time
+        for vcpu in self.vcpus:
+            if vcpu is self.turn or vcpu.alarm <= now:
+                vcpu.set_timer()
 
 
 class _NeedsUser(Exception):
@@ -302,9 +320,8 @@ class Vcpu:
             self.engine = Reference(self.state, self.space, lambda: vm.clock.time)
         self.engine.domain.remap = self.space.remap
         self.number = number
+        self.alarm = MASK  # the time at which its own timer will raise its line
         self._trapped: tuple[int, ...] = ()  # where the last trap was: instructions before it, address, mode, cause
-        vm.clock.changed.append(self.take_time)
-        self.reset()
 
     def _translated(self) -> tuple[HartSpace, MachineTranslated]:
         from dbt.machine.engine import MachineTranslated
@@ -444,9 +461,9 @@ class Vcpu:
             self._enter(cause, 0)
         return bool(cause)
 
-    def set_timer(self) -> int:
-        """Have its own timer raise or lower its line; the time at which that will be due."""
-        return self.privileged.timer(self.engine.domain, self.vm.clock.time)
+    def set_timer(self) -> None:
+        """Have its own timer raise or lower its line."""
+        self.alarm = self.privileged.timer(self.engine.domain, self.vm.clock.time)
 
     def _enter(self, cause: int, value: int) -> None:
         """Enter a trap, from the instruction at pc."""

@@ -258,6 +258,31 @@ def test_each_hart_has_a_timer_of_its_own() -> None:
     assert [vcpu.state.slots[A0] for vcpu in board.vcpus] == [1, 0] and board.vm.clock.time == 5000
 
 
+@pytest.mark.parametrize("turn", [500, LONG])
+def test_a_hart_s_own_timer_wakes_it_while_another_runs(turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hart 1 waits for its stimecmp, and then says what time it is; hart 0 is at work meanwhile. Afterwards hart 0 sets
+    the clock back, and hart 1 waits again.
+    """
+    monkeypatch.setattr(vm, "TURN", turn)
+    worker = program("work", asm("ld", rd=T0, rs1=S5, imm=0), to("beq", "work", rs1=T0, rs2=0),
+                     asm("sd", rs1=S3, rs2=0, imm=0), asm("sd", rs1=S5, rs2=0, imm=0), "again",
+                     asm("ld", rd=T0, rs1=S5, imm=0), to("beq", "again", rs1=T0, rs2=0),
+                     asm("sd", rs1=S5, rs2=T0, imm=8), *END)  # fmt: skip
+    sleeper = program(WFI, READ_TIME, asm("sd", rs1=S5, rs2=T2, imm=16), asm("sd", rs1=S5, rs2=T2, imm=0), "seen",
+                      asm("ld", rd=T0, rs1=S5, imm=0), to("bne", "seen", rs1=T0, rs2=0), WFI, READ_TIME,
+                      asm("sd", rs1=S5, rs2=T2, imm=0), *IDLE)  # fmt: skip
+
+    def setup(board: Board) -> None:
+        slots = board.vcpus[1].state.slots
+        slots[p.MENVCFG] |= p.STCE
+        slots[p.STIMECMP], slots[p.MIE] = 700, p.STI
+
+    harts = [(CODE, {S5: DATA, S3: MSIP + 0xBFF8}), (FUNCTION, {S5: DATA})]
+    board = run(harts, {CODE: worker, FUNCTION: sleeper}, setup, 4000)
+    first, second = (board.vm.memory.read(DATA + at, 8) for at in (16, 8))
+    assert 700 <= first <= 700 + turn // 100 + 1 and 700 <= second <= 700 + turn // 100 + 1
+
+
 # --- code and tables that another hart changes ----------------------------------------------------------------------
 
 
