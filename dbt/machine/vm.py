@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dbt.machine.tlb import Ram
 
 ENGINES = ("reference", "translated")
-TURN = 20_000  # instructions that a hart retires until another one has its turn
+TURN = 100_000  # instructions that a hart retires until another one has its turn
 
 
 class Machine:
