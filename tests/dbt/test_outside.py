@@ -133,17 +133,18 @@ def booted(seconds: float, *words: str) -> Iterator[PipedConsole]:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_xv6() -> None:
+@pytest.mark.parametrize("harts", [1, 2, 3])
+def test_xv6(harts: int) -> None:
     """xv6-riscv comes to its prompt and lists its files; XV6 names a checkout in which kernel and disk are made."""
     checkout = os.environ.get("XV6")
     if not checkout:
         pytest.skip("XV6 names no checkout of mit-pdos/xv6-riscv")
-    words = ["-bios", "none", "-m", "128", "-smp", "1", "-global", "virtio-mmio.force-legacy=false", "-snapshot",
+    words = ["-bios", "none", "-m", "128", "-smp", str(harts), "-global", "virtio-mmio.force-legacy=false", "-snapshot",
              "-kernel", f"{checkout}/kernel/kernel", "-drive", f"file={checkout}/fs.img,if=none,format=raw,id=x0",
              "-device", "virtio-blk-device,drive=x0,bus=virtio-mmio-bus.0"]  # fmt: skip
     with booted(3000, *words) as terminal:
-        terminal.expect("xv6 kernel is booting")
-        terminal.expect("init: starting sh\n$ ")
+        begin = terminal.expect("xv6 kernel is booting") + terminal.expect("init: starting sh\n$ ")
+        assert begin.count("starting\n") == harts - 1
         terminal.type("ls\n")
         listing = terminal.expect("$ ")
     names = {line.split()[0] for line in listing.splitlines() if line.split()[1:]}
@@ -159,8 +160,10 @@ APPLETS = ("sh", "mount", "uname", "grep", "echo", "ls", "sha256sum", "poweroff"
 
 
 @pytest.mark.long
-def test_linux(tmp_path: Path) -> None:
-    """A kernel boots on firmware of ours to the shell of Debian's busybox, runs commands and turns the machine off.
+@pytest.mark.parametrize(("harts", "bios"), [(1, "own"), (2, "own"), (8, "own"), (2, "default")])
+def test_linux(harts: int, bios: str, tmp_path: Path) -> None:
+    """A kernel boots on firmware of ours, or on OpenSBI, to the shell of Debian's busybox, runs commands and turns the
+    machine off.
 
     LINUX names the kernel, such as /boot/vmlinux of Debian's linux-image for riscv64.
     """
@@ -172,10 +175,10 @@ def test_linux(tmp_path: Path) -> None:
     (tmp_path / "initrd").write_bytes(
         initramfs.archive(("bin", "dev", "proc"), links, {"bin/busybox": busybox, "init": INIT})
     )
-    words = ["-m", "256", "-kernel", kernel, "-initrd", str(tmp_path / "initrd"), "-append",
-             "console=ttyS0 earlycon=sbi"]  # fmt: skip
+    words = ["-m", "256", "-smp", str(harts), "-bios", bios, "-kernel", kernel, "-initrd",
+             str(tmp_path / "initrd"), "-append", "console=ttyS0 earlycon=sbi"]  # fmt: skip
     with booted(300, *words) as terminal:
-        terminal.expect("begun: Linux riscv64, 1 processor")
+        terminal.expect(f"begun: Linux riscv64, {harts} processor")
         terminal.expect("~ # ")
         terminal.type("sha256sum /bin/busybox\n")
         terminal.expect(hashlib.sha256(busybox).hexdigest())
