@@ -1,4 +1,4 @@
-"""What demonstrations share: bundled programs run with their output caught, and machines without Linux.
+"""What demonstrations share: bundled programs run with their output caught, machines without Linux, and whole ones.
 
 Owns: starting things and cleaning up. Must not know: what is demonstrated.
 """
@@ -6,6 +6,7 @@ Owns: starting things and cleaning up. Must not know: what is demonstrated.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,17 +18,29 @@ from typing import Any, Self
 
 import dbt
 from dbt.engine import Translated
+from dbt.machine import images
+from dbt.machine.boards import VIRT, Board
+from dbt.machine.devices.console import Console
+from dbt.machine.exits import Exit, Mmio
+from dbt.machine.memory import Device, Memory
+from dbt.machine.vm import Machine as Machines
+from dbt.machine.vm import Vcpu, Vm
 from dbt.memory import EXEC, READ, WRITE, AddressSpace, page_down, page_up
 from dbt.options import Options
 from dbt.process import LimitReached, Process, Settings
 from dbt.reference import Reference, Stop
 from dbt.state import State
 from guests.decode import PatternError, encode
-from guests.programs import find, path
+from guests.programs import find, path, system_file
+from guests.riscv import machine as riscv_machine
+from guests.riscv import privileged as p
 from guests.spec import Guest
 
 CODE = 0x10000  # where bare machines keep code
 DATA = 0x20000
+RAM, RAM_SIZE = VIRT["ram"].base, 16 << 20  # of whole machines
+LEAF = 0xCF  # a page table's entry: valid, all rights but user mode's, accessed and dirty
+WARM = Options(patience=0, promote=8)  # native code from the first instruction on, and soon LLVM's
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,11 @@ def asm(guest: Guest, name: str, **fields: int) -> int:
     raise error
 
 
+def code_bytes(words: Iterable[int]) -> bytes:
+    """Instructions as they are in memory."""
+    return b"".join(word.to_bytes(4 if word & 3 == 3 else 2, "little") for word in words)
+
+
 class Machine:
     """A guest CPU over memory of its own, without Linux: code at CODE, a page of data at DATA."""
 
@@ -93,7 +111,7 @@ class Machine:
         self.space = AddressSpace()
         self.state = State(guest)
         for address, code in {CODE: list(words), **(also or {})}.items():
-            raw = b"".join(w.to_bytes(4 if w & 3 == 3 else 2, "little") for w in code)
+            raw = code_bytes(code)
             start, end = page_down(address), page_up(address + len(raw))
             self.space.map(start, end - start, READ | EXEC, fixed=True)
             self.space.poke(address, raw)
@@ -128,6 +146,101 @@ class Machine:
         if isinstance(self.engine, Translated):
             self.engine.close()
         self.space.close()
+
+
+def riscv() -> Guest:
+    """The guest of whole machines."""
+    return riscv_machine.guest()
+
+
+def hart(
+    words: Iterable[int], engine: str, options: Options = WARM, also: dict[int, Sequence[int]] | None = None
+) -> Vcpu:
+    """A hart of a machine without devices, in machine mode at the first of these instructions, the begin of RAM."""
+    vm = Machines(riscv(), engine, options).create_vm()
+    vm.set_user_memory_region(RAM, RAM_SIZE)
+    vcpu = vm.create_vcpu()
+    for address, code in {RAM: list(words), **(also or {})}.items():
+        vm.memory.poke(address, code_bytes(code))
+    vcpu.reset(RAM)
+    return vcpu
+
+
+def answered(vm: Vm, devices: dict[int, Device], most: int) -> tuple[Exit, list[Mmio]]:
+    """Run a machine and make each access that leaves it, to the device at that place; its end, and these exits."""
+    exits: list[Mmio] = []
+    while isinstance(exit := vm.run(most=most), Mmio):
+        exits.append(exit)
+        base, device = next((at, each) for at, each in devices.items() if at <= exit.address < at + each.size)
+        if exit.is_write:
+            device.write(exit.address - base, exit.size, exit.data)
+        else:
+            vm.turn.data = device.read(exit.address - base, exit.size)
+    return exit, exits
+
+
+def translated(vcpu: Vcpu, instructions: int) -> dict[str, str]:
+    """What a hart's native code is made of, when it has run so far: texts by stage and address, "opt 80000000".
+
+    Each translation is a block, for a hart with `region=0` among its options.
+    """
+    lines: list[str] = []
+    engine: Any = vcpu.engine
+    options = engine.options
+    options.dump, options.write = frozenset({"opt", "llvm"}), lines.append
+    vcpu.vm.run(most=instructions)
+    texts = [line.partition("\n") for line in lines]
+    found = {}
+    for head, _, text in texts:
+        stage, at = head.removeprefix("--- ").split(" ")[:2]
+        name = text.partition("@b")[2].partition("(")[0] if stage == "llvm" else at.removeprefix("0x")
+        found[f"{stage} {name}"] = text
+    return found
+
+
+def calls_in(text: str) -> list[str]:
+    """Lines of LLVM's text that call something; to leave by a jump is none."""
+    return [line.strip() for line in text.splitlines()
+            if re.search(r"\bcall\b", line) and "musttail call preserve_nonecc" not in line]  # fmt: skip
+
+
+def supervise(vcpu: Vcpu, vector: int) -> None:
+    """Put a hart into supervisor mode, which may access all memory and takes all traps and interrupts at `vector`."""
+    slots = vcpu.state.slots
+    slots[p.PMPADDR0], slots[p.PMPCFG0] = (1 << 54) - 1, 0x1F
+    slots[p.MEDELEG], slots[p.MIDELEG] = 0xB1FF, p.SSI | p.STI | p.SEI
+    slots[p.STVEC], slots[p.PRIVILEGE] = vector, p.SUPERVISOR
+
+
+def map_pages(memory: Memory, root: int, pages: dict[int, int], rights: int = LEAF) -> dict[int, int]:
+    """Tables of Sv39 from `root` on, which map these pages to physical addresses; where the entry of each one is."""
+    free, entries = root + 0x1000, dict[int, int]()
+    for address, to in pages.items():
+        table = root
+        for level in (2, 1):
+            at = table + 8 * (address >> 12 + 9 * level & 511)
+            entry = memory.read(at, 8)
+            if not entry:
+                entry, free = free >> 2 | 1, free + 0x1000
+                memory.write(at, 8, entry)
+            table = entry >> 10 << 12
+        entries[address] = table + 8 * (address >> 12 & 511)
+        memory.write(entries[address], 8, to >> 2 | rights)
+    return entries
+
+
+def board(
+    name: str, feed: bytes = b"", engine: str = "translated", options: Options | None = None
+) -> tuple[Board, bytearray]:
+    """A bundled program of a machine at its begin, with all of its input; and what it will have printed."""
+    printed = bytearray()
+    made = Board(riscv(), RAM_SIZE, Console(printed.extend), engine, options)
+    made.console.feed(feed)
+    placed = images.place(made.vm.memory, made.guest, system_file(name), RAM)
+    tree = RAM + RAM_SIZE // 2
+    made.vm.memory.poke(tree, made.tree())
+    made.reset(placed.entry, tree)
+    return made, printed
 
 
 def _no_clock() -> int:

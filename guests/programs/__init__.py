@@ -376,6 +376,24 @@ _SYSTEMS = (
             "3 page faults; read 1234, wrote 5678\n"
         ),
     ),
+    System(
+        name="tree",
+        about="walks the device tree, and shows memory, serial ports and virtio transports",
+        input="",
+        output=(
+            "hart 0, a device tree of version 17\n"
+            "memory@80000000 at 80000000\n"
+            "serial@10000000 at 10000000\n"
+            "virtio_mmio@10001000 at 10001000: virt\n"
+            "virtio_mmio@10002000 at 10002000: virt\n"
+            "virtio_mmio@10003000 at 10003000: virt\n"
+            "virtio_mmio@10004000 at 10004000: virt\n"
+            "virtio_mmio@10005000 at 10005000: virt\n"
+            "virtio_mmio@10006000 at 10006000: virt\n"
+            "virtio_mmio@10007000 at 10007000: virt\n"
+            "virtio_mmio@10008000 at 10008000: virt\n"
+        ),
+    ),
 )
 
 SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}

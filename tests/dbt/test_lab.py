@@ -21,6 +21,7 @@ from dbt.lab import (
     c08_cache,
     c11_inline,
     c12_classes,
+    c14_address_space,
     e01_decoder,
     e02_lowering,
     e06_command,
@@ -28,13 +29,21 @@ from dbt.lab import (
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
 from dbt.lift import Lifter
+from dbt.machine.boards import Board
+from dbt.machine.devices.block import Block
+from dbt.machine.disks import Raw
+from dbt.machine.remembered import RememberingSpace
+from dbt.machine.tlb import Ram
+from dbt.machine.vm import _Outside
 from dbt.options import Options
 from dbt.reference import Reference
+from dbt.state import RAM_HOST
 from dbt.translate import Translator
 from guests.spec import Guest
 from guests.toy import interrupts
 from ir import llvm, passes
 from ir.block import Continue, Jump
+from ir.records import replace as with_fields
 
 IDS = [row.id for row in lab.ROWS]
 Patch = pytest.MonkeyPatch
@@ -246,6 +255,97 @@ def memory_not_compared(patch: Patch) -> None:
     patch.setattr(lockstep._Pair, "_compare_pages", lambda self, pages: [])
 
 
+def trees_without_transports(patch: Patch) -> None:
+    soc = Board._soc
+    patch.setattr(Board, "_soc", lambda self: {k: v for k, v in soc(self).items() if not k.startswith("virtio")})
+
+
+def a_tree_that_is_not_handed_on(patch: Patch) -> None:
+    reset = Board.reset
+    patch.setattr(Board, "reset", lambda self, start, tree: reset(self, start, tree + 8))
+
+
+def masks_by_a_call(patch: Patch) -> None:
+    def do_and(self: Any, inst: Any) -> None:
+        self.put('call void asm sideeffect "nop", ""()')
+        self.binary(inst, "and")
+
+    patch.setattr(llvm.Lowering, "do_and", do_and)
+
+
+def what_lets_interrupts_in_looks_for_none(patch: Patch) -> None:
+    leave = llvm.Lowering.leave_when
+
+    def blind(self: Any, condition: str, at: int, reason: str) -> None:
+        leave(self, "false" if reason == "monitor" else condition, at, reason)
+
+    patch.setattr(llvm.Lowering, "leave_when", blind)
+
+
+def address_spaces_in_place(patch: Patch) -> None:
+    patch.setattr(c14_address_space, "replace", lambda options, sensitive: with_fields(options, sensitive="inline"))
+
+
+def code_that_stays_in_its_address_space(patch: Patch) -> None:
+    patch.setattr(llvm.Lowering, "do_remaps", lambda self, inst: setattr(self, "remaps", "false"))
+
+
+def a_reference_that_stays_in_its_address_space(patch: Patch) -> None:
+    remap = RememberingSpace.remap
+
+    def once(self: Any) -> None:
+        if not self._contexts:
+            remap(self)
+
+    patch.setattr(RememberingSpace, "remap", once)
+
+
+def a_call_at_every_access(patch: Patch) -> None:
+    translated = llvm.Lowering.translated
+
+    def slow(self: Any, *access: Any) -> str:
+        self.put('call void asm sideeffect "nop", ""()')
+        return translated(self, *access)
+
+    patch.setattr(llvm.Lowering, "translated", slow)
+
+
+def accesses_that_are_where_they_begin(patch: Patch) -> None:
+    translated = llvm.Lowering.translated
+
+    def narrow(self: Any, tables: Any, base: Any, offset: object, at: int, size: int, writing: bool) -> str:
+        return translated(self, tables, base, offset, at, 1, writing)
+
+    patch.setattr(llvm.Lowering, "translated", narrow)
+
+
+def a_register_that_answers_without_an_exit(patch: Patch) -> None:
+    read = _Outside.read
+    patch.setattr(_Outside, "read", lambda self, at, size: 0x61 if at == 5 else read(self, at, size))
+
+
+def one_request_for_a_notification(patch: Patch) -> None:
+    def serve(self: Block, index: int, queue: Any) -> bool:
+        chain = queue.pop()
+        return bool(queue.push(chain, self._request(queue, chain)))
+
+    patch.setattr(Block, "serve", serve)
+
+
+def a_disk_that_forgets(patch: Patch) -> None:
+    patch.setattr(Raw, "write", lambda self, sector, data: None)
+
+
+def native_code_one_page_off(patch: Patch) -> None:
+    add = Ram.add
+
+    def wrong(self: Ram, state: Any) -> None:
+        add(self, state)
+        state.words[RAM_HOST] += 4096
+
+    patch.setattr(Ram, "add", wrong)
+
+
 def tracebacks(patch: Patch) -> None:
     def command(*words: str, **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(words, 126, "", "Traceback (most recent call last):\n  ...\n")
@@ -256,6 +356,8 @@ def tracebacks(patch: Patch) -> None:
 @pytest.mark.parametrize(
     ("row", "breakage"),
     [
+        ("A07", trees_without_transports),
+        ("A07", a_tree_that_is_not_handed_on),
         ("B04", forgetful_interpreter),
         ("C04", interrupt_without_return_address),
         ("C04", interrupts_that_ignore_the_flag),
@@ -271,10 +373,17 @@ def tracebacks(patch: Patch) -> None:
         ("C11", flags_that_are_not_cleared),
         ("C12", addition_by_a_call),
         ("C12", wrong_class),
+        ("C13", masks_by_a_call),
+        ("C13", what_lets_interrupts_in_looks_for_none),
+        ("C14", address_spaces_in_place),
+        ("C14", code_that_stays_in_its_address_space),
+        ("C14", a_reference_that_stays_in_its_address_space),
         ("C15", nothing_linked),
         ("C15", links_that_stay),
         ("C16", registers_read_at_every_use),
         ("C16", side_exits_that_store_nothing),
+        ("C17", a_call_at_every_access),
+        ("C17", accesses_that_are_where_they_begin),
         ("C18", cuts_that_count_as_boundaries),
         ("C18", a_limit_that_is_ignored),
         ("C18", branches_that_end_every_translation),
@@ -286,6 +395,10 @@ def tracebacks(patch: Patch) -> None:
         ("C21", an_engine_that_stops_late),
         ("C21", cuts_that_count_as_boundaries),
         ("C21", a_bit_that_is_stored_wrong),
+        ("D14", a_register_that_answers_without_an_exit),
+        ("D15", one_request_for_a_notification),
+        ("D15", a_disk_that_forgets),
+        ("D17", native_code_one_page_off),
         ("E01", wrong_operands),
         ("E02", ill_typed_lowering),
         ("E02", another_golden_text),
