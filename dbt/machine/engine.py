@@ -36,6 +36,7 @@ class MachineCoherence:
     def __init__(self, memory: Memory, cache: TranslationCache) -> None:
         self.writes = 0  # writes seen to pages that code was made from
         self.changed: Callable[[int, int], bool] = lambda start, end: False  # told of them; is there other code there?
+        self.noted: Callable[[int, int], None] = lambda start, end: None  # told of bytes that code was made from
         self._memory = memory
         self._cache = cache
         memory.watchers.append(self._written)
@@ -53,6 +54,7 @@ class MachineCoherence:
         """A translation was made; from now on its bytes are looked after."""
         for start, code in translation.source:
             self._memory.watch(start, start + len(code))
+            self.noted(start, start + len(code))
 
     def patience(self, pc: int) -> int:
         """Code is made anew as often as it is written."""
@@ -63,7 +65,6 @@ class MachineCoherence:
 
     def _written(self, start: int, end: int) -> bool:
         self.writes += 1
-        self._cache.invalidate(start, end)
         pages = range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1)
         left = any(self._cache.in_page(page) for page in pages)
         return self.changed(start, end) or left
@@ -124,7 +125,7 @@ class MachineTranslated(Translated):
 
     def _new_coherence(self) -> MachineCoherence:
         coherence = MachineCoherence(self._memory, self.cache)
-        coherence.changed = self._changed
+        coherence.changed, coherence.noted = self._changed, self._made
         return coherence
 
     # --- tier 0, and what is known of code by its place ---------------------------------------------------
@@ -134,13 +135,21 @@ class MachineTranslated(Translated):
 
         return MachineTier0(
             self.state, library, natives, self.options.promote, self._may_open, self._opened, self.cache.clear,
-            self.space,
+            self._gone, self.space,
         )  # fmt: skip
 
     def _may_open(self, page: int) -> bool:
         """Have the copier read a page of RAM: from now on its bytes are looked after."""
         self.coherence.copied(page)
         return True
+
+    def _gone(self, number: int) -> None:
+        """Regions of this page of RAM go with its code of tier 0, which knew of which bytes stores must be told."""
+        self.cache.invalidate(number << PAGE_SHIFT, number + 1 << PAGE_SHIFT)
+
+    def _made(self, start: int, end: int) -> None:
+        if self.tier0 is not None:
+            self.tier0.looked_at(start, end)
 
     def _changed(self, start: int, end: int) -> bool:
         return self.tier0 is not None and self.tier0.changed(start, end)

@@ -26,12 +26,14 @@ NATIVES = {  # the words that lead to native functions, and their names
 
 class MachineTier0(Tier0):
     """The tier of a hart. `may_open` is told before a page of RAM is read, by its number; `opened` of pages of places
-    that can be led to; `flushed` when all places are forgotten.
+    that can be led to; `flushed` when all places are forgotten; `gone` by the number of a page of RAM when nothing is
+    known any more of which of its bytes were looked at.
     """
 
     def __init__(
         self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
-        opened: Callable[[int], None], flushed: Callable[[], None], space: TlbSpace,
+        opened: Callable[[int], None], flushed: Callable[[], None], gone: Callable[[int], object],
+        space: TlbSpace,
     ) -> None:  # fmt: skip
         super().__init__(state, library, natives, promote, may_open, opened, lambda page: False)
         self._space = space
@@ -39,6 +41,7 @@ class MachineTier0(Tier0):
             self._words[number] = self._at[name]
         space.use(native(self._at))
         self._flushed = flushed
+        self._gone = gone
         self._pairs: dict[int, tuple[int, int]] = {}  # table -> its pages
         self._tables: dict[tuple[int, int], int] = {}  # page of addresses, page of RAM -> its table
         self._of: dict[int, set[int]] = {}  # page of RAM -> its tables
@@ -89,8 +92,16 @@ class MachineTier0(Tier0):
                 looked_at = COPIED + (table >> 3)
                 if any(self._bytes[looked_at + first : looked_at + last + 1]):
                     self._shut(table)
+                    self._gone(number)
                 left = left or bool(self._bytes[OPEN + table // TABLE])
         return left
+
+    def looked_at(self, start: int, end: int) -> None:
+        """Code that is not of this tier was made from these bytes of a page of RAM: stores to them must be told."""
+        first, last = start >> 1 & (1 << PAGE_SHIFT - 1) - 1, (end - 1) >> 1 & (1 << PAGE_SHIFT - 1) - 1
+        for table in self._of.get(start >> PAGE_SHIFT, ()):
+            at = COPIED + (table >> 3)
+            self._bytes[at + first : at + last + 1] = b"\1" * (last - first + 1)
 
     def _shut(self, table: int) -> None:
         """Forget the code of a table."""

@@ -253,6 +253,20 @@ def test_a_region_goes_with_its_bytes(stride: int) -> None:
 
 
 @STRIDES
+def test_a_region_goes_with_its_bytes_though_its_page_was_written_before(stride: int) -> None:
+    """What is beside it is written first, which drops the page's code of tier 0."""
+    add = asm("add", rd=T0, rs1=T0, rs2=S4)
+    patch = lambda at: [asm("lw", rd=T0, rs1=at, imm=0), add, asm("sw", rs1=at, rs2=T0, imm=0)]
+    call = lambda at: asm("jalr", rd=RA, rs1=at, imm=0)
+    body = [asm("addi", rd=T2, rs1=0, imm=16), call(S3), asm("addi", rd=T2, rs1=T2, imm=-1),
+            asm("bne", rs1=T2, rs2=0, imm=-8), call(A4), *patch(A4), *patch(S3)]  # fmt: skip
+    places = {CODE: loop(*body), OTHER: [asm("addi", rd=A0, rs1=A0, imm=0), RETURN],
+              OTHER + 0x100: [asm("addi", rd=A1, rs1=A1, imm=0), RETURN]}  # fmt: skip
+    board = run(stride, places, {S2: 40, S3: OTHER, A4: OTHER + 0x100, S4: 1 << 20})
+    assert board.vcpu.state.slots[A0] == 16 * 39 * 40 // 2 and board.vcpu.state.slots[A1] == 39 * 40 // 2
+
+
+@STRIDES
 def test_data_beside_code_costs_no_code(stride: int) -> None:
     """A counter in the page of the loop that counts: the loop is copied once, and no store of it is Python's."""
     body = asm("ld", rd=T0, rs1=S3, imm=0), asm("addi", rd=T0, rs1=T0, imm=1), asm("sd", rs1=S3, rs2=T0, imm=0)

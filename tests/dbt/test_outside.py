@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import initramfs, peers
+from support import peers
 from support.qemu_system import Console as PipedConsole
 
+from bench import initramfs
 from dbt.machine import images
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console

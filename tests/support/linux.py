@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from support import initramfs, peers
+from support import peers
 from support.qemu_system import Console
+
+from bench import initramfs
 
 NETWORK = ("failover", "net_failover", "virtio_net")  # modules, each behind what it needs
 DISK = ("virtio_blk", "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4")
