@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dbt.machine.devices.virtio import Function
     from dbt.machine.exits import Exit
     from dbt.machine.log import Log
+    from dbt.machine.pool import Pool
     from dbt.options import Options
 
 IGNORED = {  # words of QEMU's that hold anyway, or are about what a machine of ours never has: their values
@@ -46,6 +47,7 @@ OPENSBI = (
 )
 LEAST, MOST = 16 << 20, 64 << 30  # bytes of RAM
 MOST_HARTS = 8
+LAYOUTS = IDENTITY, SCATTER = ("identity", "scatter")
 TOPOLOGY = ("cpus", "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
 
@@ -80,6 +82,12 @@ def _parser() -> Parser:
     parser.option("--dtb", metavar="FILE", help="a device tree in place of the board's")
     parser.option("--append", metavar="TEXT", default="", help="the kernel's command line")
     parser.option("-m", "--memory", metavar="SIZE", type=memory_size, default=128 << 20, help="RAM (default: 128M)")
+    parser.option(
+        "--hpa-layout", choices=LAYOUTS, default=None,
+        help="have RAM made of pages of a pool, in its order (identity), or each at random in it (scatter); the guest "
+        "sees no difference (default: there is no pool)",
+    )
+    parser.option("--seed", metavar="N", type=number(0), help="how --hpa-layout=scatter scatters them (default: 0)")
     parser.option("-M", "--machine", metavar="NAME", default="virt", help="the board: virt, which is the only one")
     parser.option(
         "--cpu", metavar="MODEL", type=model, default=None,
@@ -214,6 +222,8 @@ def command(words: Sequence[str]) -> int:
         parser.error("-initrd is for a kernel, and there is no -kernel")
     if options.kernel is not None:
         options.kernel = opened(lambda: _file(options.kernel), "")
+    if options.seed is not None and options.hpa_layout != SCATTER:
+        parser.error(f"--seed is for --hpa-layout={SCATTER}")
     if options.lockstep is not None:
         if options.drive and not options.snapshot:
             parser.error("--lockstep is two machines, which cannot both write a disk: add -snapshot")
@@ -222,7 +232,8 @@ def command(words: Sequence[str]) -> int:
 
 
 def _board(
-    options: Any, console: Console, engine: str, how: Options, devices: dict[int, Function], began: int
+    options: Any, console: Console, engine: str, how: Options, devices: dict[int, Function], began: int,
+    pool: Pool | None,
 ) -> tuple[Board, bytes]:
     """A machine that is ready to start, and its device tree."""
     import guests
@@ -230,11 +241,24 @@ def _board(
     from dbt.machine.boards import Board
 
     guest = guests.load_machine("riscv64", options.cpu)
-    board = Board(guest, options.memory, console, engine, how, began, options.smp)
+    board = Board(guest, options.memory, console, engine, how, began, options.smp, pool)
     for transport, function in devices.items():
         board.add_virtio(function, transport)
     files = start.Files(options.bios, options.kernel, options.initrd, options.append, options.dtb)
     return board, start.place(board, files)
+
+
+def _pool(options: Any) -> Pool | None:
+    """The pages that RAM is made of, as --hpa-layout says it. Raises Fail."""
+    from dbt.machine.boards import ROM_SIZE
+    from dbt.machine.pool import Pool
+
+    if options.hpa_layout is None:
+        return None
+    try:
+        return Pool(options.memory + ROM_SIZE, options.seed or 0 if options.hpa_layout == SCATTER else None)
+    except ValueError as error:
+        raise Fail(USAGE, f"--hpa-layout={options.hpa_layout}: {error}") from None
 
 
 def _lockstep(options: Any) -> int:
@@ -247,7 +271,7 @@ def _lockstep(options: Any) -> int:
     feed = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
 
     def build(console: Console, engine: str, how: Options) -> Board:
-        board, _ = _board(options, console, engine, how, functions(options, console, None), began)
+        board, _ = _board(options, console, engine, how, functions(options, console, None), began, _pool(options))
         console.feed(feed)
         return board
 
@@ -284,11 +308,15 @@ def _boot(options: Any) -> int:
     begins = epoch(options)
     log = _log(options)
     tree = b""
+    pool: Pool | None = None
     how = Options(disk=True, background=True)
 
     def build() -> Board:
-        nonlocal tree
-        board, tree = _board(options, console, options.engine, how, devices, begins())
+        nonlocal tree, pool
+        if pool is not None:  # that of the machine before a reset
+            pool.close()
+        pool = _pool(options)
+        board, tree = _board(options, console, options.engine, how, devices, begins(), pool)
         log.attach(board)
         return board
 

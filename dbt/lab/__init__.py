@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dbt.lab import (
+    a05_memory,
     a07_discovery,
     b04_interpreter,
     c04_toy_cpu,
@@ -63,6 +64,9 @@ class Row(NamedTuple):
 
 
 ROWS = (
+    Row("A05", "contiguous RAM of scattered pages", "notes 000",
+        "Each virtual machine sees RAM that is contiguous; the host's pages that it is made of are scattered.",
+        a05_memory.run),
     Row("A07", "a guest finds its devices", "notes 000",
         "The machine has a bus that can be discovered: a guest is handed the hart's number and a tree of its devices.",
         a07_discovery.run),

@@ -23,6 +23,7 @@ from dbt.machine.boards import VIRT, Board
 from dbt.machine.devices.console import Console
 from dbt.machine.exits import Exit, Mmio
 from dbt.machine.memory import Device, Memory
+from dbt.machine.pool import Pool
 from dbt.machine.vm import Machine as Machines
 from dbt.machine.vm import Vcpu, Vm
 from dbt.memory import EXEC, READ, WRITE, AddressSpace, page_down, page_up
@@ -230,11 +231,11 @@ def map_pages(memory: Memory, root: int, pages: dict[int, int], rights: int = LE
 
 
 def board(
-    name: str, feed: bytes = b"", engine: str = "translated", options: Options | None = None
+    name: str, feed: bytes = b"", engine: str = "translated", options: Options | None = None, pool: Pool | None = None
 ) -> tuple[Board, bytearray]:
     """A bundled program of a machine at its begin, with all of its input; and what it will have printed."""
     printed = bytearray()
-    made = Board(riscv(), RAM_SIZE, Console(printed.extend), engine, options)
+    made = Board(riscv(), RAM_SIZE, Console(printed.extend), engine, options, pool=pool)
     made.console.feed(feed)
     placed = images.place(made.vm.memory, made.guest, system_file(name), RAM)
     tree = RAM + RAM_SIZE // 2

@@ -20,6 +20,7 @@ from dbt.machine.devices.uart import Uart
 from dbt.machine.devices.virtio import Function, Nothing, Virtio
 from dbt.machine.exits import SYSTEM_EVENT_CRASH, SYSTEM_EVENT_RESET, SYSTEM_EVENT_SHUTDOWN, SystemEvent
 from dbt.machine.memory import Device
+from dbt.machine.pool import Pool
 from dbt.machine.vm import Machine, Vcpu
 from dbt.options import Options
 from guests.spec import Guest
@@ -77,18 +78,18 @@ class Platform:
 class Board:
     """A machine of the board `virt` with this much RAM, and harts. `reset` puts them at the beginning.
 
-    `epoch`: what its clock of the day shows then, in nanoseconds since 1970. `vcpu` is the hart that people look at,
-    the first until they choose another.
+    `epoch`: what its clock of the day shows then, in nanoseconds since 1970. `pool`: whose pages its RAM is made of.
+    `vcpu` is the hart that people look at, the first until they choose another.
     """
 
     def __init__(
         self, guest: Guest, ram: int, console: Console, engine: str = "reference", options: Options | None = None,
-        epoch: int = EPOCH, harts: int = 1,
+        epoch: int = EPOCH, harts: int = 1, pool: Pool | None = None,
     ) -> None:  # fmt: skip
         self.guest = guest
         self.console = console
         self.ram = ram
-        self.vm = Machine(guest, engine, options).create_vm()
+        self.vm = Machine(guest, engine, options).create_vm(pool)
         self.vm.set_user_memory_region(VIRT["ram"].base, ram)
         self.vm.set_user_memory_region(VIRT["rom"].base, ROM_SIZE)
         self.vcpus = [self.vm.create_vcpu() for _ in range(harts)]

@@ -7,11 +7,11 @@ Must not know: what a device does, address translation.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple, Protocol
 
+from dbt.machine.pool import Pool, address_of
 from guests.spec import Absent
 
 PAGE_SHIFT = 12
@@ -60,9 +60,11 @@ class Mapping(NamedTuple):
 
 
 class Memory:
-    """All that answers at physical addresses."""
+    """All that answers at physical addresses. RAM is of the host's memory, or of the pages of a pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool | None = None) -> None:
+        self._pool = pool
+        self.pooled: dict[int, Sequence[int]] = {}  # by the base of a slot: the numbers of its pages in the pool
         # Told of writes to watched pages, by begin and end; true: the pages are to be watched still.
         self.watchers: list[Callable[[int, int], bool]] = []
         self.watching: list[Callable[[Set[int]], object]] = []  # told of pages that are watched: writes must come here
@@ -74,13 +76,18 @@ class Memory:
         self._hidden: set[int] = set()  # pages of RAM over which a device lies
 
     def add_ram(self, base: int, size: int) -> None:
-        """A slot of RAM, all zeros. ValueError where something is already, or for what is not whole pages."""
+        """A slot of RAM, all zeros. ValueError where something is already, for what is not whole pages, or where the
+        pool has too few.
+        """
         if size <= 0 or (base | size) & (1 << PAGE_SHIFT) - 1:
             raise ValueError(f"RAM of {size:#x} bytes at {base:#x} is not whole pages")
         self._check_free(base, base + size, "RAM", [(s.base, s.base + s.size, "RAM") for s in self.slots])
         self._check_free(base, base + size, "RAM", [(m.base, m.end, m.device.name) for m in self.devices])
-        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.slots.append(Slot(base, size, memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))))
+        if self._pool is None:
+            memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            memory, self.pooled[base] = self._pool.take(size)
+        self.slots.append(Slot(base, size, memory, address_of(memory)))
 
     def add_device(self, base: int, device: Device) -> None:
         """Put a device on the bus. ValueError where another one is, or where it is partly over RAM."""

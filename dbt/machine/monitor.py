@@ -266,6 +266,7 @@ SUBJECTS: dict[str, Command] = {
     "tlb": Command("", "translations that the engine remembers, in the present context", _view(views.tlb)),
     **_also(Command("", "devices, and the interrupts they have", _view(views.devices)), "qtree", "devices"),
     "mtree": Command("", "the map of physical memory", _view(views.memory_map)),
+    "memmap": Command("", "which pages of the host's pool RAM is, with --hpa-layout", _view(views.pool_map)),
     "block": Command("", "disks", _view(views.disks)),
     "network": Command("", "networks", _view(views.networks)),
     **_also(Command("", "what the engine has executed, and what it keeps", _view(views.engine)), "jit", "cache"),

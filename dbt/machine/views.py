@@ -11,6 +11,7 @@ from dbt.machine.boards import IRQS, Board
 from dbt.machine.devices.block import Block
 from dbt.machine.devices.virtio import Function, Virtio
 from dbt.machine.devices.virtio_net import VirtioNet
+from dbt.machine.pool import runs
 from dbt.machine.vm import Vcpu
 from guests.spec import Absent, Decoded, Mapped
 
@@ -240,6 +241,19 @@ def memory_map(board: Board) -> str:
     found = [(slot.base, slot.size, "ram") for slot in board.vm.memory.slots]
     found += [(base, device.size, f"i/o {device.name}") for base, device in board.vm.memory.devices]
     return "".join(f"{base:016x}-{base + size - 1:016x} {what}\n" for base, size, what in sorted(found))
+
+
+def pool_map(board: Board) -> str:
+    """Which pages of the pool RAM is: runs that are contiguous in both."""
+    pooled = board.vm.memory.pooled
+    if not pooled:
+        return "RAM is of no pool (--hpa-layout)\n"
+    lines = ["guest-physical                    pool             pages"]
+    for base, pages in sorted(pooled.items()):
+        for at, page, count in runs(pages):
+            first = base + at * PAGE
+            lines.append(f"{first:016x}-{first + count * PAGE - 1:016x} {page * PAGE:016x} {count:5}")
+    return "\n".join(lines) + "\n"
 
 
 def _functions(board: Board) -> list[Function]:

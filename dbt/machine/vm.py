@@ -21,6 +21,7 @@ from dbt.machine.clock import MASK, Clock
 from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
 from dbt.machine.memory import Device, Memory
 from dbt.machine.outside import Outside
+from dbt.machine.pool import Pool
 from dbt.machine.remembered import RememberingSpace
 from dbt.machine.space import HartSpace
 from dbt.options import Options
@@ -48,8 +49,9 @@ class Machine:
         self.engine = engine
         self.options = options or Options()
 
-    def create_vm(self) -> Vm:
-        return Vm(self)
+    def create_vm(self, pool: Pool | None = None) -> Vm:
+        """A virtual machine, whose RAM is of this pool if there is one."""
+        return Vm(self, pool)
 
 
 class Vm:
@@ -60,10 +62,10 @@ class Vm:
 
     turn: Vcpu  # the hart that runs
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, pool: Pool | None = None) -> None:
         self.machine = machine
         self.guest = machine.guest
-        self.memory = Memory()
+        self.memory = Memory(pool)
         self.vcpus: list[Vcpu] = []
         self.clock = Clock(self._retired, self.guest.ticks)
         self.events = Events(self.clock)

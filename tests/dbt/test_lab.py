@@ -32,6 +32,7 @@ from dbt.lift import Lifter
 from dbt.machine.boards import Board
 from dbt.machine.devices.block import Block
 from dbt.machine.disks import Raw
+from dbt.machine.pool import Pool
 from dbt.machine.remembered import RememberingSpace
 from dbt.machine.tlb import Ram
 from dbt.machine.vm import _Outside
@@ -255,6 +256,23 @@ def memory_not_compared(patch: Patch) -> None:
     patch.setattr(lockstep._Pair, "_compare_pages", lambda self, pages: [])
 
 
+def pages_that_are_handed_out_twice(patch: Patch) -> None:
+    take = Pool.take
+
+    def generous(self: Pool, size: int) -> Any:
+        free = list(self._free)
+        taken = take(self, size)
+        self._free = free
+        return taken
+
+    patch.setattr(Pool, "take", generous)
+
+
+def a_map_that_is_made_up(patch: Patch) -> None:
+    place = Pool._map
+    patch.setattr(Pool, "_map", lambda self, address, pages: place(self, address, sorted(pages)))
+
+
 def trees_without_transports(patch: Patch) -> None:
     soc = Board._soc
     patch.setattr(Board, "_soc", lambda self: {k: v for k, v in soc(self).items() if not k.startswith("virtio")})
@@ -356,6 +374,8 @@ def tracebacks(patch: Patch) -> None:
 @pytest.mark.parametrize(
     ("row", "breakage"),
     [
+        ("A05", pages_that_are_handed_out_twice),
+        ("A05", a_map_that_is_made_up),
         ("A07", trees_without_transports),
         ("A07", a_tree_that_is_not_handed_on),
         ("B04", forgetful_interpreter),
