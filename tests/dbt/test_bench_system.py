@@ -1,0 +1,65 @@
+"""The benches of whole machines: their programs do what they are for, the same in both engines; their tables."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from bench import linux, system
+from bench.system import DATA, OPERATIONS, RAM, Operation
+from dbt.machine.boards import Board
+from dbt.machine.devices.console import Console
+from dbt.machine.digest import digest
+from dbt.machine.exits import SystemEvent
+from dbt.machine.vm import ENGINES
+from dbt.options import Options
+from guests.riscv import privileged as p
+
+TURNS = 40
+TAKEN = {"call": (8, p.USER), "fault": (13, p.SUPERVISOR), "interrupt": (1 << 63 | 1, p.SUPERVISOR)}  # traps a turn
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_each_loop_does_what_it_is_for(operation: Operation) -> None:
+    digests = set()
+    for engine in ENGINES:
+        board = Board(system.GUEST, 16 << 20, Console(lambda data: None), engine, Options(patience=0))
+        board.vm.memory.poke(RAM, system.image(operation._replace(times=TURNS)))
+        board.reset(RAM, 0)
+        assert board.vm.run() == SystemEvent(1)
+        wanted = {TAKEN[operation.name]: TURNS} if operation.name in TAKEN else {}
+        assert board.vcpu.taken == wanted
+        assert board.vcpu.retired > TURNS * (len(operation.body) + 2)
+        digests.add(digest(board))
+        board.vm.close()
+    assert len(digests) == 1
+
+
+def test_many_pages_are_one() -> None:
+    image = system.image(next(each for each in OPERATIONS if each.name == "pages"))
+    leaf = (DATA >> 2 | system.LEAF).to_bytes(8, "little")
+    assert image.count(leaf) == system.MANY
+
+
+@pytest.mark.parametrize("words", [["--runs=0"], ["nonsense"]])
+def test_what_cannot_be_measured_gets_a_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for main, more in ((system.main, []), (linux.main, ["/boot/vmlinux"])):
+        with pytest.raises(SystemExit) as end:
+            main([*more, *words])
+        sentence = capsys.readouterr().err
+        assert end.value.code == 2 and ("at least one run" if words == ["--runs=0"] else "nonsense") in sentence
+
+
+def test_the_table_of_linux_tells_kinds_apart() -> None:
+    times = {"qemu": (2.0, 2.0), "cold": (1.0, 3.0), "warm": (0.5, 1.0)}
+    lines = linux.table({"boot": times, "queens": times, "matmul": {**times, "cold": (4.0, 4.0)}}).splitlines()
+    assert [line.split()[-4:] for line in lines[1:]] == [
+        ["0.50", "0.25", "1.50", "0.50"], ["0.50", "0.25", "1.50", "0.50"], ["2.00", "0.25", "2.00", "0.50"],
+        ["0.50", "0.25", "1.50", "0.50"], ["2.00", "0.25", "2.00", "0.50"],
+    ]  # fmt: skip
+    assert lines[4].startswith("geometric mean, integer") and lines[5].startswith("geometric mean, floating point")
+
+
+def test_a_process_s_time_is_that_of_all_below_it() -> None:
+    assert linux.cpu(os.getpid()) > 0 == linux.cpu((1 << 22) + 1)
