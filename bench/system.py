@@ -68,7 +68,7 @@ class Operation(NamedTuple):
 
 
 OPERATIONS = (
-    Operation("loop", "nothing: what is taken off all others", 1, [i("addi", rd=0, rs1=0, imm=0)]),
+    Operation("loop", "nothing: what is taken off all others", 100_000, [i("addi", rd=0, rs1=0, imm=0)]),
     Operation("call", "a system call: user mode, handler, and back", 1_000_000, [i("ecall")], user=True),
     Operation("fault", "a load of a page that is not there, and its handler", 300_000, [i("ld", rd=T1, rs1=A0, imm=0)],
               li(A0, ABSENT)),

@@ -32,7 +32,7 @@ from dbt.machine.log import Log
 from dbt.machine.monitor import COMMANDS, SUBJECTS, Monitor
 from dbt.machine.outside import Inputs
 from dbt.machine.session import Abandoned, Session
-from dbt.machine.vm import ENGINES
+from dbt.machine.vm import ENGINES, TURN
 from dbt.options import Options
 from guests.decode import encode
 from guests.programs import system_file
@@ -653,7 +653,7 @@ def test_commands_that_come_together(tmp_path: Path) -> None:
 def test_people_look_at_one_hart_or_another() -> None:
     """Our kernel on two harts, of which the second one waits."""
     hand = Hand(b"shutdown\n", harts=2)
-    hand.session.board.vm.run(50_000)
+    hand.session.board.vm.run(TURN + 10_000)  # so the second one has had its turn
     first, second = hand.ask("info cpus").splitlines()
     assert re.fullmatch(r"\* CPU #0: pc=0x[0-9a-f]{16} running, [\d,]+ instructions", first)
     assert re.fullmatch(r"  CPU #1: pc=0x[0-9a-f]{16} waiting, \d+ instructions", second)
