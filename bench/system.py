@@ -70,8 +70,8 @@ class Operation(NamedTuple):
 OPERATIONS = (
     Operation("loop", "nothing: what is taken off all others", 100_000, [i("addi", rd=0, rs1=0, imm=0)]),
     Operation("call", "a system call: user mode, handler, and back", 5_000_000, [i("ecall")], user=True),
-    Operation("fault", "a load of a page that is not there, and its handler", 5_000_000, [i("ld", rd=T1, rs1=A0, imm=0)],
-              li(A0, ABSENT)),
+    Operation("fault", "a load of a page that is not there, and its handler", 5_000_000,
+              [i("ld", rd=T1, rs1=A0, imm=0)], li(A0, ABSENT)),
     Operation("interrupt", "an interrupt that software raises, and its handler", 100_000,
               [i("csrrsi", rd=0, imm=2, csr=SIP), i("addi", rd=0, rs1=0, imm=0)],
               [*csrw(SIE, 2), i("csrrsi", rd=0, imm=2, csr=SSTATUS)]),
