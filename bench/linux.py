@@ -23,14 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import initramfs
-from dbt.runs import ROOT, Failed
+from dbt.runs import ROOT, Failed, spent
 from guests.programs import PROGRAMS, path
 
 WAYS = ("qemu", "cold", "warm")
 BOOT = "boot"
 LONGEST = 1200.0  # seconds for one start with all of its programs
 BEGIN, END, LAST = "--- begin {}", "--- end {}", "--- the last line"
-TICK = os.sysconf("SC_CLK_TCK")
 FLOAT = "floating point"
 Times = dict[str, tuple[float, float]]  # by name: seconds of CPU and of wall
 
@@ -82,7 +81,7 @@ class Bench:
         began = 0.0, begin
         printed: list[str] = []
         for raw in process.stdout:
-            now = cpu(process.pid), time.perf_counter()
+            now = spent(process.pid), time.perf_counter()
             if now[1] - begin > LONGEST:
                 raise Failed(f"{way}: it did not come to its end in {LONGEST:.0f} seconds")
             line = raw.rstrip("\r\n")
@@ -101,16 +100,6 @@ class Bench:
             else:
                 printed.append(line)
         raise Failed(f"{way}: it ended before its last line")
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process, what it has started and what it has waited for have used."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has ended
-        return 0.0
-    return sum(int(field) for field in fields[11:15]) / TICK + sum(cpu(int(child)) for child in children)
 
 
 def table(found: dict[str, dict[str, tuple[float, float]]]) -> str:

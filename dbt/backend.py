@@ -114,9 +114,9 @@ class Backend:
         )  # fmt: skip
         if assumed not in _tiers:  # an engine's stencils are good for all that are alike
             stencils = self._keep("stencils", lambda: as_code(self._stencils(progress)))
-            _tiers[assumed] = stencils.text, self._keep("copier", self._copier)
-        self.library, copier = _tiers[assumed]
-        tier = made(self.library, copier)
+            _tiers[assumed] = stencils.text, self._keep("natives", self._natives)
+        self.library, natives = _tiers[assumed]
+        tier = made(self.library, natives)
         state.words[LEAVE] = tier.through
         return tier
 
@@ -127,10 +127,10 @@ class Backend:
         compile = lambda text: self.compiler.stencils(text, self._guest.sink_slot)
         return library.build(self._guest, callouts(self._options), target, self.target.pinned, compile, progress)
 
-    def _copier(self) -> Code:
-        from dbt.tier0 import copier
+    def _natives(self) -> Code:
+        from dbt.tier0 import ways
 
-        return self.compiler.compile(copier.text(self.target, self._guest), passes=None)
+        return self.compiler.compile(ways.text(self.target, self._guest), passes=None)
 
     def door(self, room: int) -> bytes:
         """Where tier 0, if there is one, enters a translation that is `room` bytes before."""
@@ -201,7 +201,7 @@ def _slot_offset(slot: int) -> int:
     return 8 * slot
 
 
-_tiers: dict[tuple[object, ...], tuple[bytes, Code]] = {}  # stencils and copier of this process, by what they assume
+_tiers: dict[tuple[object, ...], tuple[bytes, Code]] = {}  # stencils and natives of this process, by what they assume
 _compilers: dict[int, Compiler] = {}
 
 

@@ -231,10 +231,22 @@ def _resident(pid: int) -> int:
     return 0
 
 
+def _times(pid: int) -> list[float]:
+    """CPU seconds of a process, user and system, and of the children that it has waited for, user and system."""
+    text = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in text[11:15]]
+
+
 def _of_children(pid: int) -> float:
     """CPU seconds of the children that a process which has ended has waited for."""
-    text = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(text[13]) + int(text[14])) / os.sysconf("SC_CLK_TCK")
+    return sum(_times(pid)[2:])
+
+
+def spent(pid: int) -> float:
+    """CPU seconds so far of a process and of all that it has started; 0 if it is gone."""
+    with suppress(OSError):
+        return sum(_times(pid)) + sum(map(spent, _children(pid)))
+    return 0.0
 
 
 def _left_behind(before: set[int]) -> float:

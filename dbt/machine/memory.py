@@ -40,12 +40,11 @@ class Slot(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page of RAM: its number, where it begins in its slot's memory, and the host address of its first byte."""
+    """A page of RAM: its number, and where it begins in its slot's memory."""
 
     number: int
     memory: mmap.mmap
     at: int
-    host: int
 
 
 class Mapping(NamedTuple):
@@ -142,10 +141,9 @@ class Memory:
         number = address >> PAGE_SHIFT
         if number in self._hidden or (writing and number in self._watched):
             return None
-        for base, length, memory, host in self.slots:
+        for base, length, memory, _ in self.slots:
             if base <= address < base + length:
-                at = (address & -1 << PAGE_SHIFT) - base
-                return Page(number, memory, at, host + at)
+                return Page(number, memory, (address & -1 << PAGE_SHIFT) - base)
         return None
 
     # --- accesses of harts: at most 8 bytes, and within a page -------------------------------------------

@@ -38,8 +38,6 @@ class HartSpace:
     def __init__(self, guest: Guest, slots: memoryview, memory: Memory) -> None:
         assert guest.privileged is not None
         self.memory = memory
-        self.slots = slots
-        self.privileged = guest.privileged
         self._faults = guest.privileged.access_faults
         self.mmu = guest.privileged.mmu(slots, self._read_table, self._write_table)
         self._translate: Callable[[int, int, str], int] = self.mmu.translate

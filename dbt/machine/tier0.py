@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 from dbt.code import Code
 from dbt.machine.tlb import TlbSpace, native
-from dbt.state import AGAIN, COPIED, CROSS, FOUND, GO_ON, MOVED, OPEN, REACH, TABLE, TABLES, TAIL, TAILS, State
+from dbt.state import AGAIN, COPIED, CROSS, FOUND, GO_ON, MOVED, OPEN, TABLE, TABLES, TAIL, TAILS, State
 from dbt.tier0 import PAGE_SHIFT, Tier0
 
 CODED = 1 << 62  # no address that can be executed has this bit without the one above
 GENERATION = 40  # bit of a place
 NATIVES = {  # the words that lead to native functions, and their names
-    REACH: "reach", FOUND: "found", MOVED: "moved", CROSS: "to_tail", AGAIN: "to_tail_again", GO_ON: "on",
+    FOUND: "found", MOVED: "moved", CROSS: "to_tail", AGAIN: "to_tail_again", GO_ON: "on",
 }  # fmt: skip
 
 
@@ -47,13 +47,13 @@ class MachineTier0(Tier0):
         self._of: dict[int, set[int]] = {}  # page of RAM -> its tables
 
     def code(self, pc: int, inside: bool) -> int | None:
-        place = self._space.code_page(pc)
-        if place is None:
+        number = self._space.code_page(pc)
+        if number is None:
             return None
         if self._full:
             self.flush()
-        table = self._space.table(pc) or self._table_of(pc >> PAGE_SHIFT, place.number)
-        if not self._bytes[OPEN + table // TABLE] and self._may_open(place.number):
+        table = self._space.table(pc) or self._table_of(pc >> PAGE_SHIFT, number)
+        if not self._bytes[OPEN + table // TABLE] and self._may_open(number):
             self._bytes[OPEN + table // TABLE] = 1
             self._opened(self._page_of(table))
         self._space.enter_code(pc, table)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Set
 from typing import NamedTuple
 
 from dbt.machine import pages
-from dbt.machine.memory import Memory, Page, Slot
+from dbt.machine.memory import Memory, Slot
 from dbt.machine.pages import Records
 from dbt.machine.space import FETCH, PAGE, PAGE_SHIFT, HartSpace, Place
 from dbt.state import (
@@ -29,11 +29,11 @@ from dbt.state import (
     NOWHERE,
     PAIR,
     PAIR_BITS,
+    PAIR_FACTORS,
     PAIRS,
     RAISED,
     RAM_BASE,
     RAM_HOST,
-    RAM_SIZE,
     RECORDS,
     SET,
     SETS,
@@ -53,7 +53,6 @@ class Natives(NamedTuple):
 
     reach: Callable[[int, int, int, int], int]
     remap: Callable[[int], int]
-    forget: Callable[[int], int]
     written: Callable[[int, int, int, int], int]
     protect: Callable[[int, int], int]
 
@@ -61,7 +60,7 @@ class Natives(NamedTuple):
 def native(addresses: dict[str, int]) -> Natives:
     """Those at these host addresses."""
     word = ctypes.c_uint64
-    counts = {"reach": 4, "remap": 1, "forget": 1, "written": 4, "protect": 2}
+    counts = {"reach": 4, "remap": 1, "written": 4, "protect": 2}
     return Natives(*(ctypes.CFUNCTYPE(word, *[word] * counts[name])(addresses[name]) for name in Natives._fields))
 
 
@@ -72,8 +71,7 @@ class Ram:
         self.slot: Slot = max(memory.slots, key=lambda slot: slot.size)
         self.records = Records(self.slot.size >> PAGE_SHIFT)
         self.states: list[State] = []
-        self._memory = memory
-        self._words = (ctypes.c_uint64 * 64)()
+        self._addresses = (ctypes.c_uint64 * 0)()
         self.natives: Natives | None = None
         memory.watching.append(self._watch)
         memory.unwatching.append(self._unwatch)
@@ -81,13 +79,12 @@ class Ram:
 
     def add(self, state: State) -> None:
         """One hart more."""
-        self._words[len(self.states)] = state.address
         self.states.append(state)
         words = state.words
-        words[RAM_BASE], words[RAM_SIZE], words[RAM_HOST] = self.slot.base, self.slot.size, self.slot.host
-        words[RECORDS], words[HARTS] = self.records.address, ctypes.addressof(self._words)
+        words[RAM_BASE], words[RAM_HOST], words[RECORDS] = self.slot.base, self.slot.host, self.records.address
+        self._addresses = (ctypes.c_uint64 * len(self.states))(*(each.address for each in self.states))
         for each in self.states:
-            each.words[HARTS_COUNT] = len(self.states)
+            each.words[HARTS], each.words[HARTS_COUNT] = ctypes.addressof(self._addresses), len(self.states)
 
     def number(self, page: int) -> int | None:
         """A page's place among the records, by its number in physical memory."""
@@ -207,13 +204,10 @@ class TlbSpace(HartSpace):
 
     # --- code -------------------------------------------------------------------------------------------------
 
-    def code_page(self, address: int) -> Page | None:
-        """The page of RAM that is executed at an address, if native code reaches it."""
+    def code_page(self, address: int) -> int | None:
+        """The number of the page of RAM that is executed at an address, if native code reaches it."""
         host = self._reach(FETCH, address & -PAGE, PAGE)
-        if not host:
-            return None
-        at = host - self.ram.slot.host
-        return Page(self.ram.slot.base + at >> PAGE_SHIFT, self.ram.slot.memory, at, host)
+        return self.ram.slot.base + host - self.ram.slot.host >> PAGE_SHIFT if host else None
 
     def table(self, address: int) -> int:
         """The table of the code at an address; 0 if the TLB does not know the page."""
@@ -232,12 +226,10 @@ class TlbSpace(HartSpace):
 
     def pair(self, page: int, number: int, table: int) -> None:
         """Have native code find the table of a page of addresses that is this page of RAM."""
-        from dbt.tier0.reach import HASH
-
         place = self.ram.number(number)
         if place is None:
             return
-        at = (page * HASH[0] + place * HASH[1] & MASK) >> 64 - PAIR_BITS
+        at = (page * PAIR_FACTORS[0] + place * PAIR_FACTORS[1] & MASK) >> 64 - PAIR_BITS
         while self._words[PAIRS + at * PAIR >> 3]:
             at = at + 1 & (1 << PAIR_BITS) - 1
         row = PAIRS + at * PAIR >> 3

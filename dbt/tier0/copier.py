@@ -3,25 +3,18 @@
     translate(state, pc, inside)   copies stencils for the block at pc and for what it leads to in its guest page, and
                                    returns the host code; 0 if the page is not open or there is no room. `inside`:
                                    pc is no boundary, so the block has no head and is not entered in the directory
-    missing, head, leave_here      where code of tier 0 goes for a block that is not there, at the begin of one that
-                                   is late or hot, and to return to the run loop
-    dispatch                       the way in for the run loop: on at the guest's pc
-    resume                         the way in to the host code whose address is in EXIT
 
 A block's head looks whether an event is due, counts down to the block's being hot, and takes the block's instructions
 off the budget; what leaves in the middle gives the rest back. Code that lies out of line is made when a batch is
 complete: then all of its blocks are known, and jumps between them are direct. All other jumps go through the directory.
-Owns: the algorithm. Must not know: rows, hosts' instructions, what Python does about pages.
+Owns: the algorithm. Must not know: rows, hosts' instructions, what Python does about pages, the ways into code and out
+of it (`dbt.tier0.ways`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dbt.state import (
-    BUDGET,
     BUDGET_SHIFT,
-    CHANGED,
     CODE,
     CODE_FAULTS,
     CODE_SIZE,
@@ -30,15 +23,10 @@ from dbt.state import (
     COUNTERS,
     COUNTERS_MOST,
     COUNTERS_USED,
-    CROSS,
-    EXIT,
-    EXITS,
     FOUND,
-    GO_ON,
     HEAD_OUT,
     HIGHEST,
     HOT_AFTER,
-    LEADS,
     LEAVE_HERE,
     LIBRARY,
     MADE_BLOCKS,
@@ -47,8 +35,6 @@ from dbt.state import (
     NOT_MADE,
     OPEN,
     PAGES,
-    PC,
-    RAISED,
     SPACE_BITS,
     TABLE,
     TABLES,
@@ -57,13 +43,10 @@ from dbt.state import (
     WORK,
     WRITE,
 )
-from dbt.tier0 import HEADROOM, reach
+from dbt.tier0 import HEADROOM
 from dbt.tier0 import layout as lib
 from dbt.tier0.native import Function, OnState, Value
-from guests.spec import Guest
-from ir.llvm.lines import Lines
-from ir.llvm.stencil import PARAMETERS, entry_of
-from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, Target, Translations
+from ir.llvm.target import CALLOUT, MISS, SIDE, Target, Translations
 
 PAGE = 1 << 12
 CROSSING = 2  # `inside`, for an instruction that lies in two pages
@@ -74,8 +57,6 @@ PENDING = 1 << 14
 AT_HEAD, NO_REASON = 98, 99  # beside the reasons of side exits
 P_SIDE, P_ACCESS, P_HEAD, P_LINK, P_BEHIND, P_MISS = range(6)
 ADDRESSES = (1 << SPACE_BITS) - 1
-FIRST = "ptr %s, ptr %m, i64 %t, i64 %via"
-ENTERED = FIRST + ", i64 %first"  # parameters of what is entered with a guest register where the limit is carried
 
 
 class _Copier(OnState):
@@ -569,248 +550,7 @@ class _MachineCopier(_Copier):
             self.store(place, sum(1 << 8 * i for i in range(length // 2)), length // 2)
 
 
-def text(target: Target, guest: Guest) -> str:
-    """The module of all that is native here and is no stencil."""
+def translate(target: Target, sink: int) -> str:
+    """The function's text. `sink` is the slot of writes to a register that is always zero."""
     copier = _Copier() if target.translations is None else _MachineCopier(target.translations)
-    machine = []
-    if guest.privileged is not None:
-        entries = [target.host.native_entry.format(name=name, function=function).splitlines()
-                   for name, function in (("found", "reach"), ("moved", "remap"))]  # fmt: skip
-        machine = [*(f'module asm "{line}"' for lines in entries for line in lines),
-                   *reach.functions(guest.privileged, guest.link, target.log is not None)]  # fmt: skip
-    return "\n".join([
-        f'target triple = "{target.host.triple}"', copier.write(guest.sink_slot).text(), *machine,
-        *(make(target) for make in (_missing, _head, _leave, _dispatch, _resume, _through, _on,
-                                  _crossing("tail"), _crossing("tail_again"))),
-        'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
-    ])  # fmt: skip
-
-
-class _Lines(Lines):
-    """What the functions here are made of."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
-
-    def load(self, field: int, kind: str = "i64") -> str:
-        return self.let(f"load {kind}, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * field}')}")
-
-    def store(self, value: str, field: int) -> None:
-        self.put(f"store i64 {value}, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * field}')}")
-
-    def look(self, pc: str, beyond: str) -> None:
-        """Go on at `look` if the directory has a place for a guest address, else at `beyond`."""
-        if self.target.translations is None:
-            self.put(f"%beyond = icmp ugt i64 {pc}, {ADDRESSES}")
-            self.put(f"br i1 %beyond, label %{beyond}, label %look")
-        else:
-            self.put("br label %look")
-        self.lines.append("look:")
-
-    def begin(self) -> None:
-        """Code that comes from elsewhere does not carry the limit."""
-        self.put(f"%limit = load i64, ptr {self.let(f'getelementptr i8, ptr %s, i64 {8 * HIGHEST}')}")
-
-    def remap(self) -> None:
-        """A region may have changed what addresses mean: all of its registers are in their slots now."""
-        self.put(f"%changed = icmp ne i64 {self.load(CHANGED)}, 0")
-        self.put("br i1 %changed, label %remap, label %same")
-        self.lines.append("remap:")
-        self.store("0", CHANGED)
-        self.put(f"call preserve_mostcc i64 @remap(i64 {self.let('ptrtoint ptr %s to i64')})")
-        self.put("br label %same")
-        self.lines.append("same:")
-
-    def take(self, pc: str = "", more: str = "") -> None:
-        """If the instruction at `pc`, or where the state says, is left because of its trap, go on in the handler."""
-        self.put(f"%raised = icmp ne i64 {self.load(RAISED)}, 0")
-        self.put("br i1 %raised, label %take, label %told")
-        self.lines.append("take:")
-        at = self.let("ptrtoint ptr %s to i64")
-        handler = self.let(f"call i64 @take(i64 {at}, i64 {pc or self.load(PC)}, i64 %t)")
-        self.put(f"%taken = icmp ne i64 {handler}, 0")
-        self.put("br i1 %taken, label %enter, label %told")
-        self.lines.append("enter:")
-        on = self.load(GO_ON, "ptr")
-        self.put(f"musttail call preserve_nonecc void {on}(ptr %s, ptr %m, i64 %t, i64 {handler}, i64 poison{more})")
-        self.put("ret void")
-        self.lines.append("told:")
-
-    def cross(self, more: str) -> None:
-        """A region is left for an instruction that lies in two pages: it may be copied."""
-        pc = self.load(PC)
-        last = self.let(f"icmp eq i64 {self.let(f'and i64 {pc}, {PAGE - 1}')}, {PAGE - 2}")
-        callout = self.let(f"icmp eq i64 %via, {CALLOUT}")
-        self.put(f"br i1 {self.let(f'and i1 {last}, {callout}')}, label %cross, label %leave")
-        self.lines.append("cross:")
-        cross = self.load(CROSS, "ptr")
-        self.put(f"musttail call preserve_nonecc void {cross}(ptr %s, ptr %m, i64 %t, i64 {pc}, i64 poison{more})")
-        self.put("ret void")
-        self.lines.append("leave:")
-
-    def go(self, to: str, via: str, more: str = "") -> None:
-        self.put(f"musttail call preserve_nonecc void {to}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 %limit{more})")
-        self.put("ret void")
-
-    def leave(self, pc: str, code: int) -> None:
-        self.store(pc, PC)
-        self.store("%t", BUDGET)
-        self.store(str(code), EXIT)
-        self.put("ret void")
-
-
-def _function(name: str, lines: _Lines, parameters: str = PARAMETERS) -> str:
-    body = "\n".join(lines.lines)
-    return f"define preserve_nonecc void @{name}({parameters}) #1 {{\nentry:\n{body}\n}}"
-
-
-def _missing(target: Target) -> str:
-    """What is missing at %via is made, unless it is not to be."""
-    t = _Lines(target)
-    t.look("%via", "out")
-    entry = entry_of(t, "%via", target)
-    missing = t.load(NOT_MADE, "ptr")
-    t.put(f"%there = icmp ne ptr {entry}, {missing}")
-    t.put("br i1 %there, label %known, label %make")
-    t.lines.append("known:")
-    t.go(entry, "%via")
-    t.lines.append("make:")
-    t.put("%state = ptrtoint ptr %s to i64")
-    if target.translations is not None:  # the page may be one whose code is known, or can be
-        t.put("%host = call preserve_mostcc i64 @reach(i64 %state, i64 %via, i64 2, i64 2)")
-        t.store("0", RAISED)  # what it would raise is the monitor's
-        entry = entry_of(t, "%via", target)
-        t.put(f"%found = icmp ne ptr {entry}, {missing}")
-        t.put("br i1 %found, label %reached, label %copy")
-        t.lines.append("reached:")
-        t.go(entry, "%via")
-        t.lines.append("copy:")
-    t.put("%made = call i64 @translate(i64 %state, i64 %via, i64 0)")
-    t.put("%none = icmp eq i64 %made, 0")
-    t.put("br i1 %none, label %out, label %on")
-    t.lines.append("on:")
-    t.put("%code = inttoptr i64 %made to ptr")
-    t.go("%code", "%via")
-    t.lines.append("out:")
-    t.leave("%via", MISS)
-    return _function("missing", t)
-
-
-def _head(target: Target) -> str:
-    """At a head: %via is the block's address. It is late, or hot; what is hot may be translated already."""
-    t = _Lines(target)
-    t.put(f"%late = icmp slt i64 %t, {1 << BUDGET_SHIFT}")
-    t.put("br i1 %late, label %out, label %look")
-    t.lines.append("look:")
-    entry = entry_of(t, "%via", target)
-    address = t.let(f"ptrtoint ptr {entry} to i64")
-    offset = t.let(f"sub i64 {address}, {t.load(CODE)}")
-    here = t.let(f"icmp ult i64 {offset}, {t.load(CODE_SIZE)}")
-    ours = t.let(f"icmp eq ptr {entry}, {t.load(NOT_MADE, 'ptr')}")
-    either = t.let(f"or i1 {here}, {ours}")
-    t.put(f"br i1 {either}, label %hot, label %go")
-    t.lines.append("go:")
-    t.go(entry, "%via")
-    t.lines.append("hot:")
-    t.leave("%via", HOT)
-    t.lines.append("out:")
-    t.leave("%via", LATE)
-    return _function("at_head", t)
-
-
-def _leave(target: Target) -> str:
-    """%via is the guest's address, %limit the code of the way out."""
-    t = _Lines(target)
-    if target.translations is not None:
-        t.take("%via")
-    t.store("%via", PC)
-    t.store("%t", BUDGET)
-    t.store("%limit", EXIT)
-    t.put("ret void")
-    return _function("leave_here", t)
-
-
-def _dispatch(target: Target) -> str:
-    t = _Lines(target)
-    t.begin()
-    pc = t.load(PC)
-    t.look(pc, "out")
-    t.go(entry_of(t, pc, target), pc)
-    t.lines.append("out:")
-    t.leave(pc, MISS)
-    return _function("dispatch", t, ENTERED)
-
-
-def _crossing(name: str) -> Callable[[Target], str]:
-    def make(target: Target) -> str:
-        """On at the instruction at %via, which lies in two pages: its copy is what the function of that name gives."""
-        if target.translations is None:
-            return ""
-        t = _Lines(target)
-        made = t.let(f"call i64 @{name}(i64 {t.let('ptrtoint ptr %s to i64')}, i64 %via)")
-        t.put(f"%none = icmp eq i64 {made}, 0")
-        t.put("br i1 %none, label %out, label %on")
-        t.lines.append("on:")
-        t.begin()
-        t.go(t.let(f"inttoptr i64 {made} to ptr"), "%via")
-        t.lines.append("out:")
-        t.leave("%via", CALLOUT)
-        return _function(f"to_{name}", t, ENTERED)
-
-    return make
-
-
-def _on(target: Target) -> str:
-    """On at the guest address %via, from code that does not carry what tier 0 carries."""
-    t = _Lines(target)
-    t.begin()
-    t.look("%via", "out")
-    t.go(entry_of(t, "%via", target), "%via")
-    t.lines.append("out:")
-    t.leave("%via", MISS)
-    return _function("on", t, ENTERED)
-
-
-def _resume(target: Target) -> str:
-    t = _Lines(target)
-    t.begin()
-    t.go(t.load(EXIT, "ptr"), "0")
-    return _function("resume", t, ENTERED)
-
-
-def _through(target: Target) -> str:
-    """As `leave` of translations, but what leads to a boundary goes on in tier 0: the registers go to their slots."""
-    t = _Lines(target)
-    pinned = [f"%p{i}" for i in range(len(target.pinned))]
-    for slot, name in zip(target.pinned, pinned):
-        t.put(f"store i64 {name}, ptr {t.let(f'getelementptr i8, ptr %s, i64 {target.slot(slot)}')}")
-    if target.translations is not None:
-        t.remap()
-    t.begin()
-    t.put(f"%exit = icmp uge i64 %via, {EXITS}")
-    t.put("br i1 %exit, label %slot, label %other")
-    t.lines.append("slot:")
-    place = t.let("getelementptr i8, ptr %s, i64 %via")
-    lead = t.let(f"load i64, ptr {t.let(f'getelementptr i8, ptr {place}, i64 {LEADS - EXITS}')}")
-    t.put(f"%odd = trunc i64 {lead} to i1")
-    t.put("br i1 %odd, label %out, label %on")
-    t.lines.append("other:")
-    pc = t.load(PC)
-    t.put(f"%miss = icmp eq i64 %via, {MISS}")
-    t.put("br i1 %miss, label %on, label %out")
-    t.lines.append("on:")
-    t.put(f"%to = phi i64 [{lead}, %slot], [{pc}, %other]")
-    t.look("%to", "far")
-    t.go(entry_of(t, "%to", target), "%to", ", i64 poison" * len(pinned[1:]))
-    t.lines.append("far:")
-    t.leave("%to", MISS)
-    t.lines.append("out:")
-    more = ", i64 poison" * len(pinned[1:])
-    if target.translations is not None:
-        t.take(more=more)
-        t.cross(more)
-    t.store("%t", BUDGET)
-    t.store("%via", EXIT)
-    t.put("ret void")
-    return _function("through", t, FIRST + "".join(f", i64 {p}" for p in pinned or ["%first"]))
+    return copier.write(sink).text()

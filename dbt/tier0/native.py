@@ -243,9 +243,7 @@ class Body:
     def files(self) -> Callable[..., _File]:
         return lambda first, count, zero=None, sink=None: _File(self._f, first)
 
-    def select(self, condition: Value | bool, a: Value | int, b: Value | int) -> Value | int:
-        if isinstance(condition, bool):
-            return a if condition else b
+    def select(self, condition: Value, a: Value | int, b: Value | int) -> Value:
         return self._f.select(condition, a, b)
 
     def not_(self, a: Value) -> Value:

@@ -46,6 +46,7 @@ from dbt.state import (
     OPEN,
     PAIR,
     PAIR_BITS,
+    PAIR_FACTORS,
     PAIRS,
     PATH,
     RAISED,
@@ -73,7 +74,6 @@ from guests.spec import Privileged
 
 PAGE_SHIFT = 12
 PAGE = 1 << PAGE_SHIFT
-HASH = 0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F  # factors of a page of addresses, and of a page of RAM
 LEVELS_SHIFT = 3  # in COVERS: the level below, the number of levels above
 LEVEL_BITS = 9  # of an address, for each level of tables
 IN_USE = 1 << 63  # of a context
@@ -217,7 +217,7 @@ class _Reach(OnState):
         with self.when(known):
             self.give(page + (physical & PAGE - 1))
         place = (physical - self.field(RAM_BASE)) >> PAGE_SHIFT
-        at = self.variable((number * HASH[0] + place * HASH[1]) >> 64 - PAIR_BITS)
+        at = self.variable((number * PAIR_FACTORS[0] + place * PAIR_FACTORS[1]) >> 64 - PAIR_BITS)
         table = self.variable(0)
         with self.loop():
             pair = self.s + PAIRS + at.value * PAIR
@@ -240,24 +240,22 @@ def record(f: OnState, physical: Value) -> Value:
     return f.field(RECORDS) + (((physical - f.field(RAM_BASE)) >> PAGE_SHIFT) << pages.SHIFT)
 
 
-class _Sets:
-    """A loop over all sets of all harts that are in use: `set` is a set's address, `tables` whose it is."""
-
-    def __init__(self, f: OnState, then: Callable[[Value, Value], None]) -> None:
-        hart = f.variable(0)
-        number = f.variable(0)
+def _in_each_set(f: OnState, then: Callable[[Value, Value], None]) -> None:
+    """Do it for all sets of all harts that are in use: with a set's address, and whose tables it is of."""
+    hart = f.variable(0)
+    number = f.variable(0)
+    with f.loop():
+        f.leave_loop(hart.value == f.field(HARTS_COUNT))
+        state = f.load(f.field(HARTS) + (hart.value << 3), 8)
+        hart.add(1)
+        number.set(0)
         with f.loop():
-            f.leave_loop(hart.value == f.field(HARTS_COUNT))
-            state = f.load(f.field(HARTS) + (hart.value << 3), 8)
-            hart.add(1)
-            number.set(0)
-            with f.loop():
-                f.leave_loop(number.value == SETS_MOST)
-                this = number.value
-                number.add(1)
-                words = state + 8 * CONTEXTS + this * (8 * CONTEXT)
-                f.next_turn(f.load(words, 8) == 0)
-                then(state + SETS + this * SET, f.load(words + 8, 8))
+            f.leave_loop(number.value == SETS_MOST)
+            this = number.value
+            number.add(1)
+            words = state + 8 * CONTEXTS + this * (8 * CONTEXT)
+            f.next_turn(f.load(words, 8) == 0)
+            then(state + SETS + this * SET, f.load(words + 8, 8))
 
 
 def _forget(f: OnState, entries: Value, kind: int, first: Value, count: Value, mask: Value) -> None:
@@ -323,7 +321,7 @@ def _written() -> Function:
                     for kind in range(3):
                         _forget(f, entries, kind, first, count, mask)
 
-            _Sets(f, each)
+            _in_each_set(f, each)
         f.store(used, f.load(used, 8) & f.let(f"xor i64 {bit.text}, -1"), 8)
     with f.when(often):
         f.store(found + pages.KIND, f.load(found + pages.KIND, 8) & pages.CODE, 8)
@@ -339,7 +337,7 @@ def _forget_all() -> Function:
         for kind, bits in enumerate((ENTRY_BITS, ENTRY_BITS, FETCH_BITS)):
             _forget(f, entries, kind, f.let("add i64 0, 0"), f.let(f"add i64 0, {1 << bits}"), f.let("add i64 0, 0"))
 
-    _Sets(f, each)
+    _in_each_set(f, each)
     f.give(0)
     return f
 
@@ -367,7 +365,7 @@ def _protect() -> Function:
             with f.when(f.load(row, 8) + f.load(row + 8, 8) == host):
                 f.store(row, NO_PAGE, 8)
 
-    _Sets(f, each)
+    _in_each_set(f, each)
     f.give(0)
     return f
 

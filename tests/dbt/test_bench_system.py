@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -14,6 +16,7 @@ from dbt.machine.digest import digest
 from dbt.machine.exits import SystemEvent
 from dbt.machine.vm import ENGINES
 from dbt.options import Options
+from dbt.runs import spent
 from guests.riscv import privileged as p
 
 TURNS = 40
@@ -62,4 +65,12 @@ def test_the_table_of_linux_tells_kinds_apart() -> None:
 
 
 def test_a_process_s_time_is_that_of_all_below_it() -> None:
-    assert linux.cpu(os.getpid()) > 0 == linux.cpu((1 << 22) + 1)
+    burn = "while __import__('time').process_time() < 0.3: pass"
+    wait = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", wait, burn], stdin=subprocess.PIPE) as parent:
+        deadline = time.monotonic() + 60
+        while spent(parent.pid) < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert 0.3 <= spent(parent.pid) < 30
+        parent.communicate()
+    assert spent(parent.pid) == 0

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from random import Random
+from typing import Any
 
 import pytest
 from support import peers
@@ -52,9 +53,9 @@ def make() -> Iterator[Callable[..., Guest]]:
     """Make a network and a guest in it that is known there; it is closed afterwards, and leaves nothing."""
     made: list[Guest] = []
 
-    def build(*forwards: Forward, known: bool = True, **how: object) -> Guest:
+    def build(*forwards: Forward, known: bool = True, **how: Any) -> Guest:
         inputs = Inputs()
-        guest = Guest(inputs, User(inputs, forwards, **how))  # type: ignore[arg-type]
+        guest = Guest(inputs, User(inputs, forwards, **how))
         made.append(guest)
         if known:
             greet(guest)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import peers
-from support.qemu_system import Console as PipedConsole
+from support.boot import booted
 
 from bench import initramfs
 from dbt.machine import images
@@ -116,20 +114,6 @@ def run(program: Path | str, engine: str) -> str:
     exit = board.vm.run(MOST)
     board.vm.close()
     return "" if exit == SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0) else str(exit)
-
-
-@contextlib.contextmanager
-def booted(seconds: float, *words: str) -> Iterator[PipedConsole]:
-    """The console of a machine, which ends with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dragoman", "boot", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
-    )  # fmt: skip
-    try:
-        yield PipedConsole(process, seconds)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.long

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import lzma
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from support import peers
+from support import boot, peers
 from support.qemu_system import Console
 
 from bench import initramfs
@@ -58,19 +57,10 @@ def initrd(path: Path, init: str, drivers: Mapping[str, bytes], files: Mapping[s
     return path
 
 
-@contextlib.contextmanager
-def booted(seconds: float, *words: str) -> Iterator[Console]:
+def booted(seconds: float, *words: str) -> AbstractContextManager[Console]:
     """The console of a machine with the kernel, which ends with the block."""
-    command = [sys.executable, "-m", "dragoman", "boot", "-no-reboot", "-m", "256", "-kernel", str(kernel()), *words]
-    process = subprocess.Popen(
-        [*command, "-append", "console=ttyS0 loglevel=3 panic=-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(peers.REPOSITORY)},
-    )  # fmt: skip
-    try:
-        yield Console(process, seconds)
-    finally:
-        process.kill()
-        process.wait()
+    return boot.booted(seconds, "-no-reboot", "-m", "256", "-kernel", str(kernel()), *words, "-append",
+                       "console=ttyS0 loglevel=3 panic=-1")  # fmt: skip
 
 
 def do(console: Console, line: str) -> str:

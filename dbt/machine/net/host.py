@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from dbt.machine.net.packets import Packet
@@ -59,6 +60,25 @@ class Network(Protocol):
 
     def unreachable(self, code: int, packet: Packet) -> None:
         """Tell the guest that its packet has not arrived."""
+
+
+class Listeners:
+    """Sockets at places of the host, waited for until all are closed."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._sockets: list[socket.socket] = []
+
+    def add(self, listener: socket.socket, come: Callable[[], None]) -> None:
+        """Call `come` when something comes there."""
+        self._sockets.append(listener)
+        self._inputs.add(listener.fileno(), come)
+
+    def close(self) -> None:
+        """Nobody can come any more."""
+        for listener in self._sockets:
+            self._inputs.remove(listener.fileno())
+            listener.close()
 
 
 def opened(kind: socket.SocketKind) -> socket.socket:

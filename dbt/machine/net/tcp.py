@@ -19,7 +19,7 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 
-from dbt.machine.net.host import Ends, Forward, Network, Place, bound, opened, usable
+from dbt.machine.net.host import Ends, Forward, Listeners, Network, Place, bound, opened, usable
 from dbt.machine.net.packets import ACK, FIN, MTU, PSH, RST, SYN, Packet, Segment
 
 MOST = 256  # connections
@@ -54,7 +54,7 @@ class Tcp:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._connections: dict[Ends, Connection] = {}
-        self._listeners: list[socket.socket] = []
+        self._listeners = Listeners(network.inputs)
 
     def described(self) -> list[str]:
         """The connections, for people."""
@@ -68,16 +68,13 @@ class Tcp:
     def close(self) -> None:
         """Nothing is sent any more."""
         self.forget()
-        for listener in self._listeners:
-            self.network.inputs.remove(listener.fileno())
-            listener.close()
+        self._listeners.close()
 
     def forward(self, forward: Forward) -> None:
         """Lead connections to a place of the host to the guest. OSError if nothing can be there."""
         listener = bound(socket.SOCK_STREAM, forward.place)
         listener.listen(16)
-        self._listeners.append(listener)
-        self.network.inputs.add(listener.fileno(), partial(self._come, listener, forward))
+        self._listeners.add(listener, partial(self._come, listener, forward))
 
     def receive(self, packet: Packet) -> None:
         """A packet from the guest."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from dbt.machine.net.host import Ends, Forward, Network, bound, opened
+from dbt.machine.net.host import Ends, Forward, Listeners, Network, bound, opened
 from dbt.machine.net.packets import HOST, PORT, PROHIBITED, Datagram, Packet
 
 MOST = 128  # pairs
@@ -32,7 +32,7 @@ class Udp:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._flows: dict[Ends, _Flow] = {}  # the quietest first
-        self._listeners: list[socket.socket] = []
+        self._listeners = Listeners(network.inputs)
 
     def described(self) -> list[str]:
         """The pairs, for people."""
@@ -46,15 +46,12 @@ class Udp:
     def close(self) -> None:
         """Nothing is sent any more."""
         self.forget()
-        for listener in self._listeners:
-            self._network.inputs.remove(listener.fileno())
-            listener.close()
+        self._listeners.close()
 
     def forward(self, forward: Forward) -> None:
         """Hand on what comes to a place of the host. OSError if nothing can be there."""
         listener = bound(socket.SOCK_DGRAM, forward.place)
-        self._listeners.append(listener)
-        self._network.inputs.add(listener.fileno(), partial(self._come, listener, forward))
+        self._listeners.add(listener, partial(self._come, listener, forward))
 
     def receive(self, packet: Packet) -> None:
         """A packet from the guest."""
