@@ -3,6 +3,7 @@
     import dragoman
     result = dragoman.run("./hello", ["world"])     # run to the end, output captured
     process = dragoman.load("@sieve", ["small"])    # step, look at registers and memory, run on
+    vm = dragoman.kvm.Kvm().create_vm()    # a virtual machine, in KVM's shape
 
 Owns: the public names, the check that the packages behind them are ours, the entry point of the command.
 Must not know: how anything is done. Nothing of `dbt`, `ir` or `guests` is imported before it is needed.
@@ -21,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dbt import kvm as kvm
     from dbt.compare import Comparison as Comparison
     from dbt.elf import NotRunnable as NotRunnable
     from dbt.hosts.select import UnsupportedHost as UnsupportedHost
@@ -57,11 +59,12 @@ _HOME = {  # public names that live elsewhere, imported at first use
     "BadExtension": "guests.spec",
     "UnknownProgram": "guests.programs",
 }
+_MODULES = {"kvm": "dbt.kvm"}  # public names that are modules
 
 __all__ = [
     "BadExtension", "Comparison", "Extension", "ForeignPackage", "LimitReached", "MemoryFault", "NotRunnable",
     "Options", "Process", "Report", "Result", "Settings", "UnknownIsa", "UnknownProgram", "UnsupportedHost",
-    "__version__", "compare", "find", "load", "lockstep", "main", "run",
+    "__version__", "compare", "find", "kvm", "load", "lockstep", "main", "run",
 ]  # fmt: skip
 
 
@@ -348,6 +351,9 @@ def __getattr__(name: str) -> Any:
             return metadata.version(DISTRIBUTION)
         except metadata.PackageNotFoundError:
             return "0+source"  # run from a source tree that is not installed
+    if name in _MODULES:
+        _check_packages()
+        return importlib.import_module(_MODULES[name])
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     _check_packages()

@@ -13,6 +13,7 @@ from guests.spec import Guest
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 DISTRIBUTION = "dragoman"
 GUESTS = {  # name -> the module whose `guest` makes it
@@ -28,6 +29,14 @@ def load_machine(name: str, isa: str | None = None) -> Guest:
     """The guest of a machine of this architecture: with its privileged part, `Guest.privileged`."""
     guest: Guest = import_module(MACHINES[name]).guest(isa)
     return guest
+
+
+VIRTUAL = {"riscv64": "guests.riscv.kvm"}  # name -> the module that says what a virtual CPU of KVM's is
+
+
+def load_virtual(name: str) -> ModuleType:
+    """What KVM's virtual CPU of this architecture is."""
+    return import_module(VIRTUAL[name])
 
 
 def load(name: str, isa: str | None = None, extensions: Sequence[Any] = ()) -> Guest:

@@ -15,6 +15,7 @@ from dbt.cache import TranslationCache
 from dbt.engine import Translated
 from dbt.hosts import select
 from dbt.machine.memory import PAGE_SHIFT, Memory
+from dbt.machine.pages import MANY, TABLE_OF
 from dbt.machine.tlb import TlbSpace
 from dbt.options import Options
 from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
@@ -141,6 +142,9 @@ class MachineTranslated(Translated):
     def _may_open(self, page: int) -> bool:
         """Have the copier read a page of RAM: from now on its bytes are looked after."""
         self.coherence.copied(page)
+        place = self.space.ram.number(page)
+        if place is not None and self._memory.told(page):  # stores to it are the monitor's, whatever they reach
+            self.space.ram.records[place, TABLE_OF] = MANY
         return True
 
     def _gone(self, number: int) -> None:

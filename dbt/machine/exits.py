@@ -20,6 +20,26 @@ class Exit:
 
 
 @record(frozen=True)
+class Trapped(Exit):
+    """A trap that the hart does not take by itself (see `Vcpu.leaves`): nothing has changed. `access` is what was tried
+    where nothing answers.
+    """
+
+    cause: int
+    value: int
+    access: Mmio | None = None
+    reason: ClassVar[int] = 1
+
+
+@record(frozen=True)
+class Debug(Exit):
+    """A breakpoint at `pc`, or an instruction that was stepped over."""
+
+    pc: int
+    reason: ClassVar[int] = 4
+
+
+@record(frozen=True)
 class Hlt(Exit):
     """The hart waits for an interrupt, and nothing that the machine knows of will ever send one."""
 
@@ -60,3 +80,13 @@ class SystemEvent(Exit):
     kind: int
     code: int = 0
     reason: ClassVar[int] = 24
+
+
+@record(frozen=True)
+class RiscvSbi(Exit):
+    """A supervisor's call that is left to the caller, who replies with an error and a value."""
+
+    extension: int
+    function: int
+    args: tuple[int, ...]
+    reason: ClassVar[int] = 35

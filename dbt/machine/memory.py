@@ -1,6 +1,7 @@
 """Physical memory of a virtual machine: RAM in slots, and devices on a bus.
 
-A device may lie over RAM, which is then hidden there; nothing else may overlap. Pages may be watched, by whoever
+A device may lie over RAM, which is then hidden there; nothing else may overlap. Whatever neither has is Absent, unless
+somebody answers beyond them, who also gets the stores to RAM that is read only. Pages may be watched, by whoever
 remembers something of what is in them. Owns: the map, and telling watchers of every write, a device's too.
 Must not know: what a device does, address translation.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Sequence, Set
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from dbt.machine.pool import Pool, address_of
 from guests.spec import Absent
@@ -31,12 +32,13 @@ class Device(Protocol):
 
 
 class Slot(NamedTuple):
-    """A run of RAM."""
+    """A run of RAM. One that is `readonly` takes no store of a hart."""
 
     base: int
     size: int
-    memory: mmap.mmap
+    memory: mmap.mmap  # or bytes of the caller's, which are read and written in the same way
     host: int  # address of its first byte
+    readonly: bool = False
 
 
 class Page(NamedTuple):
@@ -73,20 +75,24 @@ class Memory:
         self.slots: list[Slot] = []
         self.devices: list[Mapping] = []
         self._hidden: set[int] = set()  # pages of RAM over which a device lies
+        self.beyond: Device | None = None  # what answers where nothing else does; offsets are addresses
+        self.told: Callable[[int], bool] = lambda page: False  # whether native code must leave for each store to a page
 
-    def add_ram(self, base: int, size: int) -> None:
-        """A slot of RAM, all zeros. ValueError where something is already, for what is not whole pages, or where the
-        pool has too few.
+    def add_ram(self, base: int, size: int, memory: memoryview | None = None, readonly: bool = False) -> None:
+        """A slot of RAM: the host's memory that is given, or all zeros. ValueError where something is already, for what
+        is not whole pages, or where the pool has too few.
         """
         if size <= 0 or (base | size) & (1 << PAGE_SHIFT) - 1:
             raise ValueError(f"RAM of {size:#x} bytes at {base:#x} is not whole pages")
         self._check_free(base, base + size, "RAM", [(s.base, s.base + s.size, "RAM") for s in self.slots])
         self._check_free(base, base + size, "RAM", [(m.base, m.end, m.device.name) for m in self.devices])
-        if self._pool is None:
-            memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if memory is not None:
+            found = cast(mmap.mmap, memory)
+        elif self._pool is None:
+            found = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         else:
-            memory, self.pooled[base] = self._pool.take(size)
-        self.slots.append(Slot(base, size, memory, address_of(memory)))
+            found, self.pooled[base] = self._pool.take(size)
+        self.slots.append(Slot(base, size, found, address_of(found), readonly))
 
     def add_device(self, base: int, device: Device) -> None:
         """Put a device on the bus. ValueError where another one is, or where it is partly over RAM."""
@@ -141,30 +147,32 @@ class Memory:
         number = address >> PAGE_SHIFT
         if number in self._hidden or (writing and number in self._watched):
             return None
-        for base, length, memory, _ in self.slots:
+        for base, length, memory, _, readonly in self.slots:
             if base <= address < base + length:
-                return Page(number, memory, (address & -1 << PAGE_SHIFT) - base)
+                return None if readonly and writing else Page(number, memory, (address & -1 << PAGE_SHIFT) - base)
         return None
 
     # --- accesses of harts: at most 8 bytes, and within a page -------------------------------------------
 
     def read(self, address: int, size: int) -> int:
         """The value at an address; Absent where there is none."""
-        for base, length, memory, _ in self.slots:
+        for base, length, memory, _, _ in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
                 return int.from_bytes(memory[offset : offset + size], "little")
         mapping = self._device(address, size)
         if mapping is not None:
             return mapping.device.read(address - mapping.base, size)
-        slot = self._ram(address, size)
+        slot = self._slot(address, size)
+        if slot is None:
+            return self._beyond(address).read(address, size)
         return int.from_bytes(slot.memory[address - slot.base : address - slot.base + size], "little")
 
     def write(self, address: int, size: int, value: int) -> None:
         """Store a value at an address; Absent where nothing takes it."""
-        for base, length, memory, _ in self.slots:
+        for base, length, memory, _, readonly in self.slots:
             offset = address - base
-            if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
+            if 0 <= offset <= length - size and not readonly and address >> PAGE_SHIFT not in self._hidden:
                 self._note(address, size)
                 memory[offset : offset + size] = value.to_bytes(size, "little")
                 return
@@ -172,11 +180,15 @@ class Memory:
         if mapping is not None:
             mapping.device.write(address - mapping.base, size, value)
             return
-        self.poke(address, value.to_bytes(size, "little"))
+        slot = self._slot(address, size)
+        if slot is None or slot.readonly:
+            self._beyond(address).write(address, size, value)
+        else:
+            self.poke(address, value.to_bytes(size, "little"))
 
     def fetch(self, address: int, size: int) -> int:
         """The value of two or four bytes of code, which lies in RAM only; Absent where there is none."""
-        for base, length, memory, _ in self.slots:
+        for base, length, memory, _, _ in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and address >> PAGE_SHIFT not in self._hidden:
                 return int.from_bytes(memory[offset : offset + size], "little")
@@ -186,8 +198,8 @@ class Memory:
 
     def check(self, address: int, size: int) -> None:
         """Absent unless something is there."""
-        if self._device(address, size) is None:
-            self._ram(address, size)
+        if self._device(address, size) is None and self._slot(address, size) is None:
+            self._beyond(address)
 
     def is_ram(self, address: int, size: int) -> bool:
         """Whether all these bytes are RAM that no device hides."""
@@ -209,7 +221,7 @@ class Memory:
     def peek(self, address: int, length: int) -> bytes:
         """Bytes of RAM; Absent where there are none. Devices are not looked at."""
         slot = self._ram(address, length)
-        return slot.memory[address - slot.base : address - slot.base + length]
+        return bytes(slot.memory[address - slot.base : address - slot.base + length])
 
     def poke(self, address: int, data: bytes | memoryview) -> None:
         """Write bytes of RAM; Absent where there are none."""
@@ -219,7 +231,19 @@ class Memory:
         slot.memory[address - slot.base : address - slot.base + len(data)] = bytes(data)
 
     def _ram(self, address: int, length: int) -> Slot:
+        slot = self._slot(address, length)
+        if slot is None:
+            raise Absent(address)
+        return slot
+
+    def _slot(self, address: int, length: int) -> Slot | None:
         for slot in self.slots:
             if slot.base <= address and address + length <= slot.base + slot.size:
                 return slot
-        raise Absent(address)
+        return None
+
+    def _beyond(self, address: int) -> Device:
+        """What answers where there is neither a device nor RAM that takes the access."""
+        if self.beyond is None:
+            raise Absent(address)
+        return self.beyond

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.events import NEVER, Events
 from dbt.machine.clock import MASK, Clock
-from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown
+from dbt.machine.exits import Exit, Hlt, Intr, Mmio, Shutdown, Trapped
 from dbt.machine.memory import Device, Memory
 from dbt.machine.outside import Outside
 from dbt.machine.pool import Pool
 from dbt.machine.remembered import RememberingSpace
 from dbt.machine.space import HartSpace
 from dbt.options import Options
-from dbt.reference import Integers, Reference
+from dbt.reference import Integers, Reference, Stop
 from dbt.state import CAUSES, MODES, TOLD, TRAPS, State
-from guests.spec import Guest
+from guests.spec import Absent, Guest
 
 if TYPE_CHECKING:
     from dbt.machine.engine import MachineTranslated
@@ -67,9 +67,11 @@ class Vm:
         self.guest = machine.guest
         self.memory = Memory(pool)
         self.vcpus: list[Vcpu] = []
+        self.taking = self.vcpus  # harts that have turns, that of `turn` among them
         self.clock = Clock(self._retired, self.guest.ticks)
         self.events = Events(self.clock)
         self.ending: Exit | None = None
+        self.wanted: Mmio | None = None  # the access of the present instruction that its caller is to make
         self.ram: Ram | None = None  # what translated harts share
         self.outside: Outside | None = None  # None: time is that of instructions alone, and waiting jumps
         self.ends = TURN  # what it has retired when its turn is over
@@ -87,7 +89,7 @@ class Vm:
 
     def add_mmio(self, base: int, size: int) -> None:
         """Addresses whose accesses leave `Vcpu.run` as Mmio, for the caller to make."""
-        self.memory.add_device(base, _Outside(self, base, size))
+        self.memory.add_device(base, Caller(self, base, size))
 
     def create_vcpu(self) -> Vcpu:
         """One more hart. The first one has the first turn."""
@@ -107,6 +109,22 @@ class Vm:
         """The exit that was asked for, once."""
         ending, self.ending = self.ending, None
         return ending
+
+    def take_over(self, other: Vm) -> None:
+        """Go on where another machine stands, of the same guest and no more harts; memory and devices are our own."""
+        for mine, theirs in zip(self.vcpus, other.vcpus):
+            mine.take_over(theirs)
+        self.turn, self.ends, self._others = self.vcpus[other.turn.number], other.ends, other._others
+        self.clock.waited, self.clock.offset = other.clock.waited, other.clock.offset
+
+    def give_turn(self, vcpu: Vcpu) -> None:
+        """Let another hart run."""
+        self.turn.lose_reservation()
+        self._others += self.turn.retired - vcpu.retired
+        self.turn = vcpu
+        self.ends = vcpu.state.count + TURN
+        vcpu.take_time()
+        vcpu.set_timer()
 
     def attend(self) -> None:
         """Something happened that a hart may have to look at: it does at the next boundary."""
@@ -128,7 +146,7 @@ class Vm:
     @property
     def waits_until(self) -> int:
         """The count until which all harts wait, as far as the machine knows; 0 if one can go on."""
-        return 0 if any(vcpu.ready for vcpu in self.vcpus) else self._deadline()
+        return 0 if any(vcpu.ready for vcpu in self.taking) else self._deadline()
 
     # --- running ------------------------------------------------------------------------------------------
 
@@ -213,18 +231,13 @@ class Vm:
         A hart that gave its turn up has another one later, but who spins need not give way to it.
         """
         over = self.turn.waits or self.turn.state.count >= self.ends
-        for vcpu in self.vcpus:
+        for vcpu in self.taking:
             vcpu.wake()
         at = self.turn.number
-        ready = [vcpu for vcpu in (*self.vcpus[at + 1 :], *self.vcpus[: at + 1]) if vcpu.ready]
+        ready = sorted((vcpu for vcpu in self.taking if vcpu.ready), key=lambda vcpu: vcpu.number <= at)
         if over and ready:
             if ready[0] is not self.turn:
-                self.turn.lose_reservation()
-                self._others += self.turn.retired - ready[0].retired
-                self.turn = ready[0]
-                self.ends = self.turn.state.count + TURN
-                self.turn.take_time()
-                self.turn.set_timer()
+                self.give_turn(ready[0])
             self.turn.go()
         self._alone = len(ready) == 1
         self.turn.crowd(any(not vcpu.waits for vcpu in ready if vcpu is not self.turn))
@@ -240,7 +253,7 @@ class Vm:
 
     def _deadline(self) -> int:
         """The count at which something will be due by itself."""
-        return min(self.events.due, self.clock.when(min([vcpu.alarm for vcpu in self.vcpus])), NEVER)
+        return min(self.events.due, self.clock.when(min([vcpu.alarm for vcpu in self.taking])), NEVER)
 
     def _set_timers(self) -> None:
         """Have the harts' own timers raise their lines, where they are due. That of the hart that ran may have been set
@@ -252,19 +265,11 @@ class Vm:
                 vcpu.set_timer()
 
 
-class _NeedsUser(Exception):
-    """An access is to be made outside."""
-
-    def __init__(self, exit: Mmio) -> None:
-        super().__init__(exit)
-        self.exit = exit
-
-
-class _Outside:
+class Caller:
     """Addresses that belong to the caller of `run`.
 
-    An access leaves in the middle of its instruction, which is executed again when the caller has made it; what was
-    answered before is answered again until the instruction has retired.
+    An access leaves in the middle of its instruction, as one of memory that is absent; the instruction is executed
+    again when the caller has made it, and what was answered before is answered again until it has retired.
     """
 
     name = "mmio"
@@ -273,9 +278,6 @@ class _Outside:
         self.size = size
         self._vm = vm
         self._base = base
-        self._instruction = (-1, 0)  # that the answers belong to: instructions before it, its address
-        self._answers: list[int] = []
-        self._next = 0  # the answer for its next access
 
     def read(self, offset: int, size: int) -> int:
         return self._access(Mmio(self._base + offset, size, False, 0))
@@ -285,19 +287,30 @@ class _Outside:
 
     def _access(self, exit: Mmio) -> int:
         vcpu = self._vm.turn
+        known = vcpu.answers
         instruction = vcpu.retired, vcpu.engine.domain.at
-        if self._instruction != instruction:
-            self._instruction, self._answers, self._next = instruction, [], 0
-        if self._next == len(self._answers):
+        if known.instruction != instruction:
+            known.instruction, known.values, known.next = instruction, [], 0
+        if known.next == len(known.values):
             if exit.is_write:
-                self._answers.append(0)  # made when it is come back to
+                known.values.append(0)  # made when it is come back to
             if exit.is_write or vcpu.data is None:
-                self._next = 0
-                raise _NeedsUser(exit)
-            self._answers.append(vcpu.data)
+                known.next = 0
+                self._vm.wanted = exit
+                raise Absent(exit.address)
+            known.values.append(vcpu.data)
             vcpu.data = None
-        self._next += 1
-        return self._answers[self._next - 1] & (1 << 8 * exit.size) - 1
+        known.next += 1
+        return known.values[known.next - 1] & (1 << 8 * exit.size) - 1
+
+
+class Answers:
+    """What the caller has answered to the accesses of a hart's present instruction."""
+
+    def __init__(self) -> None:
+        self.instruction = (-1, 0)  # that they belong to: instructions before it, its address
+        self.values: list[int] = []
+        self.next = 0  # the one for its next access
 
 
 class Vcpu:
@@ -310,9 +323,11 @@ class Vcpu:
         self.privileged = privileged
         self.state = State(vm.guest)
         self.data: int | None = None
+        self.answers = Answers()
         self._taken: Counter[tuple[int, int]] = Counter()  # traps that were taken here
         self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
         self.firmware: Any = None  # the host's own code, which answers calls of the mode below it
+        self.leaves = [0] * MODES  # by mode: causes, as bits, of traps that leave `Vm.run` as Trapped
         self.space: HartSpace
         self.engine: MachineTranslated | Reference
         if vm.machine.engine == "translated":
@@ -346,6 +361,15 @@ class Vcpu:
         self.state.mid_block = False
         self._trapped = ()
 
+    def take_over(self, other: Vcpu) -> None:
+        """Be what another hart is, of another machine."""
+        self.state.restore(other.state.snapshot())
+        self.state.pc, self.state.count, self.state.blocks = other.state.pc, other.retired, other.state.blocks
+        self.state.mid_block, self.data, self.answers = other.state.mid_block, other.data, other.answers
+        self._taken = other.taken
+        self._trapped = other._trapped
+        self.leaves = other.leaves
+
     def take_time(self) -> None:
         """The clock is another than what the hart has retired says."""
         slots, clock = self.state.slots, self.vm.clock
@@ -374,10 +398,10 @@ class Vcpu:
         return found
 
     def tell(self) -> None:
-        """Which traps are to come here: all while they are observed, and calls of firmware."""
+        """Which traps are to come here: all while they are observed, those that leave, and calls of firmware."""
         for mode in range(MODES):
             calls = 0 if self.firmware is None else self.firmware.causes(mode)
-            self.state.words[TOLD + mode] = MASK if self.observe is not None else calls
+            self.state.words[TOLD + mode] = MASK if self.observe is not None else calls | self.leaves[mode]
 
     @property
     def retired(self) -> int:
@@ -423,29 +447,37 @@ class Vcpu:
         """Run to the first boundary at which it has retired `limit` instructions, or to a trap, or as far as the
         machine lets it; the exit, if it needs the caller.
         """
-        try:
-            stop = self.engine.run(limit)
-        except _NeedsUser as needs:
-            self.state.mid_block = True  # the instruction has begun: nothing comes before its end
-            return needs.exit
-        if stop.trap:
-            state = self.state
-            here = state.count, state.pc, state.slots[self.privileged.mode_slot], stop.cause
-            if here == self._trapped:
-                return Shutdown(state.pc, stop.cause)
-            self._trapped = here
-            self._enter(stop.cause, stop.value)
-        return None
+        self.vm.wanted = None
+        stop = self.engine.run(limit)
+        return self._leave(stop) or self.take(stop.cause, stop.value) if stop.trap else None
 
     def step(self) -> Exit | None:
         """Execute one instruction, or take its trap; the exit, if it needs the caller."""
-        try:
-            stop = self.engine.step()
-        except _NeedsUser as needs:
-            self.state.mid_block = True
-            return needs.exit
+        self.vm.wanted = None
+        stop = self.engine.step()
         if stop.trap:
+            exit = self._leave(stop)
+            if exit is not None:
+                return exit
             self._enter(stop.cause, stop.value)
+        return None
+
+    def _leave(self, stop: Stop) -> Exit | None:
+        """The exit of an instruction that trapped, if the hart does not take the trap by itself."""
+        wanted = self.vm.wanted
+        self.state.mid_block = wanted is not None  # it has begun: nothing comes before its end
+        if self.leaves[self.state.slots[self.privileged.mode_slot]] >> stop.cause & 1:
+            return Trapped(stop.cause, stop.value, wanted)
+        return wanted
+
+    def take(self, cause: int, value: int) -> Exit | None:
+        """Have it enter the trap of the instruction at pc; the exit, if it would do so for ever."""
+        state = self.state
+        here = state.count, state.pc, state.slots[self.privileged.mode_slot], cause
+        if here == self._trapped:
+            return Shutdown(state.pc, cause)
+        self._trapped = here
+        self._enter(cause, value)
         return None
 
     def at_rest(self) -> Integers:

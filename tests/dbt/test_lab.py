@@ -35,7 +35,7 @@ from dbt.machine.disks import Raw
 from dbt.machine.pool import Pool
 from dbt.machine.remembered import RememberingSpace
 from dbt.machine.tlb import Ram
-from dbt.machine.vm import _Outside
+from dbt.machine.vm import Caller
 from dbt.options import Options
 from dbt.reference import Reference
 from dbt.state import RAM_HOST
@@ -338,8 +338,8 @@ def accesses_that_are_where_they_begin(patch: Patch) -> None:
 
 
 def a_register_that_answers_without_an_exit(patch: Patch) -> None:
-    read = _Outside.read
-    patch.setattr(_Outside, "read", lambda self, at, size: 0x61 if at == 5 else read(self, at, size))
+    read = Caller.read
+    patch.setattr(Caller, "read", lambda self, at, size: 0x61 if at == 5 else read(self, at, size))
 
 
 def one_request_for_a_notification(patch: Patch) -> None:

@@ -1,0 +1,356 @@
+"""A virtual CPU: `enter` lets its guest run until a trap ends the run, `run` answers what KVM answers by itself.
+
+    enter()   the world switch: returns the trap as a hypervisor finds it, or what ended the run besides
+    run()     enters again and again; of each trap the first switch decides (`_first`): it is answered here, which is a
+              light exit, or becomes an Exit for the caller's own switch, a heavy one
+
+Owns: this loop, what an exit waits for, its counts. Must not know: devices, how a hart runs, any architecture (what
+traps and calls are is `guests.load_virtual`'s).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dbt.events import NEVER
+from dbt.kvm import abi
+from dbt.kvm.errors import BadValue, NoSuchRegister, NotEmulated, VcpuBusy
+from dbt.machine.exits import (
+    SYSTEM_EVENT_CRASH,
+    SYSTEM_EVENT_RESET,
+    SYSTEM_EVENT_SHUTDOWN,
+    Debug,
+    Exit,
+    Mmio,
+    RiscvSbi,
+    SystemEvent,
+    Trapped,
+)
+from guests.spec import Absent
+
+if TYPE_CHECKING:
+    from dbt.kvm.vm import Interruptions, Vm
+    from dbt.machine.vm import Vcpu as Hart
+
+
+class Stats:
+    """Exits since the virtual CPU was made: `total` of them, `to_user`, and how many there were of each name."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.to_user = 0
+        self.reasons: Counter[str] = Counter()
+
+    @property
+    def light(self) -> int:
+        """Those that were answered here."""
+        return self.total - self.to_user
+
+    def note(self, name: str) -> None:
+        """An exit of the guest."""
+        self.total += 1
+        self.reasons[name] += 1
+
+
+class Vcpu:
+    """One of a virtual machine. It begins in supervisor mode at address 0; all but the first begin stopped."""
+
+    interruptions: Interruptions
+
+    def __init__(self, vm: Vm, number: int) -> None:
+        self.vm = vm
+        self.id = number
+        self.shared = abi.Run()  # what KVM's user maps
+        self.stats = Stats()
+        self.exit: Exit | None = None  # that is to be replied to
+        self._virtual = vm.virtual
+        self._reply: tuple[int, ...] = ()
+        self._debug = 0
+        self._access: Mmio | None = None  # that the last trap was of
+        self._running = threading.Lock()
+
+    def begin(self) -> None:
+        """As it is made."""
+        self._firmware.begin(0)
+        if self.id:
+            self._firmware.stop()
+        self._leave_for(False)
+
+    def attach(self, hart: Hart, interruptions: Interruptions) -> None:
+        """Be on this hart, of the machine as it is now."""
+        self._hart, self.interruptions = hart, interruptions
+        self._firmware = hart.privileged.firmware(hart.state.slots, _Platform(self.vm, hart), self.vm.firmware)
+
+    @property
+    def immediate_exit(self) -> bool:
+        """While it is set, by any thread, `run` returns Intr at once, or as soon as the guest can be left."""
+        return bool(self.shared.immediate_exit)
+
+    @immediate_exit.setter
+    def immediate_exit(self, asked: bool) -> None:
+        self.shared.immediate_exit = asked
+
+    # --- registers and states --------------------------------------------------------------------------------
+
+    def get_one_reg(self, number: int) -> int:
+        """The register of this number of KVM's. Raises NoSuchRegister."""
+        return self._one(number).get(self._hart)
+
+    def set_one_reg(self, number: int, value: int) -> None:
+        """Raises NoSuchRegister, and BadValue where it has no such value."""
+        register = self._one(number)
+        bits = 8 << (number >> 52 & 15)
+        if not 0 <= value < 1 << bits:
+            raise BadValue(f"register {register.name} has {bits} bits: {value:#x} is no value of it")
+        if register.set is None:
+            if value != register.get(self._hart):
+                raise BadValue(f"register {register.name} is {register.get(self._hart):#x} and cannot be set")
+            return
+        with self._alone():
+            register.set(self._hart, value)
+            self._hart.space.remap()
+
+    def reg_list(self) -> list[int]:
+        """The numbers of all registers."""
+        return list(self._registers())
+
+    def get(self, name: str) -> int:
+        """A register by its name: "pc", "a0", "sstatus". Raises NoSuchRegister."""
+        return self.get_one_reg(self._number(name))
+
+    def set(self, **values: int) -> None:
+        """Set registers by their names. Raises NoSuchRegister, BadValue."""
+        for name, value in values.items():
+            self.set_one_reg(self._number(name), value)
+
+    @property
+    def mp_state(self) -> int:
+        """KVM_MP_STATE_RUNNABLE or _STOPPED: stopped, until it is set runnable or another one's guest starts it."""
+        stopped = self._hart.state.slots[self._hart.privileged.waiting_slot] == self._virtual.STOPPED
+        return abi.KVM_MP_STATE_STOPPED if stopped else abi.KVM_MP_STATE_RUNNABLE
+
+    @mp_state.setter
+    def mp_state(self, state: int) -> None:
+        with self._alone():
+            if state == abi.KVM_MP_STATE_RUNNABLE:
+                self._hart.go()
+            elif state == abi.KVM_MP_STATE_STOPPED:
+                self._firmware.stop()
+            else:
+                raise BadValue(f"a virtual CPU cannot be in the state {state}")
+
+    @property
+    def guest_debug(self) -> int:
+        """KVM_GUESTDBG_ENABLE: breakpoints exit; with _SINGLESTEP also each instruction does."""
+        return self._debug
+
+    @guest_debug.setter
+    def guest_debug(self, control: int) -> None:
+        if control & ~(abi.KVM_GUESTDBG_ENABLE | abi.KVM_GUESTDBG_SINGLESTEP):
+            raise BadValue(f"guest debugging has no control {control:#x}")
+        self._debug = control
+        self._leave_for(bool(control & abi.KVM_GUESTDBG_ENABLE))
+
+    def interrupt(self, level: bool) -> None:
+        """Raise or lower the guest's external interrupt. Any thread may."""
+        with self.vm.turns:
+            self._hart.set_line(self._virtual.EXTERNAL, level)
+
+    @property
+    def instructions(self) -> int:
+        """Instructions that it has retired."""
+        return self._hart.retired
+
+    def _registers(self) -> dict[int, Any]:
+        found: dict[int, Any] = self._virtual.one_regs(self.vm.guest.features)
+        return found
+
+    def _one(self, number: int) -> Any:
+        register = self._registers().get(number)
+        if register is None:
+            raise NoSuchRegister(f"there is no register {number:#x}")
+        return register
+
+    def _number(self, name: str) -> int:
+        for number, register in self._registers().items():
+            if register.name == name:
+                return number
+        raise NoSuchRegister(f"there is no register {name}")
+
+    def _leave_for(self, debug: bool) -> None:
+        for mode, causes in self._virtual.leaves(debug).items():
+            self._hart.leaves[mode] = causes
+
+    # --- running ---------------------------------------------------------------------------------------------
+
+    def run(self, most: int = NEVER) -> Exit:
+        """Let the guest run until something is for the caller, or for `most` instructions: Intr.
+
+        An exit that wants an answer has it by `reply` before the next call. Raises VcpuBusy, NoMemory, NotEmulated.
+        """
+        with self._alone():
+            self._complete()
+            end = min(self.instructions + most, NEVER)
+            while True:
+                found: Exit | None
+                seen = self._enter(end)
+                if isinstance(seen, Exit):
+                    found = seen
+                    self.stats.note(type(seen).__name__)
+                else:
+                    self.stats.note(self._virtual.NAMES[seen.scause])
+                    found = self._first(seen)
+                if found is not None:
+                    self.stats.to_user += 1
+                    self.exit = found
+                    return found
+
+    def enter(self, most: int = NEVER) -> Any:
+        """The world switch alone, for who answers all traps: `VmExit` of the architecture, or an Exit.
+
+        The guest goes on at its pc: `skip` has it go on behind the instruction, `inject` take the trap itself.
+        """
+        with self._alone():
+            self._complete()
+            seen = self._enter(min(self.instructions + most, NEVER))
+            self.stats.note(type(seen).__name__ if isinstance(seen, Exit) else self._virtual.NAMES[seen.scause])
+            self.stats.to_user += 1
+            return seen
+
+    def reply(self, *values: int) -> None:
+        """Answer the last exit: the value of a load (Mmio); error and value (RiscvSbi). Without, a load has 0, and a
+        call is not supported.
+        """
+        wanted = {Mmio: 1, RiscvSbi: 2}.get(type(self.exit)) if self.exit is not None else None
+        if wanted is None or (isinstance(self.exit, Mmio) and self.exit.is_write):
+            raise BadValue("the last exit wants no reply")
+        if len(values) != wanted:
+            raise BadValue(f"the last exit wants {wanted} value{'s' if wanted > 1 else ''}")
+        self._reply = values
+
+    def skip(self) -> None:
+        """Go on behind the instruction at pc."""
+        pc = self.get("pc")
+        self.set(pc=pc + self._virtual.length(self._hart.space.fetch(pc)))
+
+    def inject(self, cause: int, value: int) -> None:
+        """Have the guest's own handler take a trap at pc."""
+        with self._alone():
+            self._hart.take(cause, value)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._running.acquire(blocking=False):
+            raise VcpuBusy(f"virtual CPU {self.id} is being run by another thread")
+        try:
+            yield
+        finally:
+            self._running.release()
+
+    def _complete(self) -> None:
+        """What the last exit was answered becomes the guest's."""
+        exit, self.exit = self.exit, None
+        values, self._reply = self._reply, ()
+        if isinstance(exit, Mmio) and not exit.is_write:
+            self._hart.data = values[0] if values else 0
+        elif isinstance(exit, RiscvSbi):
+            error, value = values or (self._virtual.NOT_SUPPORTED, 0)
+            self._virtual.answer(self._hart.state.slots, exit.extension, error, value)
+            self._hart.state.pc += self.vm.guest.syscall_length
+
+    def _enter(self, end: int) -> Any:
+        """Let the guest run until a trap ends it, or to this count of instructions."""
+        exit = self.vm.switch(self, end, bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP))
+        if not isinstance(exit, Trapped):
+            return exit
+        hart = self._hart
+        self._access = exit.access
+        absent = exit.access.address if exit.access is not None else self._absent(exit)
+        return self._virtual.seen(hart.state.slots, exit.cause, exit.value, hart.state.pc, absent)
+
+    def _absent(self, exit: Trapped) -> int | None:
+        """Where a fetch goes that finds no memory."""
+        hart = self._hart
+        if exit.cause != hart.privileged.access_faults["fetch"]:
+            return None
+        found = hart.privileged.inspection.physical(hart.state.slots, self._read, exit.value)
+        return None if found is None else int(found)
+
+    def _read(self, address: int) -> int:
+        return int.from_bytes(self._hart.vm.memory.peek(address, 8), "little")
+
+    # --- the first switch --------------------------------------------------------------------------------------
+
+    def _first(self, trap: Any) -> Exit | None:
+        """What KVM makes of a trap: None if it has answered it, and the guest goes on."""
+        virtual = self._virtual
+        handler: Callable[[Any], Exit | None] = {
+            virtual.SUPERVISOR_CALL: self._call,
+            virtual.LOAD_GUEST: self._mmio,
+            virtual.STORE_GUEST: self._mmio,
+            virtual.FETCH_GUEST: self._fetch,
+            virtual.BREAK: self._break,
+        }.get(trap.scause, self._redirect)
+        return handler(trap)
+
+    def _call(self, trap: Any) -> Exit | None:
+        slots = self._hart.state.slots
+        extension, function, arguments = self._virtual.call(slots)
+        if self._virtual.is_for_user(extension):
+            return RiscvSbi(extension, function, arguments)
+        before = self._hart.state.snapshot()
+        self._firmware.answers(self.vm.guest.syscall_cause)
+        ending = self._hart.vm.take_ending()
+        if ending is None:
+            self._hart.state.pc += self.vm.guest.syscall_length
+        else:
+            self._hart.state.restore(before)  # it does not come back from this call
+        return ending
+
+    def _mmio(self, trap: Any) -> Exit | None:
+        assert self._access is not None
+        return self._access
+
+    def _fetch(self, trap: Any) -> Exit | None:
+        raise NotEmulated(f"virtual CPU {self.id} executes at {trap.sepc:#x}, where its guest has no memory "
+                          f"(guest physical address {trap.gpa:#x})")  # fmt: skip
+
+    def _break(self, trap: Any) -> Exit | None:
+        return Debug(trap.sepc)
+
+    def _redirect(self, trap: Any) -> Exit | None:
+        """It is the guest's own."""
+        return self._hart.take(trap.scause, trap.stval)
+
+
+class _Platform:
+    """What firmware asks of a virtual machine, for a hart (`guests.riscv.sbi.Platform`). It has no console: calls of it
+    are the user's.
+    """
+
+    def __init__(self, vm: Vm, hart: Hart) -> None:
+        self._vm = vm
+        self._hart = hart
+        self.read = hart.vm.memory.peek
+        self.write = hart.vm.memory.poke
+        self.load = hart.space.load
+
+    def put(self, data: bytes) -> None:
+        raise Absent(0)
+
+    def get(self) -> int | None:
+        return None
+
+    def shut_down(self, failed: bool) -> None:
+        self._hart.vm.end(SystemEvent(SYSTEM_EVENT_CRASH, 1) if failed else SystemEvent(SYSTEM_EVENT_SHUTDOWN))
+
+    def restart(self) -> None:
+        self._hart.vm.end(SystemEvent(SYSTEM_EVENT_RESET))
+
+    def go_to(self, address: int) -> None:
+        self._hart.state.pc = address
+        self._hart.space.remap()
