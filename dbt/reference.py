@@ -8,7 +8,7 @@ code leaves to the monitor. Owns: the integer domain and the step. Must not know
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dbt.memory import MemoryFault
 from dbt.state import State
@@ -61,7 +61,7 @@ class Integers:
         self._misaligned = guest.fetch_misaligned_cause
         self._load = space.load
         self._store = space.store
-        self._space = space
+        self._space: Any = space
         self.wall_clock = wall_clock
         self.remap: Callable[[], None] = _nothing  # addresses may mean something else from now on
         self.code_fences: list[Callable[[], None]] = []
@@ -106,9 +106,9 @@ class Integers:
     def illegal(self) -> None:
         raise IllegalInstruction
 
-    def illegal_if(self, condition: bool) -> None:
+    def illegal_if(self, condition: bool, cause: int = 0) -> None:
         if condition:
-            raise IllegalInstruction
+            raise IllegalInstruction(cause)
 
     def attend(self) -> None:
         """Something may be due at the next boundary: the engine returns there."""
@@ -140,6 +140,15 @@ class Integers:
 
     def store(self, address: int, value: int, offset: int, size: int) -> None:
         self._store(address + offset & MASK, size, value & (1 << size * 8) - 1)
+
+    def load_as(self, access: str, address: int, size: int, signed: bool) -> int:
+        """A load of a kind that the guest's own translation knows; in a machine."""
+        value = self._space.load_as(access, address, size)
+        return sext(value, size * 8) if signed else value
+
+    def store_as(self, access: str, address: int, value: int, size: int) -> None:
+        """A store of such a kind."""
+        self._space.store_as(access, address, size, value & (1 << size * 8) - 1)
 
     def amo(self, address: int, operand: int, kind: str, size: int) -> int:
         """Old value, sign-extended; min and max compare as their kind says."""
@@ -319,9 +328,9 @@ class Reference:
                         return LIMIT
                 if once or (anywhere and count >= until):
                     return LIMIT
-        except IllegalInstruction:
+        except IllegalInstruction as illegal:
             boundary = True  # entering a trap is one
-            return Stop(True, state.guest.illegal_cause, word)
+            return Stop(True, illegal.cause or state.guest.illegal_cause, word)
         except Trap as trap:
             boundary = True
             if treat is _CALLOUT:  # a system call: executed, though what traps is not retired

@@ -20,7 +20,7 @@ import mmap
 from guests.spec import Guest
 from ir.fp import F32, F64
 
-FIELDS = 128  # index of the first engine field; guests have fewer register slots
+FIELDS = 160  # index of the first engine field; guests have fewer register slots
 PC = FIELDS  # next instruction, valid outside translated code and where an exit says so
 EXIT = FIELDS + 1  # displacement of the exit slot through which translated code left
 BUDGET = FIELDS + 2  # instructions left, times BUDGET_UNIT, plus blocks executed (see `Budget`)
@@ -71,18 +71,18 @@ TRAPPED_LEFT = FIELDS + 46  # and the budget then
 STAMP = FIELDS + 47  # times that a context was come back to
 WANTED = FIELDS + 48  # two words: the context that has no set
 WINDOWS = FIELDS + 50  # for all modes but the highest, and for that: physical address and size of RAM that they may use
-TOLD = FIELDS + 54  # for each of four modes: causes, as bits, whose traps are not taken in native code
-PATH = FIELDS + 58  # five words for a walk: the entries that it has read
+TOLD = FIELDS + 54  # for each of eight modes: causes, as bits, whose traps are not taken in native code
+PATH = FIELDS + 62  # five words for a walk: the entries that it has read
 CONTEXTS = FIELDS + 72  # of each set of translations: its context, in two words, and when it was come back to
 CONTEXT = 3  # words
-TRAPS = FIELDS + 192  # how often each trap was taken in native code: by cause, of each mode
-CAUSES, MODES = 32, 4
+TRAPS = FIELDS + 208  # how often each trap was taken in native code: by cause, of each mode
+CAUSES, MODES = 32, 8
 
 BUDGET_SHIFT = 24  # the budget register: instructions left above, blocks executed in the low 24 bits
 BUDGET_UNIT = 1 << BUDGET_SHIFT
 SLICE = BUDGET_UNIT - (1 << 13)  # most instructions in one entry, so that the block count cannot overflow
 
-LOG = 4096  # byte offset: host addresses of guest stores
+LOG = 8192  # byte offset: host addresses of guest stores
 LOG_ENTRIES = 8192
 JUMP_CACHE = LOG + 8 * LOG_ENTRIES  # byte offset
 JUMP_BITS = 16

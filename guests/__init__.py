@@ -25,9 +25,12 @@ GUESTS = {  # name -> the module whose `guest` makes it
 MACHINES = {"riscv64": "guests.riscv.machine"}  # name -> the module whose `guest` makes that of a machine
 
 
-def load_machine(name: str, isa: str | None = None) -> Guest:
-    """The guest of a machine of this architecture: with its privileged part, `Guest.privileged`."""
-    guest: Guest = import_module(MACHINES[name]).guest(isa)
+def load_machine(name: str, isa: str | None = None, hypervisor: bool = False) -> Guest:
+    """The guest of a machine of this architecture: with its privileged part, `Guest.privileged`.
+
+    `hypervisor`: with what hypervisors need of a hart, which an ISA string may say as well.
+    """
+    guest: Guest = import_module(MACHINES[name]).guest(isa, hypervisor)
     return guest
 
 

@@ -45,7 +45,14 @@ class Absent(Exception):
 
 
 class IllegalInstruction(Exception):
-    """The word is not an instruction here and now; the engine turns it into the guest's trap."""
+    """The word is not an instruction here and now; the engine turns it into the guest's trap, whose value is the word.
+
+    `cause` is that of the trap, or 0 for the guest's own of illegal instructions.
+    """
+
+    def __init__(self, cause: int = 0) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 class BadExtension(ValueError):
@@ -174,7 +181,7 @@ class Privileged:
     mmu: Callable[..., Any]  # (slots, read, write): what translates addresses, as `guests.riscv.mmu.Mmu` does
     access_faults: dict[str, int]  # "load" / "store" / "fetch" -> the cause where there is no memory
     reset: dict[int, int]  # slot -> its value at reset, where that is not 0
-    mode_slot: int
+    mode: Callable[[Any], Any]  # (m): the mode in which the hart is, for counts and for people; less than 8
     waiting_slot: int  # not 0: the hart waits, for an interrupt or its next turn, or was stopped
     yielded: int  # its value while it waits for its next turn
     crowded_slot: int  # not 0: another hart could go on

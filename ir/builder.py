@@ -130,7 +130,7 @@ class Builder:
     def illegal(self) -> None:
         raise NeedsCallout
 
-    def illegal_if(self, condition: Value) -> None:
+    def illegal_if(self, condition: Value, cause: int = 0) -> None:
         self.emit("leave_if", (condition,), ("trap",))
 
     def attend(self) -> None:
@@ -158,6 +158,12 @@ class Builder:
         """In a machine, writes to code are seen when they are made; in a process the monitor may have to look."""
         if not self._machine:
             raise NeedsCallout
+
+    def load_as(self, access: str, address: Value, size: int, signed: bool) -> Value:
+        raise NeedsCallout
+
+    def store_as(self, access: str, address: Value, value: Value, size: int) -> None:
+        raise NeedsCallout
 
     def need_any_access(self, address: Value) -> None:
         raise NeedsCallout

@@ -47,6 +47,8 @@ OPENSBI = (
 )
 LEAST, MOST = 16 << 20, 64 << 30  # bytes of RAM
 MOST_HARTS = 8
+MODELS = ("rv64", "max", "any")  # all that there is
+HYPERVISOR = {"": False, "h=true": True, "h=on": True, "h=false": False, "h=off": False}
 LAYOUTS = IDENTITY, SCATTER = ("identity", "scatter")
 TOPOLOGY = ("cpus", "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
@@ -90,8 +92,9 @@ def _parser() -> Parser:
     parser.option("--seed", metavar="N", type=number(0), help="how --hpa-layout=scatter scatters them (default: 0)")
     parser.option("-M", "--machine", metavar="NAME", default="virt", help="the board: virt, which is the only one")
     parser.option(
-        "--cpu", metavar="MODEL", type=model, default=None,
-        help="rv64, max, or an ISA string such as rv64imac or rv64gc_zba (default: all of `dragoman info --isa`)",
+        "--cpu", metavar="MODEL", type=model, default=(None, False),
+        help="rv64, max, or an ISA string such as rv64imac or rv64gc_zba (default: all of `dragoman info --isa`); with "
+        "the hypervisor extension as in rv64,h=true or rv64gch (default: without)",
     )
     parser.option("--smp", metavar="N", type=harts, default=1, help=f"harts, at most {MOST_HARTS} (default: 1)")
     parser.option(
@@ -161,13 +164,14 @@ def _parser() -> Parser:
     return parser
 
 
-def model(text: str) -> str | None:
-    """-cpu: an ISA string, or None for all that there is."""
-    if text in ("rv64", "max", "any"):
-        return None
-    if not text.startswith("rv64") or "," in text:
-        raise bad(f"there is no model {text!r} (there are: rv64 max any, and ISA strings)")
-    return text
+def model(text: str) -> tuple[str | None, bool]:
+    """-cpu: an ISA string, or None for all that there is; and whether with the hypervisor extension."""
+    name, _, given = text.partition(",")
+    if name not in MODELS and not name.startswith("rv64"):
+        raise bad(f"there is no model {name!r} (there are: {' '.join(MODELS)}, and ISA strings)")
+    if given not in HYPERVISOR:
+        raise bad(f"{given!r} is no property of a model (there is: h=true)")
+    return None if name in MODELS else name, HYPERVISOR[given]
 
 
 def harts(text: str) -> int:
@@ -240,7 +244,7 @@ def _board(
     from dbt.machine import start
     from dbt.machine.boards import Board
 
-    guest = guests.load_machine("riscv64", options.cpu)
+    guest = guests.load_machine("riscv64", *options.cpu)
     board = Board(guest, options.memory, console, engine, how, began, options.smp, pool)
     for transport, function in devices.items():
         board.add_virtio(function, transport)

@@ -38,7 +38,6 @@ class HartSpace:
     def __init__(self, guest: Guest, slots: memoryview, memory: Memory) -> None:
         assert guest.privileged is not None
         self.memory = memory
-        self._faults = guest.privileged.access_faults
         self.mmu = guest.privileged.mmu(slots, self._read_table, self._write_table)
         self._translate: Callable[[int, int, str], int] = self.mmu.translate
         self._observed = False
@@ -92,36 +91,45 @@ class HartSpace:
 
     def load(self, address: int, size: int) -> int:
         """A little-endian value. Raises Trap."""
+        if size <= PAGE - (address & PAGE - 1):
+            place = self._known(LOAD, address, size)
+            if place is not None:
+                return int.from_bytes(place.memory[place.at : place.at + size], "little")
+            physical = self._within(address, size, "load")
+            self._walked(LOAD, address, physical)
+            return self._read(physical, size, address)
+        return self.load_as("load", address, size)
+
+    def load_as(self, access: str, address: int, size: int) -> int:
+        """A load of this kind, of those that the guest's translation has; it walks."""
         first = PAGE - (address & PAGE - 1)
-        if size > first:
-            low, high = self._halves(address, size, first, "load")
-            return self._read(low, first, address) | self._read(high, size - first, address) << 8 * first
-        place = self._known(LOAD, address, size)
-        if place is not None:
-            return int.from_bytes(place.memory[place.at : place.at + size], "little")
-        physical = self._translate(address, size, "load")
-        if address % size:
-            self._need_ram(physical, size, address, "load")
-        self._walked(LOAD, address, physical)
-        return self._read(physical, size, address)
+        if size <= first:
+            return self._read(self._within(address, size, access), size, address, access)
+        low, high = self._halves(address, size, first, access)
+        return self._read(low, first, address) | self._read(high, size - first, address) << 8 * first
 
     def store(self, address: int, size: int, value: int) -> None:
         """Raises Trap before anything is written."""
-        first = PAGE - (address & PAGE - 1)
-        if size > first:
-            low, high = self._halves(address, size, first, "store")
-            self._write(low, first, value & (1 << 8 * first) - 1, address)
-            self._write(high, size - first, value >> 8 * first, address)
+        if size > PAGE - (address & PAGE - 1):
+            self.store_as("store", address, size, value)
             return
         place = self._known(STORE, address, size)
         if place is not None:
             place.memory[place.at : place.at + size] = value.to_bytes(size, "little")
             return
-        physical = self._translate(address, size, "store")
-        if address % size:
-            self._need_ram(physical, size, address, "store")
+        physical = self._within(address, size, "store")
         self._walked(STORE, address, physical)
         self._write(physical, size, value, address)
+
+    def store_as(self, access: str, address: int, size: int, value: int) -> None:
+        """A store of this kind, as `load_as`."""
+        first = PAGE - (address & PAGE - 1)
+        if size <= first:
+            self._write(self._within(address, size, access), size, value, address, access)
+            return
+        low, high = self._halves(address, size, first, access)
+        self._write(low, first, value & (1 << 8 * first) - 1, address)
+        self._write(high, size - first, value >> 8 * first, address)
 
     def fetch(self, address: int) -> int:
         """The instruction word at an address: 32 bits, or 16 where the low two are not 11. Raises Trap."""
@@ -136,7 +144,7 @@ class HartSpace:
             try:
                 word = self.memory.fetch(physical, 4)
             except Absent:
-                raise Trap(self._faults["fetch"], address) from None
+                raise self.mmu.absent("fetch", address) from None
             return word if word & 3 == 3 else word & 0xFFFF
         low = self._parcel(address)
         return low if low & 3 != 3 else low | self._parcel(address + 2 & MASK) << 16
@@ -148,7 +156,7 @@ class HartSpace:
         try:
             self.memory.check(physical, length)
         except Absent:
-            raise Trap(self._faults[access], address) from None
+            raise self.mmu.absent(access, address) from None
 
     def _parcel(self, address: int) -> int:
         place = self._known(FETCH, address, 2)
@@ -159,7 +167,14 @@ class HartSpace:
         try:
             return self.memory.fetch(physical, 2)
         except Absent:
-            raise Trap(self._faults["fetch"], address) from None
+            raise self.mmu.absent("fetch", address) from None
+
+    def _within(self, address: int, size: int, access: str) -> int:
+        """The physical address of an access within a page; of a misaligned one, it is RAM."""
+        physical = self._translate(address, size, access)
+        if address % size:
+            self._need_ram(physical, size, address, access)
+        return physical
 
     def _halves(self, address: int, size: int, first: int, access: str) -> tuple[int, int]:
         """The physical addresses of both parts of an access that crosses a page; both are RAM."""
@@ -172,16 +187,16 @@ class HartSpace:
 
     def _need_ram(self, physical: int, size: int, address: int, access: str) -> None:
         if not self.memory.is_ram(physical, size):
-            raise Trap(self._faults[access], address)
+            raise self.mmu.absent(access, address)
 
-    def _read(self, physical: int, size: int, address: int) -> int:
+    def _read(self, physical: int, size: int, address: int, access: str = "load") -> int:
         try:
             return self.memory.read(physical, size)
         except Absent:
-            raise Trap(self._faults["load"], address) from None
+            raise self.mmu.absent(access, address) from None
 
-    def _write(self, physical: int, size: int, value: int, address: int) -> None:
+    def _write(self, physical: int, size: int, value: int, address: int, access: str = "store") -> None:
         try:
             self.memory.write(physical, size, value)
         except Absent:
-            raise Trap(self._faults["store"], address) from None
+            raise self.mmu.absent(access, address) from None

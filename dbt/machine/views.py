@@ -139,7 +139,7 @@ def values(board: Board) -> dict[str, int]:
 
 def registers(vcpu: Vcpu) -> str:
     """Control registers, one a line, then the others, four a line."""
-    mode = vcpu.state.slots[vcpu.privileged.mode_slot]
+    mode = vcpu.mode
     control = vcpu.privileged.inspection.control(vcpu.at_rest())
     lines = [f"CPU#{vcpu.number}", f" mode     {vcpu.privileged.inspection.modes[mode]}"]
     lines.append(f" pc       {vcpu.state.pc:016x}")

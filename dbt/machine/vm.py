@@ -409,6 +409,12 @@ class Vcpu:
         return max(self.state.count, self.engine.domain.count)
 
     @property
+    def mode(self) -> int:
+        """The mode in which it is, by the numbers of `Privileged.inspection`."""
+        mode: int = self.privileged.mode(self.engine.domain)
+        return mode
+
+    @property
     def waits(self) -> bool:
         """Whether it waits, or was stopped."""
         return self.state.slots[self.privileged.waiting_slot] != 0
@@ -502,7 +508,7 @@ class Vcpu:
     def _enter(self, cause: int, value: int) -> None:
         """Enter a trap, from the instruction at pc."""
         state = self.state
-        mode = state.slots[self.privileged.mode_slot]
+        mode = self.mode
         self._taken[cause, mode] += 1
         if self.observe is not None:
             self.observe(cause, mode, state.pc, value)

@@ -41,6 +41,7 @@ from dbt.state import (
     LOADS,
     LOG,
     LOG_END,
+    MODES,
     NO_PAGE,
     NOWHERE,
     OPEN,
@@ -396,7 +397,7 @@ def _take(privileged: Privileged, link: Callable[[Any], None]) -> Function:
     f = OnState("take", "pc", "left")
     cause = f.field(RAISED) - 1
     f.set_field(RAISED, 0)
-    mode = f.field(privileged.mode_slot)
+    mode = privileged.mode(Body(f, link, lambda: None))
     told = f.load(f.s + 8 * TOLD + (mode << 3), 8)
     with f.when((told >> cause & 1) != 0):
         f.give(0)
@@ -406,7 +407,7 @@ def _take(privileged: Privileged, link: Callable[[Any], None]) -> Function:
     with f.when(again):  # a handler that traps at once would do so for ever
         f.set_field(TRAPPED_AT, 1)
         f.give(0)
-    count = f.s + 8 * TRAPS + (cause << 5) + (mode << 3)
+    count = f.s + 8 * TRAPS + cause * (8 * MODES) + (mode << 3)
     f.store(count, f.load(count, 8) + 1, 8)
     remap = lambda: f.put(f"call preserve_mostcc i64 @remap(i64 {f.s.text})")
     f.give(privileged.enter(Body(f, link, remap), f.given["pc"], cause, f.field(RAISED_VALUE)))

@@ -12,22 +12,31 @@ from typing import Any
 from guests.riscv import mmu, traps
 from guests.riscv import privileged as p
 from guests.riscv.csrs import Csr
-from guests.riscv.privileged_traps import INTERRUPT, PRIORITY
+from guests.riscv.privileged_traps import HYPERVISOR_PRIORITY, INTERRUPT, PRIORITY
 from guests.spec import Interrupt, Mapped
 
 SHOWN = """mhartid mstatus mip mie mideleg medeleg mtvec stvec mepc sepc mcause scause mtval stval mscratch sscratch
 satp stimecmp mcounteren scounteren menvcfg senvcfg mcycle minstret""".split()
+HYPERVISOR_SHOWN = """hstatus hedeleg hideleg hvip hgatp htval htinst htimedelta hcounteren henvcfg vsstatus vsie vsip
+vstvec vsepc vscause vstval vsscratch vsatp vstimecmp mtval2 mtinst""".split()
 NAMES = {p.SSI: "supervisor software", p.MSI: "machine software", p.STI: "supervisor timer", p.MTI: "machine timer",
-         p.SEI: "supervisor external", p.MEI: "machine external"}  # fmt: skip
-MODES = {p.MACHINE: "M", p.SUPERVISOR: "S", p.USER: "U"}
+         p.SEI: "supervisor external", p.MEI: "machine external", p.VSSI: "virtual supervisor software",
+         p.VSTI: "virtual supervisor timer", p.VSEI: "virtual supervisor external"}  # fmt: skip
+MODES = {p.MACHINE: "M", p.SUPERVISOR: "S", p.USER: "U", 4 | p.SUPERVISOR: "VS", 4 | p.USER: "VU"}
 WAITING = {p.WFI: "waiting", p.STOPPED: "stopped", p.SUSPENDED: "suspended", p.YIELDED: "ready"}
 LETTERS = tuple(zip((mmu.R, mmu.W, mmu.X, mmu.U, mmu.G, mmu.A, mmu.D), "rwxugad"))
+
+
+def modes(hypervisor: bool) -> dict[int, str]:
+    """Names of the modes there are, by number, the highest first."""
+    return {mode: name for mode, name in MODES.items() if hypervisor or mode < 4}
 
 
 def control(table: Mapping[int, Csr], m: Any) -> dict[str, int]:
     """CSRs by name, with the values that machine mode reads."""
     by_name = {csr.name: csr for csr in table.values()}
-    return {name: int(by_name[name].read(m)) for name in SHOWN}
+    shown = SHOWN + HYPERVISOR_SHOWN if m.hypervisor else SHOWN
+    return {name: int(by_name[name].read(m)) for name in shown}
 
 
 def interrupts(m: Any) -> list[Interrupt]:
@@ -35,9 +44,15 @@ def interrupts(m: Any) -> list[Interrupt]:
     pending = p.pending(m)
     return [
         Interrupt(INTERRUPT | bit.bit_length() - 1, NAMES[bit], bool(pending & bit), bool(m.s[p.MIE] & bit),
-                  "S" if m.s[p.MIDELEG] & bit else "M")
-        for bit in PRIORITY
+                  _taken_by(m, bit))
+        for bit in (HYPERVISOR_PRIORITY if m.hypervisor else PRIORITY)
     ]  # fmt: skip
+
+
+def _taken_by(m: Any, bit: int) -> str:
+    if m.hypervisor and m.s[p.HIDELEG] & bit:
+        return "VS"
+    return "S" if m.s[p.MIDELEG] & bit else "M"
 
 
 def trap(cause: int, mode: int) -> tuple[int, str]:
@@ -45,8 +60,9 @@ def trap(cause: int, mode: int) -> tuple[int, str]:
     if cause & INTERRUPT:
         return cause, f"{NAMES[1 << (cause & 63)]} interrupt"
     if cause == traps.USER_ECALL:
-        return cause + mode, f"environment call from {MODES[mode]}-mode"
-    return cause, traps.NAMES[cause]
+        number = {4 | p.USER: p.USER, 4 | p.SUPERVISOR: 2}.get(mode, mode)
+        return cause + number, f"environment call from {MODES[mode]}-mode"
+    return cause, traps.NAMES.get(cause) or traps.GUEST_NAMES[cause]
 
 
 def mappings(

@@ -7,6 +7,7 @@ and the `Guest` of a machine. Must not know: boards, devices.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -14,6 +15,7 @@ from guests.decode import Decoder
 from guests.riscv import (
     disasm,
     firmware,
+    hypervisor_csrs,
     inspection,
     isa,
     mmu,
@@ -21,10 +23,13 @@ from guests.riscv import (
     privileged_traps,
     registers,
     sbi,
+    traps,
+    two_stage,
     walk,
     zicsr,
 )
 from guests.riscv import privileged as p
+from guests.riscv.hypervisor_insns import H
 from guests.riscv.privileged_insns import SVINVAL, SYSTEM
 from guests.spec import Body, Guest, Inspection, Privileged, Row, Treat
 from ir.records import replace
@@ -56,14 +61,18 @@ def float_guarded(row: Row) -> Body:
 
 
 def cache_block_guarded(row: Row) -> Body:
-    """Illegal where menvcfg forbids it to modes below machine mode, or senvcfg to user mode."""
+    """Illegal where menvcfg forbids it to modes below machine mode, or senvcfg to user mode; henvcfg to guests."""
     body, field = row.body, CACHE_BLOCKS[row.name]
     assert body is not None
 
     def guarded(m, o):
         mode = m.s[p.PRIVILEGE]
         m.illegal_if(m.both(m.ltu(mode, p.MACHINE), m.not_(p.has(m, m.s[p.MENVCFG], field))))
-        m.illegal_if(m.both(m.ltu(mode, p.SUPERVISOR), m.not_(p.has(m, m.s[p.SENVCFG], field))))
+        user = m.both(m.ltu(mode, p.SUPERVISOR), m.not_(p.has(m, m.s[p.SENVCFG], field)))
+        if m.hypervisor:
+            refused = m.either(user, m.not_(p.has(m, m.s[p.HENVCFG], field)))
+            p.virtual_if(m, m.both(p.virtual(m), refused))
+        m.illegal_if(user)
         body(m, o)
 
     return guarded
@@ -83,7 +92,7 @@ def yielding(row: Row) -> Body:
 
 def names(features: frozenset[str]) -> list[str]:
     """The extensions as a device tree lists them: in the manual's order, the base first."""
-    letters = [letter for letter in "imafdc" if letter in features]
+    letters = [letter for letter in "imafdch" if letter in features]
     others = sorted(name for name in features if len(name) > 1 and name != "system")
     return [*letters, *(name for name in others if name[0] == "z"), *(name for name in others if name[0] == "s")]
 
@@ -102,35 +111,52 @@ def guarded(row: Row) -> Row:
     return row if guard is None else replace(row, body=guard(row))
 
 
+def with_h(text: str) -> str:
+    """An ISA string with the letter of the hypervisor extension behind its letters, in the manual's order."""
+    return re.sub("^rv64[a-y]+", lambda letters: f"{letters[0]}h", text)
+
+
+def _without_h(text: str) -> tuple[str, bool]:
+    """An ISA string without that letter, and whether it was there."""
+    found = re.match("rv64[a-gi-y]*h", text.lower())
+    return (text[: found.end() - 1] + text[found.end() :], True) if found else (text, False)
+
+
 @cache
-def guest(text: str | None = None) -> Guest:
-    """The guest of a machine whose harts have the extensions of an ISA string. Raises UnknownIsa."""
+def guest(text: str | None = None, hypervisor: bool = False) -> Guest:
+    """The guest of a machine whose harts have the extensions of an ISA string, which may have H. Raises UnknownIsa."""
+    text, has_h = _without_h(text or isa.DEFAULT)
+    hypervisor = hypervisor or has_h
     process = isa.guest(text)
-    features = process.features | set(EXTENSIONS) | {"system"}
-    table = privileged_csrs.table(process.features)
+    own = {"h"} if hypervisor else set()
+    features = process.features | set(EXTENSIONS) | {"system"} | own
+    table = hypervisor_csrs.table(process.features | own)
     rows = [guarded(row) for row in process.rows if row.extension != "zicsr"]
     rows = [replace(row, treat=Treat.INLINE) if row.name in INLINE else row for row in rows]
-    rows += [row for part in (zicsr.extension(table), SYSTEM, SVINVAL) for row in part.rows if row.requires <= features]
+    parts = zicsr.extension(table), SYSTEM, SVINVAL, H
+    rows += [row for part in parts for row in part.rows if row.requires <= features]
     return replace(
         process,
-        registers=p.REGISTERS,
-        slots=p.SLOTS,
+        isa=with_h(text) if hypervisor else text,
+        registers=(*p.REGISTERS, *p.HYPERVISOR_REGISTERS) if hypervisor else p.REGISTERS,
+        slots=p.HYPERVISOR_SLOTS if hypervisor else p.SLOTS,
         decode=Decoder(rows, registers.SINK),
         rows=rows,
         disassemble=partial(disasm.text, csrs=table),
-        link=p.link,
+        link=p.link_hypervisor if hypervisor else p.link,
         features=features,
+        trap_names=process.trap_names | (traps.GUEST_NAMES if hypervisor else {}),
         privileged=Privileged(
             enter=privileged_traps.enter,
             due=privileged_traps.due,
             awake=privileged_traps.awake,
-            walk=walk.walk,
+            walk=walk.without_guests if hypervisor else walk.walk,
             context=walk.context,
             tables_slot=p.SATP,
-            mmu=mmu.Mmu,
-            access_faults=mmu.ACCESS_FAULTS,
-            reset={p.SLOT[name]: value for name, value in p.RESET.items()},
-            mode_slot=p.PRIVILEGE,
+            mmu=two_stage.TwoStage if hypervisor else mmu.Mmu,
+            access_faults=two_stage.ACCESS_FAULTS if hypervisor else mmu.ACCESS_FAULTS,
+            reset=p.reset(hypervisor),
+            mode=privileged_traps.mode,
             waiting_slot=p.WAITING,
             lines_slot=p.LINES,
             hart_slot=p.SLOT["mhartid"],
@@ -145,7 +171,7 @@ def guest(text: str | None = None) -> Guest:
             timer=privileged_traps.timer,
             inspection=Inspection(
                 control=partial(inspection.control, table),
-                modes=inspection.MODES,
+                modes=inspection.modes(hypervisor),
                 waiting=inspection.WAITING,
                 interrupts=inspection.interrupts,
                 trap=inspection.trap,

@@ -8,8 +8,9 @@ functions on physical addresses that raise `Absent`.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence, Set
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 from guests.riscv import privileged as p
 from guests.riscv import traps
@@ -33,6 +34,17 @@ LEVELS = {8: 3, 9: 4, 10: 5}  # by satp.MODE
 PMP_RIGHTS = {LOAD: 1, STORE: 2, FETCH: 4}
 PMP_LOCKED = 0x80
 PMP_ON = 0x1818_1818_1818_1818  # in any of eight entries
+
+
+class Stage(NamedTuple):
+    """One stage of translation: what the walk of its tables has to know."""
+
+    table: int  # physical address of the root
+    levels: int
+    wider: int  # bits by which its addresses are wider, and the root is larger
+    envcfg: int  # ADUE and PBMTE of this stage
+    permits: Callable[[int], bool]  # whether the access may be made by a leaf
+    place: Callable[[int, bool], int] | None  # (address of an entry, whether it is written): where that is; None: there
 
 
 class Mmu:
@@ -62,10 +74,14 @@ class Mmu:
             if physical >> PHYSICAL_BITS:
                 raise Trap(ACCESS_FAULTS[access], address)
         else:
-            physical = self._walk(address, access, mode, satp)
-        if not self._permitted(physical, size, access, mode):
+            physical = self._walk(address, access, self._own_stage(access, mode, satp))
+        if not self._permitted(physical, size, PMP_RIGHTS[access], mode):
             raise Trap(ACCESS_FAULTS[access], address)
         return physical
+
+    def absent(self, access: str, address: int) -> Trap:
+        """What an access raises that was translated, to where there is nothing."""
+        return Trap(ACCESS_FAULTS[access], address)
 
     def context(self) -> tuple[object, ...]:
         """All that translation depends on: what held in one context holds when it comes again."""
@@ -93,7 +109,7 @@ class Mmu:
             size_of_best = 0
             for start, end in pairwise(inside):
                 free = start // PAGE not in hidden and all(
-                    self._permitted(start, end - start, access, mode) for access in PMP_RIGHTS
+                    self._permitted(start, end - start, right, mode) for right in PMP_RIGHTS.values()
                 )
                 low, high = (low if start == high else start, end) if free else (end, end)
                 if high - low > size_of_best:
@@ -103,7 +119,7 @@ class Mmu:
 
     def permits(self, physical: int, size: int, access: str) -> bool:
         """Whether the current mode may make this access to every byte of a range of physical memory."""
-        return self._permitted(physical, size, access, self._mode(access))
+        return self._permitted(physical, size, PMP_RIGHTS[access], self._mode(access))
 
     def _mode(self, access: str) -> int:
         """The mode as which an access is made: that of mstatus.MPP for data under MPRV."""
@@ -112,15 +128,21 @@ class Mmu:
             return slots[p.MSTATUS] >> p.MPP_SHIFT & 3
         return slots[p.PRIVILEGE]
 
-    def _walk(self, address: int, access: str, mode: int, satp: int) -> int:
-        levels = LEVELS[satp >> 60]
+    def _own_stage(self, access: str, mode: int, satp: int) -> Stage:
+        """The stage of virtual addresses without a hypervisor."""
+        permits = partial(self._leaf_permits, access=access, mode=mode, status=self._slots[p.MSTATUS])
+        return Stage((satp & PPN_MASK) << 12, LEVELS[satp >> 60], 0, self._slots[p.MENVCFG], permits, None)
+
+    def _walk(self, address: int, access: str, stage: Stage) -> int:
+        """Where an address leads in a stage, which must be sign-extended if that is not wider. Raises Trap."""
+        table, levels, wider, envcfg, permits, place = stage
         top = address >> 11 + 9 * levels
-        if top and top != (1 << 53 - 9 * levels) - 1:  # not sign-extended
+        if not wider and top and top != (1 << 53 - 9 * levels) - 1:
             raise Trap(PAGE_FAULTS[access], address)
-        envcfg = self._slots[p.MENVCFG]
-        table = (satp & PPN_MASK) << 12
         for level in range(levels - 1, -1, -1):
-            at = table + (address >> 12 + 9 * level & 0x1FF) * 8
+            index = address >> 12 + 9 * level & (512 << (wider if level == levels - 1 else 0)) - 1
+            where = table + index * 8
+            at = where if place is None else place(where, False)
             entry = self._entry(at, address, access)
             if not entry & V or entry & (R | W) == W or entry & RESERVED:
                 break
@@ -132,7 +154,7 @@ class Mmu:
                     break
                 table = number << 12
                 continue
-            if not self._leaf_permits(entry, access, mode) or number & (1 << 9 * level) - 1:
+            if not permits(entry) or number & (1 << 9 * level) - 1:
                 break
             pages = 1 << 9 * level
             if entry & N:
@@ -143,20 +165,23 @@ class Mmu:
             if entry & wanted != wanted:
                 if not envcfg & p.ADUE:
                     break
+                if place is not None:
+                    at = place(where, True)
                 self._set_entry(at, entry | wanted, address, access)
             self.span = PAGE << 9 * level  # each page of a NAPOT range has an entry of its own, which may be another
             page = number & -pages | address >> 12 & pages - 1
             return page << 12 | address & PAGE - 1
         raise Trap(PAGE_FAULTS[access], address)
 
-    def _leaf_permits(self, entry: int, access: str, mode: int) -> bool:
-        status = self._slots[p.MSTATUS]
+    @staticmethod
+    def _leaf_permits(entry: int, access: str, mode: int, status: int, execute: bool = False) -> bool:
+        """`execute`: a load that needs the right to execute instead of that to read."""
         if entry & U:
             if mode == p.SUPERVISOR and (access == FETCH or not status & p.SUM):
                 return False
         elif mode == p.USER:
             return False
-        if access == FETCH:
+        if access == FETCH or execute:
             return bool(entry & X)
         if access == STORE:
             return bool(entry & W)
@@ -164,7 +189,7 @@ class Mmu:
 
     def _entry(self, at: int, address: int, access: str) -> int:
         """Tables are read as supervisor mode reads; a fault is one of the access that asked."""
-        if self._permitted(at, 8, LOAD, p.SUPERVISOR):
+        if self._permitted(at, 8, PMP_RIGHTS[LOAD], p.SUPERVISOR):
             try:
                 return self._read(at)
             except Absent:
@@ -172,15 +197,18 @@ class Mmu:
         raise Trap(ACCESS_FAULTS[access], address)
 
     def _set_entry(self, at: int, entry: int, address: int, access: str) -> None:
-        if self._permitted(at, 8, STORE, p.SUPERVISOR):
+        if self._permitted(at, 8, PMP_RIGHTS[STORE], p.SUPERVISOR):
             try:
                 return self._write(at, entry)
             except Absent:
                 pass
         raise Trap(ACCESS_FAULTS[access], address)
 
-    def _permitted(self, physical: int, size: int, access: str, mode: int) -> bool:
-        """Physical memory protection: the first entry that has any of the bytes must have all, and decides."""
+    def _permitted(self, physical: int, size: int, wanted: int, mode: int) -> bool:
+        """Physical memory protection: the first entry that has any of the bytes must have all, and decides.
+
+        `wanted` are bits of PMP_RIGHTS.
+        """
         slots = self._slots
         config = slots[p.PMPCFG0], slots[p.PMPCFG0 + 1]
         if mode == p.MACHINE and not (config[0] | config[1]) & PMP_ON:
@@ -191,7 +219,7 @@ class Mmu:
                     return False
                 if mode == p.MACHINE and not rights & PMP_LOCKED:
                     return True
-                return bool(rights & PMP_RIGHTS[access])
+                return rights & wanted == wanted
         return mode == p.MACHINE
 
 

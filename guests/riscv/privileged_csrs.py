@@ -7,7 +7,7 @@ is in its number, bits 9:8. Where the manual leaves a choice (WARL), the row sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,11 @@ from guests.riscv import csrs, privileged_traps
 from guests.riscv import privileged as p
 from guests.riscv.csrs import Csr
 from guests.riscv.privileged import ALL
+from guests.riscv.privileged_traps import After
 from guests.spec import Treat
 from ir.records import record
 
+HYPERVISOR = 2  # the mode that numbers of CSRs ask for which are a hypervisor's
 BYTES = 0x0101_0101_0101_0101
 
 
@@ -33,7 +35,7 @@ class Row:
     slot: int | None = None
     mask: int = ALL  # writable bits
     view: int = ALL  # readable bits
-    by: int | None = None  # a slot whose bits must be set too, to read and to write (sie and sip by mideleg)
+    guest: int | None = None  # the slot that takes its place in a guest (V is 1)
     legal: Callable[[Any, Any, Any], Any] | None = None
     read: Callable[[Any], Any] | None = None  # instead of what slot and view say
     write: Callable[[Any, Any], None] | None = None
@@ -46,6 +48,16 @@ class Row:
 # --- legal values ---------------------------------------------------------------------------------------
 
 
+def legal_guest_tables(m, old, new):
+    """vsatp as a hypervisor writes it, and hgatp: a mode that is not there is not taken, all else is."""
+    return m.select(_is_table_mode(m, new), new, p.replaced(m, new, 0xF << 60, m.and_(old, 0xF << 60)))
+
+
+def _is_table_mode(m, value):
+    mode = m.shr(value, 60)
+    return m.either(m.eq(mode, 0), m.both(m.geu(mode, 8), m.ltu(mode, 11)))
+
+
 def _legal_mstatus(m, old, new):
     """MPP: mode 2 is none, and becomes user mode."""
     hypervisor = m.eq(m.and_(new, p.MPP), 2 << p.MPP_SHIFT)
@@ -54,12 +66,10 @@ def _legal_mstatus(m, old, new):
 
 def _legal_satp(m, old, new):
     """A write with a mode that is not there has no effect at all."""
-    mode = m.shr(new, 60)
-    paged = m.both(m.geu(mode, 8), m.ltu(mode, 11))
-    return m.select(m.either(m.eq(mode, 0), paged), new, old)
+    return m.select(_is_table_mode(m, new), new, old)
 
 
-def _legal_envcfg(m, old, new):
+def legal_envcfg(m, old, new):
     """CBIE 2 is reserved, and becomes 0."""
     return m.select(m.eq(m.and_(new, p.CBIE), 2 << 4), m.and_(new, ALL & ~p.CBIE), new)
 
@@ -87,7 +97,15 @@ def _legal_pmpaddr(index: int, m, old, new):
 
 def _status(view: int, m):
     """mstatus or what sstatus shows of it, with SD: FS is dirty."""
-    stored = m.s[p.MSTATUS]
+    return with_dirty(m, m.s[p.MSTATUS], view)
+
+
+def _supervisor_status(m):
+    """sstatus, which is vsstatus in a guest."""
+    return with_dirty(m, p.by_virtual(m, p.MSTATUS, p.VSSTATUS), SSTATUS | 3 << 32)
+
+
+def with_dirty(m, stored, view: int):
     dirty = m.eq(m.and_(stored, p.FS), p.FS)
     return m.or_(m.and_(stored, view), p.bit_if(m, dirty, p.SD))
 
@@ -105,8 +123,9 @@ def _write_counter(base: int, bit: int, m, value):
 
 
 def _read_time(m):
-    """Ticks of all time, in which instructions were retired or none was."""
-    return m.add(m.divu(m.add(m.instret(), m.s[p.IDLE]), csrs.TICKS), m.s[p.TIME_OFFSET])
+    """Ticks of all time, in which instructions were retired or none was; a guest's are ahead by htimedelta."""
+    time = m.add(m.divu(m.add(m.instret(), m.s[p.IDLE]), csrs.TICKS), m.s[p.TIME_OFFSET])
+    return m.add(time, m.select(p.virtual(m), m.s[p.HTIMEDELTA], 0)) if m.hypervisor else time
 
 
 _COUNTERS = ((p.CYCLE_BASE, 0), (p.INSTRET_BASE, 2))
@@ -124,70 +143,130 @@ def _write_inhibit(m, value):
 def _write_mip(m, value):
     """The machine's bits belong to devices, and STIP to the timer where there is Sstc."""
     mask = m.select(p.has(m, m.s[p.MENVCFG], p.STCE), p.SSI | p.SEI, p.SUPERVISOR_INTERRUPTS)
-    m.s[p.MIP] = m.or_(m.and_(m.s[p.MIP], m.xor(mask, ALL)), m.and_(value, mask))
+    mask = m.or_(mask, p.VSSI) if m.hypervisor else mask
+    m.s[p.MIP] = p.merged(m, m.s[p.MIP], mask, value)
+
+
+def read_vsip(m):
+    """What a guest sees of its interrupts, under the supervisor's numbers."""
+    return m.shr(m.and_(p.pending(m), m.s[p.HIDELEG]), 1)
+
+
+def read_vsie(m):
+    return m.shr(m.and_(m.s[p.MIE], m.s[p.HIDELEG]), 1)
+
+
+def _delegated(m):
+    """Interrupts of the supervisor that is in HS mode."""
+    delegated = m.s[p.MIDELEG]
+    return m.and_(delegated, p.SUPERVISOR_INTERRUPTS) if m.hypervisor else delegated
 
 
 def _read_sip(m):
-    return m.and_(p.pending(m), m.s[p.MIDELEG])
+    own = m.and_(p.pending(m), _delegated(m))
+    return m.select(p.virtual(m), read_vsip(m), own) if m.hypervisor else own
 
 
 def _write_sip(m, value):
-    mask = m.and_(m.s[p.MIDELEG], p.SSI)
-    m.s[p.MIP] = m.or_(m.and_(m.s[p.MIP], m.xor(mask, ALL)), m.and_(value, mask))
+    mask, bits = m.and_(m.s[p.MIDELEG], p.SSI), value
+    if m.hypervisor:
+        inside = p.virtual(m)
+        mask = m.select(inside, m.and_(m.s[p.HIDELEG], p.VSSI), mask)
+        bits = m.select(inside, m.shl(value, 1), value)
+    m.s[p.MIP] = p.merged(m, m.s[p.MIP], mask, bits)
+
+
+def _read_sie(m):
+    own = m.and_(m.s[p.MIE], _delegated(m))
+    return m.select(p.virtual(m), read_vsie(m), own) if m.hypervisor else own
+
+
+def _write_sie(m, value):
+    mask, bits = _delegated(m), value
+    if m.hypervisor:
+        inside = p.virtual(m)
+        mask = m.select(inside, m.s[p.HIDELEG], mask)
+        bits = m.select(inside, m.shl(value, 1), value)
+    m.s[p.MIE] = p.merged(m, m.s[p.MIE], mask, bits)
 
 
 # --- who may ----------------------------------------------------------------------------------------------
 
 
 def _counter_enabled(bit: int, m):
-    """Below machine mode mcounteren must allow it, below supervisor mode scounteren too."""
+    """Below machine mode mcounteren must allow it, in a guest hcounteren, below supervisor mode scounteren too."""
     mode = m.s[p.PRIVILEGE]
     refused = m.both(m.ltu(mode, p.MACHINE), m.not_(p.has(m, m.s[p.MCOUNTEREN], 1 << bit)))
     m.illegal_if(refused)
-    m.illegal_if(m.both(m.ltu(mode, p.SUPERVISOR), m.not_(p.has(m, m.s[p.SCOUNTEREN], 1 << bit))))
+    user = m.both(m.ltu(mode, p.SUPERVISOR), m.not_(p.has(m, m.s[p.SCOUNTEREN], 1 << bit)))
+    if m.hypervisor:
+        refused = m.either(user, m.not_(p.has(m, m.s[p.HCOUNTEREN], 1 << bit)))
+        p.virtual_if(m, m.both(p.virtual(m), refused))
+    m.illegal_if(user)
 
 
-def _timer_enabled(m):
-    """stimecmp below machine mode asks for menvcfg.STCE and mcounteren.TM."""
+def timer_enabled(m):
+    """stimecmp below machine mode asks for menvcfg.STCE and mcounteren.TM, in a guest for henvcfg and hcounteren."""
     allowed = m.both(p.has(m, m.s[p.MENVCFG], p.STCE), p.has(m, m.s[p.MCOUNTEREN], p.TIME))
     m.illegal_if(m.both(m.ltu(m.s[p.PRIVILEGE], p.MACHINE), m.not_(allowed)))
+    if m.hypervisor:
+        allowed = m.both(p.has(m, m.s[p.HENVCFG], p.STCE), p.has(m, m.s[p.HCOUNTEREN], p.TIME))
+        p.virtual_if(m, m.both(p.virtual(m), m.not_(allowed)))
 
 
 def _not_trapped(m):
-    """satp in supervisor mode, unless mstatus.TVM traps it."""
-    p.need_clear(m, p.TVM)
+    """satp in supervisor mode, unless mstatus.TVM traps it, or hstatus.VTVM a guest's."""
+    p.need_clear(m, p.TVM, p.VTVM)
 
 
 def float_on(m):
-    """Floating-point state can be reached: mstatus.FS is not off."""
-    m.illegal_if(m.eq(m.and_(m.s[p.MSTATUS], p.FS), 0))
+    """Floating-point state can be reached: mstatus.FS is not off, nor a guest's own in vsstatus."""
+    off = m.eq(m.and_(m.s[p.MSTATUS], p.FS), 0)
+    if m.hypervisor:
+        off = m.either(off, m.both(p.virtual(m), m.eq(m.and_(m.s[p.VSSTATUS], p.FS), 0)))
+    m.illegal_if(off)
 
 
 def float_dirty(m):
     """Floating-point state was changed."""
     m.s[p.MSTATUS] = m.or_(m.s[p.MSTATUS], p.FS)
+    if m.hypervisor:
+        m.s[p.VSSTATUS] = m.or_(m.s[p.VSSTATUS], p.bit_if(m, p.virtual(m), p.FS))
 
 
 # --- the rows --------------------------------------------------------------------------------------------
 
-def _set_status(m, old, new):
-    """mstatus becomes `new`. Where it lets an interrupt in, the monitor does it."""
-    remaps = p.has(m, m.xor(old, new), p.MAPPING)
-    due = m.ne(privileged_traps.due(m, new), 0)
+def set_status(m, slot: int, old, new, guest: bool = False):
+    """mstatus becomes `new`, or where sstatus is written in a `guest`, vsstatus. Where it lets an interrupt in, the
+    monitor does it.
+    """
+    remaps = p.has(m, m.xor(old, new), p.mapping(m))
+    own, theirs = new if slot == p.MSTATUS else None, new if slot == p.VSSTATUS else None
+    if guest:
+        inside = p.virtual(m)
+        own, theirs = m.select(inside, m.s[p.MSTATUS], new), m.select(inside, new, m.s[p.VSSTATUS])
+    due = m.ne(privileged_traps.due(m, After.of(m, status=own, guest_status=theirs)), 0)
     m.monitor_if(due)
-    m.s[p.MSTATUS] = new
+    for slot, value in ((p.MSTATUS, own), (p.VSSTATUS, theirs)):
+        if value is not None:
+            m.s[slot] = value
     m.remap_if(remaps)
     m.attend_if(due)
 
 
-_SSTATUS = p.SIE | p.SPIE | p.SPP | p.FS | p.SUM | p.MXR
-_MSTATUS = _SSTATUS | p.MIE_BIT | p.MPIE | p.MPP | p.MPRV | p.TVM | p.TW | p.TSR
-_REMAPS = {p.MENVCFG, p.SATP, *range(p.PMPCFG0, p.PMPADDR0 + p.PMP_ENTRIES)}  # what addresses mean
+SSTATUS = p.SIE | p.SPIE | p.SPP | p.FS | p.SUM | p.MXR
+_MSTATUS = SSTATUS | p.MIE_BIT | p.MPIE | p.MPP | p.MPRV | p.TVM | p.TW | p.TSR
+_REMAPS = {  # what addresses mean
+    p.MENVCFG, p.SATP, p.HENVCFG, p.HGATP, p.VSATP, *range(p.PMPCFG0, p.PMPADDR0 + p.PMP_ENTRIES),
+}  # fmt: skip
 _DELEGABLE = 0xB3FE  # exceptions 1-9, 12, 13 and 15: all but those that cannot come from below
 _CBO = p.FIOM | p.CBIE | p.CBCFE | p.CBZE
 
 
-def _rows(misa: int, align: int) -> Iterator[Row]:
+def _rows(misa: int, align: int, hypervisor: bool) -> Iterator[Row]:
+    writable = _MSTATUS | p.GVA | p.MPV if hypervisor else _MSTATUS
+    delegable = _DELEGABLE | (1 if align == 4 else 0) | (p.GUEST_EXCEPTIONS if hypervisor else 0)
+    interrupts = p.INTERRUPTS | (p.GUEST_INTERRUPTS if hypervisor else 0)
     slot = p.SLOT
     epc = ALL & -align
     yield Row(0xF11, "mvendorid", constant=0)
@@ -195,14 +274,14 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
     yield Row(0xF13, "mimpid", constant=0)
     yield Row(0xF14, "mhartid", slot["mhartid"], inline=True)
     yield Row(0xF15, "mconfigptr", constant=0)
-    yield Row(0x300, "mstatus", p.MSTATUS, _MSTATUS, legal=_legal_mstatus, read=partial(_status, ALL), inline=True)
+    yield Row(0x300, "mstatus", p.MSTATUS, writable, legal=_legal_mstatus, read=partial(_status, ALL), inline=True)
     yield Row(0x301, "misa", constant=misa)
-    yield Row(0x302, "medeleg", p.MEDELEG, _DELEGABLE | (1 if align == 4 else 0))
+    yield Row(0x302, "medeleg", p.MEDELEG, delegable)
     yield Row(0x303, "mideleg", p.MIDELEG, p.SUPERVISOR_INTERRUPTS, attends=True)
-    yield Row(0x304, "mie", p.MIE, p.INTERRUPTS, attends=True, inline=True)
+    yield Row(0x304, "mie", p.MIE, interrupts, attends=True, inline=True)
     yield Row(0x305, "mtvec", p.MTVEC, ALL & ~2)
     yield Row(0x306, "mcounteren", p.MCOUNTEREN, 0xFFFF_FFFF)
-    yield Row(0x30A, "menvcfg", p.MENVCFG, _CBO | p.ADUE | p.PBMTE | p.STCE, legal=_legal_envcfg, attends=True)
+    yield Row(0x30A, "menvcfg", p.MENVCFG, _CBO | p.ADUE | p.PBMTE | p.STCE, legal=legal_envcfg, attends=True)
     yield Row(0x320, "mcountinhibit", p.MCOUNTINHIBIT, write=_write_inhibit)
     yield Row(0x340, "mscratch", slot["mscratch"], inline=True)
     yield Row(0x341, "mepc", p.MEPC, epc, inline=True)
@@ -227,29 +306,30 @@ def _rows(misa: int, align: int) -> Iterator[Row]:
                                 (0x7A4, "tinfo", 1)):  # fmt: skip
         yield Row(number, name, constant=value)  # Sdtrig: type 0, there is no trigger
 
-    yield Row(0x100, "sstatus", p.MSTATUS, _SSTATUS, read=partial(_status, _SSTATUS | 3 << 32), inline=True)
-    yield Row(0x104, "sie", p.MIE, p.INTERRUPTS, by=p.MIDELEG, attends=True, inline=True)
-    yield Row(0x105, "stvec", p.STVEC, ALL & ~2, inline=True)
+    yield Row(0x100, "sstatus", p.MSTATUS, SSTATUS, guest=p.VSSTATUS, read=_supervisor_status, inline=True)
+    yield Row(0x104, "sie", p.MIE, read=_read_sie, write=_write_sie, attends=True, inline=True)
+    yield Row(0x105, "stvec", p.STVEC, ALL & ~2, guest=p.VSTVEC, inline=True)
     yield Row(0x106, "scounteren", p.SCOUNTEREN, 0xFFFF_FFFF)
-    yield Row(0x10A, "senvcfg", p.SENVCFG, _CBO, legal=_legal_envcfg, inline=True)
-    yield Row(0x140, "sscratch", slot["sscratch"], inline=True)
-    yield Row(0x141, "sepc", p.SEPC, epc, inline=True)
-    yield Row(0x142, "scause", p.SCAUSE, inline=True)
-    yield Row(0x143, "stval", p.STVAL, inline=True)
+    yield Row(0x10A, "senvcfg", p.SENVCFG, _CBO, legal=legal_envcfg, inline=True)
+    yield Row(0x140, "sscratch", slot["sscratch"], guest=p.VSSCRATCH, inline=True)
+    yield Row(0x141, "sepc", p.SEPC, epc, guest=p.VSEPC, inline=True)
+    yield Row(0x142, "scause", p.SCAUSE, guest=p.VSCAUSE, inline=True)
+    yield Row(0x143, "stval", p.STVAL, guest=p.VSTVAL, inline=True)
     yield Row(0x144, "sip", p.MIP, read=_read_sip, write=_write_sip, attends=True, inline=True)
-    yield Row(0x14D, "stimecmp", p.STIMECMP, check=_timer_enabled, attends=True)
-    yield Row(0x180, "satp", p.SATP, legal=_legal_satp, check=_not_trapped, inline=True)
+    yield Row(0x14D, "stimecmp", p.STIMECMP, guest=p.VSTIMECMP, check=timer_enabled, attends=True)
+    yield Row(0x180, "satp", p.SATP, guest=p.VSATP, legal=_legal_satp, check=_not_trapped, inline=True)
 
 
 def _read(row: Row) -> Callable[[Any], Any]:
+    slot, guest = row.slot, row.guest
     if row.read is not None:
         return row.read
     if row.constant is not None:
         return lambda m: row.constant
-    by = row.by
-    if by is not None:
-        return lambda m: m.and_(m.s[row.slot], m.s[by])
-    return lambda m: m.s[row.slot]
+    assert slot is not None
+    if guest is not None:
+        return lambda m: p.by_virtual(m, slot, guest)
+    return lambda m: m.s[slot] if row.view == ALL else m.and_(m.s[slot], row.view)
 
 
 def _write(row: Row) -> Callable[[Any, Any], None]:
@@ -257,13 +337,17 @@ def _write(row: Row) -> Callable[[Any, Any], None]:
         if row.write is not None:
             row.write(m, value)
         elif row.slot is not None:
-            old = m.s[row.slot]
-            mask = row.mask if row.by is None else m.and_(row.mask, m.s[row.by])
-            new = m.or_(m.and_(old, m.xor(mask, ALL)), m.and_(value, mask))
+            shared = row.guest is not None and m.hypervisor
+            old = p.by_virtual(m, row.slot, row.guest) if shared else m.s[row.slot]
+            new = m.or_(m.and_(old, m.xor(row.mask, ALL)), m.and_(value, row.mask))
             new = new if row.legal is None else row.legal(m, old, new)
-            if row.slot == p.MSTATUS:
-                _set_status(m, old, new)
+            if row.slot in (p.MSTATUS, p.VSSTATUS):
+                set_status(m, row.slot, old, new, shared)
                 return
+            if shared:
+                inside = p.virtual(m)
+                m.s[row.guest] = m.select(inside, new, m.s[row.guest])
+                new = m.select(inside, m.s[row.slot], new)
             m.s[row.slot] = new
         if row.slot in _REMAPS:
             m.remap()
@@ -278,9 +362,12 @@ def _check(number: int, more: Callable[[Any], None] | None) -> Callable[[Any], N
     mode = number >> 8 & 3
 
     def check(m):
-        p.need(m, mode)
-        if more is not None:
+        if more is not None:  # first, since what is illegal is so for guests too
             more(m)
+        if mode == HYPERVISOR:
+            p.need_hypervisor(m)
+        else:
+            p.need(m, mode)
 
     return check
 
@@ -293,10 +380,13 @@ def misa(features: frozenset[str]) -> int:
     return 2 << 62 | sum(1 << ord(letter) - ord("a") for letter in letters)
 
 
-def table(features: frozenset[str]) -> dict[int, Csr]:
-    """The CSRs of a machine whose harts have these extensions, by number: a process's among them, with their guards."""
+def table(features: frozenset[str], more: Iterable[Row] = ()) -> dict[int, Csr]:
+    """The CSRs of a machine whose harts have these extensions, by number: a process's among them, with their guards.
+
+    `more` are rows of extensions that are not here.
+    """
     found = {}
-    for row in _rows(misa(features), 2 if "c" in features else 4):
+    for row in (*_rows(misa(features), 2 if "c" in features else 4, "h" in features), *more):
         read_only = row.number >> 10 == 3
         write = None if read_only else _write(row)
         stored = (lambda m: m.s[p.MIP]) if row.number == 0x344 else None

@@ -7,6 +7,7 @@ each access, so there is nothing to fence. Owns: these rows. Must not know: how 
 from __future__ import annotations
 
 from guests.riscv import privileged as p
+from guests.riscv.privileged_traps import After
 from guests.riscv.privileged_traps import due as due_in
 from guests.riscv.registers import RESERVED_SIZE
 from guests.riscv.table import Extension
@@ -20,12 +21,15 @@ def returning(name: str, pattern: str):
     return SYSTEM.insn(name, pattern, treat=Treat.INLINE, ends_block=True, may_trap=True)
 
 
-def enter_mode(m, status, mode):
-    """Go on with this mstatus in this mode. A reservation ends; the new mode may take what was pending."""
-    due = m.ne(due_in(m, status, mode), 0)
+def enter_mode(m, after: After):
+    """Go on so. A reservation ends; the new mode may take what was pending."""
+    due = m.ne(due_in(m, after), 0)
     m.monitor_if(due)
-    m.s[p.MSTATUS] = status
-    m.s[p.PRIVILEGE] = mode
+    m.s[p.MSTATUS] = after.status
+    m.s[p.PRIVILEGE] = after.mode
+    if m.hypervisor:
+        m.s[p.VIRTUAL] = m.bit(after.virtual)
+        m.s[p.VSSTATUS] = after.guest_status
     m.s[RESERVED_SIZE] = 0
     m.remap()
     m.attend_if(due)
@@ -39,33 +43,46 @@ def interrupts_back(m, status, enable):
 
 @returning("mret", "001100000010 00000 000 00000 1110011")
 def mret(m, o):
-    """To mode MPP, with interrupts as they were. Leaving machine mode ends MPRV."""
+    """To mode MPP, a guest's if MPV is set, with interrupts as they were. Leaving machine mode ends MPRV."""
     p.need(m, p.MACHINE)
     status = m.s[p.MSTATUS]
     mode = m.and_(m.shr(status, p.MPP_SHIFT), 3)
-    status = m.and_(interrupts_back(m, status, p.MIE_BIT), p.ALL & ~p.MPP)
-    kept = m.select(m.eq(mode, p.MACHINE), status, m.and_(status, p.ALL & ~p.MPRV))
+    machine = m.eq(mode, p.MACHINE)
+    virtual = m.both(p.has(m, status, p.MPV), m.not_(machine)) if m.hypervisor else None
+    status = m.and_(interrupts_back(m, status, p.MIE_BIT), p.ALL & ~(p.MPP | p.MPV if m.hypervisor else p.MPP))
+    kept = m.select(machine, status, m.and_(status, p.ALL & ~p.MPRV))
     m.jump(m.s[p.MEPC])
-    enter_mode(m, kept, mode)
+    enter_mode(m, After.of(m, status=kept, mode=mode, virtual=virtual))
 
 
 @returning("sret", "000100000010 00000 000 00000 1110011")
 def sret(m, o):
-    """To mode SPP, which is never machine mode, so MPRV ends. mstatus.TSR traps it in supervisor mode."""
+    """To mode SPP, which is never machine mode, so MPRV ends. mstatus.TSR traps it in supervisor mode.
+
+    A hypervisor goes to its guest by it, where hstatus.SPV is set; a guest's own uses the guest's registers.
+    """
     p.need(m, p.SUPERVISOR)
-    p.need_clear(m, p.TSR)
-    status = m.s[p.MSTATUS]
+    p.need_clear(m, p.TSR, p.VTSR)
+    status = p.by_virtual(m, p.MSTATUS, p.VSSTATUS)
     mode = m.bit(p.has(m, status, p.SPP))
     status = m.and_(interrupts_back(m, status, p.SIE), p.ALL & ~(p.SPP | p.MPRV))
-    m.jump(m.s[p.SEPC])
-    enter_mode(m, status, mode)
+    m.jump(p.by_virtual(m, p.SEPC, p.VSEPC))
+    if not m.hypervisor:
+        enter_mode(m, After.of(m, status=status, mode=mode))
+        return
+    inside, hstatus = p.virtual(m), m.s[p.HSTATUS]
+    own = m.select(inside, m.and_(m.s[p.MSTATUS], p.ALL & ~p.MPRV), status)
+    theirs = m.select(inside, status, m.s[p.VSSTATUS])
+    after = After.of(m, own, mode, m.either(inside, p.has(m, hstatus, p.SPV)), theirs)
+    enter_mode(m, after)
+    m.s[p.HSTATUS] = m.select(inside, hstatus, m.and_(hstatus, p.ALL & ~p.SPV))
 
 
 @SYSTEM.insn("wfi", "000100000101 00000 000 00000 1110011", treat=Treat.CALLOUT, ends_block=True, may_trap=True)
 def wfi(m, o):
     """Wait until an interrupt is pending that mie enables. User mode may not: its wait has no bound."""
+    p.need_clear(m, p.TW, p.VTW)
     p.need(m, p.SUPERVISOR)
-    p.need_clear(m, p.TW)
     m.s[p.WAITING] = p.WFI
     m.attend()
 
@@ -77,7 +94,7 @@ def fence(extension: Extension, name: str, pattern: str, syntax: str, virtual_me
     def body(m, o):
         p.need(m, p.SUPERVISOR)
         if virtual_memory:
-            p.need_clear(m, p.TVM)
+            p.need_clear(m, p.TVM, p.VTVM)
 
 
 fence(SYSTEM, "sfence.vma", "0001001 rs2 rs1 000 00000 1110011", "rs1, rs2", True)

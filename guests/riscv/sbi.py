@@ -91,6 +91,11 @@ class Firmware:
         s[p.MSTATUS] = p.RESET["mstatus"]
         s[p.MEDELEG] = sum(1 << cause for cause in EXCEPTIONS)
         s[p.MIDELEG] = p.SUPERVISOR_INTERRUPTS
+        if len(s) > p.SLOTS:  # it has the hypervisor extension
+            for slot in range(p.SLOTS, p.HYPERVISOR_SLOTS):
+                s[slot] = p.reset(True).get(slot, 0)
+            s[p.MEDELEG] |= p.GUEST_EXCEPTIONS
+            s[p.MIDELEG] |= p.GUEST_INTERRUPTS
         s[p.MCOUNTEREN] = (1 << 32) - 1
         s[p.SCOUNTEREN] = 7  # OpenSBI's: a kernel without a driver for counters leaves users the clock that it finds
         s[p.MENVCFG] = p.STCE | p.PBMTE | p.ADUE | p.CBIE | p.CBCFE | p.CBZE

@@ -12,9 +12,14 @@ LOAD_FAULT = 5
 STORE_MISALIGNED = 6
 STORE_FAULT = 7
 USER_ECALL = 8
+VS_ECALL = 10
 FETCH_PAGE_FAULT = 12
 LOAD_PAGE_FAULT = 13
 STORE_PAGE_FAULT = 15
+FETCH_GUEST_PAGE_FAULT = 20
+LOAD_GUEST_PAGE_FAULT = 21
+VIRTUAL_INSTRUCTION = 22
+STORE_GUEST_PAGE_FAULT = 23
 
 NAMES = {
     FETCH_MISALIGNED: "instruction address misaligned",
@@ -30,6 +35,17 @@ NAMES = {
     LOAD_PAGE_FAULT: "load page fault",
     STORE_PAGE_FAULT: "store/AMO page fault",
 }
+GUEST_NAMES = {  # of a machine with the hypervisor extension
+    FETCH_GUEST_PAGE_FAULT: "instruction guest-page fault",
+    LOAD_GUEST_PAGE_FAULT: "load guest-page fault",
+    VIRTUAL_INSTRUCTION: "virtual instruction",
+    STORE_GUEST_PAGE_FAULT: "store/AMO guest-page fault",
+}
+# Whose trap value is an address of the program's: misaligned, access faults, breakpoints, page faults.
+ADDRESS_VALUES = (0, 1, 3, 4, 5, 6, 7, 12, 13, 15, 20, 21, 23)
+GUEST_FAULTS = {
+    "load": LOAD_GUEST_PAGE_FAULT, "store": STORE_GUEST_PAGE_FAULT, "fetch": FETCH_GUEST_PAGE_FAULT,
+}  # fmt: skip
 FAULTS = {"load": LOAD_PAGE_FAULT, "store": STORE_PAGE_FAULT, "fetch": FETCH_PAGE_FAULT}
 # si_code of those that are no page fault: ILL_ILLOPC, TRAP_BRKPT, BUS_ADRALN, SEGV_ACCERR; their si_addr is pc
 # (arch/riscv/kernel/traps.c).

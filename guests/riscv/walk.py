@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guests.riscv import mmu
+from guests.riscv import mmu, privileged_traps
 from guests.riscv import privileged as p
 from guests.riscv.mmu import PBMT, PPN_MASK, PPN_SHIFT, RESERVED, A, D, N, R, U, V, W, X
 
@@ -73,10 +73,16 @@ def walk(f: Any, address: Any, kind: Any) -> None:
         f.physical.set(table.value | (address & (size.value - 1)))
 
 
+def without_guests(f: Any, address: Any, kind: Any) -> None:
+    """The same for a hart with the hypervisor extension, of which what a guest accesses is left to `TwoStage`."""
+    f.refuse_if(f.slot(p.VIRTUAL) != 0)
+    walk(f, address, kind)
+
+
 def context(m: Any) -> tuple[Any, Any]:
     """All that translation depends on beside memory protection and menvcfg: what it means, and which tables."""
     status, mode = m.and_(m.s[p.MSTATUS], p.MAPPING), m.s[p.PRIVILEGE]
     lent = p.has(m, status, p.MPRV)
     status = m.select(lent, status, m.and_(status, p.ALL & ~p.MPP))
     tables = m.select(m.both(m.eq(mode, p.MACHINE), m.not_(lent)), 0, m.s[p.SATP])
-    return m.or_(status, mode), tables
+    return m.or_(status, privileged_traps.mode(m)), tables

@@ -5,13 +5,54 @@ from __future__ import annotations
 import io
 import struct
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 from support import peers
 from support.riscv import asm, scaled, words_to_bytes
+from support.small import (
+    A0,
+    A1,
+    A2,
+    A3,
+    A4,
+    A5,
+    CODE,
+    ECALL,
+    FENCE,
+    GUEST,
+    HANDLER,
+    LEAF,
+    MCAUSE,
+    MEPC,
+    MRET,
+    MTVAL,
+    OTHER,
+    RA,
+    RAM,
+    RETURN,
+    ROWS,
+    S2,
+    S3,
+    S4,
+    SATP,
+    SIZE,
+    STRIDES,
+    T0,
+    T1,
+    T2,
+    TABLES,
+    TEST,
+    TREE,
+    USER_LEAF,
+    Setup,
+    agreed,
+    end,
+    loop,
+    mapped,
+    run,
+)
 
 from dbt.cli import main
 from dbt.machine import images, start
@@ -21,27 +62,16 @@ from dbt.machine.devices.console import Console
 from dbt.machine.digest import digest
 from dbt.machine.disks import Raw
 from dbt.machine.exits import SystemEvent
-from dbt.machine.lockstep import MOST_STRIDE, Report, lockstep
+from dbt.machine.lockstep import MOST_STRIDE, lockstep
 from dbt.machine.tlb import Ram
 from dbt.options import Options
 from dbt.state import RAM_HOST, State
 from guests.decode import encode
 from guests.programs import SYSTEMS, system_file
-from guests.riscv import machine
 from guests.riscv import privileged as p
 from guests.spec import Treat
 
 OPENSBI = Path("/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin")
-RAM, TREE, TEST = 0x8000_0000, 0x8080_0000, 0x10_0000
-SIZE = 16 << 20
-GUEST = machine.guest()
-ROWS = {row.name: row for row in GUEST.rows if row.extension == "system"}
-FENCE, MRET = encode(ROWS["sfence.vma"], rs1=0, rs2=0), encode(ROWS["mret"])
-ECALL = 0x73
-MEPC, MCAUSE, MTVAL, SATP = 0x341, 0x342, 0x343, 0x180
-RA, T0, T1, T2, A0, A1, A2, A3, A4, A5, S2, S3, S4 = 1, 5, 6, 7, 10, 11, 12, 13, 14, 15, 18, 19, 20
-RETURN = asm("jalr", rd=0, rs1=RA, imm=0)
-STRIDES = pytest.mark.parametrize("stride", [1, 7, 300])
 
 
 def bundled(name: str, feed: bytes, console: Console, engine: str, options: Options) -> Board:
@@ -52,11 +82,6 @@ def bundled(name: str, feed: bytes, console: Console, engine: str, options: Opti
     board.vm.memory.poke(TREE, board.tree())
     board.reset(placed.entry, TREE)
     return board
-
-
-def agreed(report: Report) -> Report:
-    assert not report.difference, "\n".join(report.difference)
-    return report
 
 
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "kernel"])
@@ -189,43 +214,6 @@ def test_masking_interrupts_is_done_in_place() -> None:
 
 # --- programs of a few words ------------------------------------------------------------------------------------------
 
-CODE, OTHER, HANDLER, TABLES = RAM, RAM + 0x1000, RAM + 0x2000, RAM + 0x10_0000
-Setup = Callable[[Board], None]
-LEAF, USER_LEAF = 0xCF, 0xDF  # valid, all rights, accessed and dirty
-
-
-def end() -> list[int]:
-    """Shut the machine down: T0 is clobbered, the finisher is at its address."""
-    return [asm("lui", rd=T0, imm=TEST), asm("lui", rd=T1, imm=0x5000), asm("addi", rd=T1, rs1=T1, imm=0x555),
-            asm("sw", rs1=T0, rs2=T1, imm=0), asm("jal", rd=0, imm=0)]  # fmt: skip
-
-
-def run(stride: int, places: dict[int, list[int]], registers: dict[int, int], setup: Setup | None = None) -> Board:
-    """Run words at their places from CODE on, in lockstep; returns the translated machine in its end."""
-    boards = []
-
-    def make(console: Console, engine: str, options: Options) -> Board:
-        board = Board(GUEST, SIZE, console, engine, options)
-        for at, words in places.items():
-            board.vm.memory.poke(at, words_to_bytes(words))
-        board.vcpu.reset(CODE)
-        for slot, value in registers.items():
-            board.vcpu.state.slots[slot] = value
-        if setup is not None:
-            setup(board)
-        boards.append(board)
-        return board
-
-    assert agreed(lockstep(make, stride, seed=3)).exit == SystemEvent(1)
-    return boards[0]
-
-
-def loop(*body: int) -> list[int]:
-    """The body as often as S2 says, then the end."""
-    back = asm("addi", rd=S2, rs1=S2, imm=-1), asm("bne", rs1=S2, rs2=0, imm=-4 * (len(body) + 1))
-    return [*body, *back, *end()]
-
-
 @STRIDES
 @pytest.mark.parametrize("target", [CODE + 0x100, OTHER, CODE + 16], ids=["same page", "other page", "just behind"])
 def test_code_that_the_guest_writes_runs_as_written(target: int, stride: int) -> None:
@@ -300,28 +288,6 @@ def test_code_that_a_disk_brings_runs_as_it_came(stride: int, tmp_path: Path) ->
     registers = {S2: turns, S3: driver, S4: VIRTIO[0].base, A5: head, A4: OTHER}
     board = run(stride, {CODE: loop(*body), OTHER: [RETURN]}, registers, setup)
     assert board.vcpu.state.slots[A0] == (1 << turns) - 1
-
-
-def mapped(board: Board, root: int, pages: dict[int, tuple[int, int]]) -> None:
-    """Three levels of tables from `root` on: page addresses to (physical address, flags)."""
-    memory = board.vm.memory
-
-    def entry(table: int, index: int, value: int | None = None) -> int:
-        at = table + 8 * index
-        if value is not None:
-            memory.poke(at, value.to_bytes(8, "little"))
-        return int.from_bytes(memory.peek(at, 8), "little")
-
-    free = root + 0x1000
-    for address, (to, flags) in pages.items():
-        table = root
-        for level in (2, 1):
-            index = address >> 12 + 9 * level & 511
-            if not entry(table, index):
-                entry(table, index, free >> 2 | 1)
-                free += 0x1000
-            table = entry(table, index) >> 10 << 12
-        entry(table, address >> 12 & 511, to >> 2 | flags)
 
 
 def supervisor(*roots: dict[int, tuple[int, int]], handler: int = HANDLER) -> Setup:

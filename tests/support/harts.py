@@ -13,7 +13,7 @@ from support.riscv import MASK, asm
 from support.spike import _quiet, missing
 
 from dbt.machine.vm import Machine
-from guests.riscv import machine, privileged_csrs
+from guests.riscv import hypervisor_csrs, machine
 from guests.riscv import privileged as p
 from guests.riscv.isa import DEFAULT
 
@@ -31,15 +31,16 @@ ISA = DEFAULT + "_zicclsm_svade_svadu_svinval_svnapot_svpbmt"
 class SpikeHart:
     """Spike's hart, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, hypervisor: bool = False) -> None:
         reason = missing()
         if reason is not None:
             peers.missing(reason)
         from riscv.cfg import cfg_t, mem_cfg_t
         from riscv.sim import sim_t
 
+        isa = machine.with_h(ISA) if hypervisor else ISA
         memory = [mem_cfg_t(RAM, RAM_SIZE)]
-        configuration = cfg_t(isa=ISA + "_sstc", priv="MSU", mem_layout=memory, start_pc=RAM)
+        configuration = cfg_t(isa=isa + "_sstc", priv="MSU", mem_layout=memory, start_pc=RAM)
         with _quiet():
             self._sim = sim_t(cfg=configuration, halted=False, plugin_device_factories=[], args=["none"])
         self.core: Any = self._sim.get_core(0)
@@ -84,7 +85,7 @@ class SpikeHart:
 
     @property
     def mode(self) -> int:
-        return int(self.state.prv)
+        return int(self.state.prv) | int(self.state.v) << 2
 
     def step(self) -> None:
         self.core.step(1)
@@ -94,6 +95,7 @@ class SpikeHart:
         if self.mode != p.MACHINE:
             self.put(0x302, 0)
             self.put(0x303, 0)
+            self.put(0x304, 0)
             self.state.pc = NOWHERE
             self.core.step(1)
             assert self.mode == p.MACHINE
@@ -102,7 +104,7 @@ class SpikeHart:
         """From machine mode, by mret."""
         status = self.get(0x300)
         self.put(0x341, pc)
-        self.put(0x300, status & ~p.MPP | mode << p.MPP_SHIFT)
+        self.put(0x300, status & ~(p.MPP | p.MPV) | (mode & 3) << p.MPP_SHIFT | (p.MPV if mode & 4 else 0))
         self.state.pc = SNIPPETS
         self.core.step(1)
         assert self.mode == mode and self.pc == pc
@@ -126,18 +128,20 @@ class SpikeHart:
 class OurHart:
     """The reference engine's hart of a machine of ours."""
 
-    def __init__(self) -> None:
-        self.guest = machine.guest(DEFAULT)
+    def __init__(self, hypervisor: bool = False) -> None:
+        self.guest = machine.guest(machine.with_h(DEFAULT) if hypervisor else DEFAULT)
         self.vm = Machine(self.guest).create_vm()
         self.vm.set_user_memory_region(RAM, RAM_SIZE)
         self.vm.clock.ticks = 1 << 60  # it stands still
         self.vcpu = self.vm.create_vcpu()
         self.slots = self.vcpu.state.slots
-        self.csrs = privileged_csrs.table(self.guest.features)
+        self.csrs = hypervisor_csrs.table(self.guest.features)
         self.poke(SNIPPETS, MRET)
 
     def reset(self) -> None:
         self.vcpu.reset(CODE)
+        if "h" in self.guest.features:
+            self.put(0x60A, 0)
         self.put(0x30A, 0)  # Spike's reset leaves accessed and dirty bits to software
         self.put(0x305, HANDLER)
         self.put(0x105, S_HANDLER)
@@ -169,7 +173,7 @@ class OurHart:
 
     @property
     def mode(self) -> int:
-        return self.slots[p.PRIVILEGE]
+        return self.vcpu.mode
 
     def step(self) -> None:
         self.vcpu.vm.step()
@@ -178,6 +182,7 @@ class OurHart:
         if self.mode != p.MACHINE:
             self.put(0x302, 0)
             self.put(0x303, 0)
+            self.put(0x304, 0)
             self.pc = NOWHERE
             self.step()
             assert self.mode == p.MACHINE
@@ -185,7 +190,7 @@ class OurHart:
     def to(self, mode: int, pc: int) -> None:
         status = self.get(0x300)
         self.put(0x341, pc)
-        self.put(0x300, status & ~p.MPP | mode << p.MPP_SHIFT)
+        self.put(0x300, status & ~(p.MPP | p.MPV) | (mode & 3) << p.MPP_SHIFT | (p.MPV if mode & 4 else 0))
         self.pc = SNIPPETS
         self.step()
         assert self.mode == mode and self.pc == pc

@@ -1,0 +1,200 @@
+"""Guests of a hypervisor in both engines, side by side: two stages of tables, traps to each mode, interrupts."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from support.pair import csr_word, word
+from support.riscv import asm, scaled
+from support.small import (
+    A0,
+    A1,
+    A2,
+    A3,
+    CODE,
+    ECALL,
+    HANDLER,
+    LEAF,
+    OTHER,
+    RAM,
+    S2,
+    S3,
+    S4,
+    SATP,
+    STRIDES,
+    T0,
+    T1,
+    T2,
+    TABLES,
+    TEST,
+    USER_LEAF,
+    Setup,
+    loop,
+    mapped,
+    run,
+)
+
+from dbt.machine.boards import Board
+from guests.riscv import machine
+from guests.riscv import privileged as p
+
+HYPERVISOR = machine.guest(None, True)
+G_TABLES, HS_HANDLER = RAM + 0x14_0000, RAM + 0x3000
+SCAUSE, STVAL, SEPC, HTVAL, HTINST, HSTATUS = 0x142, 0x143, 0x141, 0x643, 0x64A, 0x600
+GUEST_LEAF = USER_LEAF  # the second stage asks for the user bit
+DATA = RAM + 0x30_0000
+MHARTID = 0xF14
+SRET = word("sret")
+
+
+def read(rd: int, csr: int) -> int:
+    return csr << 20 | 2 << 12 | rd << 7 | 0x73
+
+
+def write(csr: int, rs1: int) -> int:
+    return asm("csrrw", rd=0, rs1=rs1, csr=csr)
+
+
+def guest(virtual: dict[int, tuple[int, int]], physical: dict[int, tuple[int, int]], mode: int = p.SUPERVISOR) -> Setup:
+    """Begin in a guest, whose pages these are, and its guest-physical ones; what it needs beside is where it is."""
+
+    def setup(board: Board) -> None:
+        own = {CODE: (CODE, LEAF), TEST: (TEST, LEAF), HANDLER: (HANDLER, LEAF)}
+        mapped(board, TABLES, {**own, **virtual})
+        tables = range(TABLES, TABLES + 0x1_0000, 0x1000)
+        same = {at: (at, GUEST_LEAF) for at in (CODE, TEST, HANDLER, *tables)}
+        mapped(board, G_TABLES, {**same, **physical}, 0x4000)
+        slots = board.vcpu.state.slots
+        slots[p.PMPADDR0], slots[p.PMPCFG0] = (1 << 54) - 1, 0x1F
+        slots[p.VSATP], slots[p.HGATP] = 8 << 60 | TABLES >> 12, 8 << 60 | 5 << 44 | G_TABLES >> 12
+        slots[p.PRIVILEGE], slots[p.VIRTUAL] = mode, 1
+        slots[p.STVEC], slots[p.VSTVEC] = HS_HANDLER, HANDLER
+        slots[p.MEDELEG], slots[p.HEDELEG] = 0xF0_B7FF, 1 << 13 | 1 << 8
+        slots[p.MCOUNTEREN] = slots[p.HCOUNTEREN] = slots[p.SCOUNTEREN] = 7
+        slots[p.MSTATUS] |= p.FS
+        slots[p.VSSTATUS] |= p.FS
+
+    return setup
+
+
+STEP_OVER = [  # a hypervisor that adds up what it is told, and has its guest go on behind the instruction
+    *(one for csr, total in ((SCAUSE, A1), (STVAL, A2), (HTVAL, A3)) for one in (
+        read(T0, csr), asm("add", rd=total, rs1=total, rs2=T0))),
+    read(T0, HTINST), asm("add", rd=A3, rs1=A3, rs2=T0), read(T0, HSTATUS), asm("xor", rd=A2, rs1=A2, rs2=T0),
+    read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET,
+]  # fmt: skip
+
+
+@STRIDES
+def test_a_guest_calls_its_hypervisor(stride: int) -> None:
+    """A call, an instruction that it may not execute, one that none may, and an address that is not there."""
+    body = [ECALL, read(T1, HSTATUS), read(T1, MHARTID), asm("ld", rd=T1, rs1=S3, imm=8),
+            asm("sd", rs1=S3, rs2=T1, imm=8)]  # fmt: skip
+    board = run(stride, {CODE: loop(*body), HS_HANDLER: STEP_OVER}, {S2: 30, S3: DATA},
+                guest({DATA: (DATA, LEAF)}, {}), HYPERVISOR)  # fmt: skip
+    slots = board.vcpu.state.slots
+    assert slots[A1] == 30 * (10 + 22 + 2 + 21 + 23)
+    assert slots[A3] == 30 * 2 * (DATA + 8 >> 2)
+    if stride > 1:
+        assert board.vcpu.taken == {(cause, 5): 30 for cause in (8, 22, 2, 21, 23)}
+
+
+@STRIDES
+def test_a_guests_own_handler(stride: int) -> None:
+    """User mode of a guest: its calls and page faults are its supervisor's, by its own registers."""
+    handler = [read(T0, SCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0), read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4),
+               write(SEPC, T0), asm("ld", rd=T0, rs1=S3, imm=0), asm("add", rd=A0, rs1=A0, rs2=T0), SRET]  # fmt: skip
+    body = [asm("sd", rs1=S4, rs2=S2, imm=0), ECALL, asm("ld", rd=T1, rs1=S3, imm=0), asm("ld", rd=T2, rs1=S4, imm=0)]
+    virtual = {CODE: (CODE, USER_LEAF), TEST: (TEST, USER_LEAF), DATA: (DATA, LEAF),
+               DATA + 0x1000: (DATA + 0x1000, USER_LEAF)}  # fmt: skip
+    physical = {DATA: (DATA + 0x8000, GUEST_LEAF), DATA + 0x1000: (DATA + 0x9000, GUEST_LEAF)}
+    setup = guest(virtual, physical, p.USER)
+
+    def with_data(board: Board) -> None:
+        setup(board)
+        board.vm.memory.poke(DATA + 0x8000, (5).to_bytes(8, "little"))
+
+    board = run(stride, {CODE: loop(*body), HANDLER: handler}, {S2: 30, S3: DATA, S4: DATA + 0x1000}, with_data,
+                HYPERVISOR)  # fmt: skip
+    slots = board.vcpu.state.slots
+    assert (slots[A0], slots[A1]) == (30 * 2 * 5, 30 * (8 + 13))
+    assert board.vm.memory.read(DATA + 0x9000, 8) == 1
+
+
+@STRIDES
+def test_a_second_stage_that_changes_under_its_guest(stride: int) -> None:
+    """Its hypervisor leads a page elsewhere at each call, by a store: loads, stores and code go there at once."""
+    away = RAM + 0x40_0000
+    pages = DATA, DATA + 0x1000
+    handler = [asm("xor", rd=S4, rs1=S4, rs2=A2), asm("sd", rs1=S3, rs2=S4, imm=0), read(T0, SEPC),
+               asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]  # fmt: skip
+    body = [ECALL, asm("jalr", rd=1, rs1=A3, imm=0), asm("ld", rd=T1, rs1=A3, imm=64),
+            asm("add", rd=A1, rs1=A1, rs2=T1), asm("sd", rs1=A3, rs2=S2, imm=128)]  # fmt: skip
+    setup = guest({away: (away, LEAF)}, {away: (pages[0], GUEST_LEAF)})
+    code = {at: [asm("addi", rd=A0, rs1=A0, imm=n), asm("jalr", rd=0, rs1=1, imm=0)] for at, n in zip(pages, (1, 100))}
+
+    def changing(board: Board) -> None:
+        setup(board)
+        memory, slots = board.vm.memory, board.vcpu.state.slots
+        for i, at in enumerate(pages):
+            memory.poke(at + 64, (1000 + i).to_bytes(8, "little"))
+        entry = pages[0] >> 2 | GUEST_LEAF
+        places = range(G_TABLES, G_TABLES + 0x1_0000, 8)
+        slots[S3] = next(at for at in places if memory.read(at, 8) == entry)
+        slots[S4], slots[A2] = entry, pages[0] >> 2 ^ pages[1] >> 2
+
+    board = run(stride, {CODE: loop(*body), HS_HANDLER: handler, **code}, {S2: 40, A3: away}, changing, HYPERVISOR)
+    slots, memory = board.vcpu.state.slots, board.vm.memory
+    assert slots[A0] == 20 * 101 and slots[A1] == 20 * 2001
+    assert [memory.read(at + 128, 8) for at in pages] == [1, 2]
+
+
+INSIDE = [RAM + 0x30_0000 + 0x1000 * i for i in range(6)]
+CSRS = (0x100, 0x104, 0x140, 0x141, 0x142, 0x143, 0x144, 0x106, 0x10A, 0xC01, 0xC02, SATP, 0x200, 0x600, 0x680, 0x300)
+
+
+def wild(rng: Random) -> int:
+    """An instruction of a guest that may do anything but jump; its data is around S3."""
+    match rng.randrange(8):
+        case 0:
+            number = rng.choice(CSRS)
+            changed = 0 if number == SATP else rng.choice((0, T1))  # its tables stay
+            return csr_word(rng.choice(("csrrs", "csrrc")), number, {"rs1": changed})
+        case 1:
+            return rng.choice((ECALL, 0x100073, word("sfence.vma", rs1=0, rs2=0), word("hfence.gvma", rs1=0, rs2=0)))
+        case 2:
+            return word(rng.choice(("hlv.d", "hlvx.wu", "hlv.bu")), rd=T1, rs1=S3)
+        case 3:
+            return asm("add", rd=S3, rs1=S3, rs2=A0)
+        case 4:
+            return asm("sub", rd=S3, rs1=S3, rs2=A0)
+        case 5 | 6:
+            return asm(rng.choice(("ld", "lw", "lbu", "lh")), rd=T1, rs1=S3, imm=rng.randrange(-64, 2048))
+    return asm(rng.choice(("sd", "sw", "sb")), rs1=S3, rs2=T1, imm=rng.randrange(-64, 2048))
+
+
+@pytest.mark.parametrize("seed", range(scaled(12)))
+def test_random_guests(seed: int) -> None:
+    """Random rights in both stages, random instructions, traps in each mode: every register and CSR at each stop."""
+    rng = Random(seed)
+    rights = lambda leaf: rng.choice((leaf, leaf, leaf, leaf & ~4, leaf & ~2, leaf & ~0x80, leaf & ~0x40, leaf & ~1))
+    flags = lambda: rights(LEAF) ^ rng.choice((0, 0, 0x10))
+    code = [wild(rng) for _ in range(60)]
+    own = [read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]
+    setup = guest({at: (rng.choice(INSIDE), flags()) for at in INSIDE},
+                  {at: (rng.choice(INSIDE), rights(GUEST_LEAF)) for at in INSIDE})  # fmt: skip
+
+    def random(board: Board) -> None:
+        setup(board)
+        slots = board.vcpu.state.slots
+        slots[p.HEDELEG] = rng_state[0] & 0xB1FF
+        slots[p.HENVCFG] = rng_state[1] & (p.ADUE | p.CBZE)
+        slots[p.HSTATUS] |= rng_state[2] & (p.VTVM | p.SPVP)
+        slots[p.VSSTATUS] |= rng_state[3] & (p.SUM | p.MXR)
+        slots[p.MSTATUS] |= rng_state[4] & (p.SUM | p.MXR)
+
+    rng_state = [rng.getrandbits(64) for _ in range(5)]
+    places = {CODE: loop(*code), HANDLER: own, HS_HANDLER: STEP_OVER, OTHER: [SRET]}
+    registers = {S2: 8, S3: INSIDE[2], A0: 0x1000, T1: rng.getrandbits(64)}
+    run(rng.choice((1, 7, 300)), places, registers, random, HYPERVISOR)
