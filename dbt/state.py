@@ -69,12 +69,12 @@ CHANGED = FIELDS + 44  # a region has changed what addresses mean
 TRAPPED_AT = FIELDS + 45  # where the last trap was taken in native code,
 TRAPPED_LEFT = FIELDS + 46  # and the budget then
 STAMP = FIELDS + 47  # times that a context was come back to
-WANTED = FIELDS + 48  # two words: the context that has no set
 WINDOWS = FIELDS + 50  # for all modes but the highest, and for that: physical address and size of RAM that they may use
 TOLD = FIELDS + 54  # for each of eight modes: causes, as bits, whose traps are not taken in native code
 PATH = FIELDS + 62  # five words for a walk: the entries that it has read
-CONTEXTS = FIELDS + 72  # of each set of translations: its context, in two words, and when it was come back to
-CONTEXT = 3  # words
+WANTED = FIELDS + 67  # three words: the context that has no set
+CONTEXTS = FIELDS + 72  # of each set of translations: its context, in three words, and when it was come back to
+CONTEXT = 4  # words
 TRAPS = FIELDS + 208  # how often each trap was taken in native code: by cause, of each mode
 CAUSES, MODES = 32, 8
 

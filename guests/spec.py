@@ -176,8 +176,9 @@ class Privileged:
     due: Callable[[Any], int]  # (m): the cause of the interrupt to take now, or 0
     awake: Callable[[Any], bool]  # (m): whether a hart that waits goes on
     walk: Callable[[Any, Any, Any], None]  # (f, address, kind): what is common of `mmu`, for native code
-    context: Callable[[Any], tuple[Any, Any]]  # (m): what addresses mean depends on these two words
-    tables_slot: int  # says where the tables are
+    second: Callable[[Any], Any] | None  # (f): of the second stage, where addresses may go through two
+    context: Callable[[Any], tuple[Any, ...]]  # (m): what addresses mean depends on these two words, or three
+    tables: Callable[[Any], Any]  # (m): says where the tables are, or those of the first stage
     mmu: Callable[..., Any]  # (slots, read, write): what translates addresses, as `guests.riscv.mmu.Mmu` does
     access_faults: dict[str, int]  # "load" / "store" / "fetch" -> the cause where there is no memory
     reset: dict[int, int]  # slot -> its value at reset, where that is not 0

@@ -166,9 +166,9 @@ class TlbSpace(HartSpace):
         """Give the set that was not used for the longest time to the hart's context."""
         words = self._words
         at = [CONTEXTS + CONTEXT * number for number in range(SETS_MOST)]
-        oldest = min(range(SETS_MOST), key=lambda number: words[at[number] + 2] if words[at[number]] else 0)
+        oldest = min(range(SETS_MOST), key=lambda number: words[at[number] + CONTEXT - 1] if words[at[number]] else 0)
         ctypes.memset(self._state.address + SETS + oldest * SET, 0xFF, SET)
-        words[at[oldest]], words[at[oldest] + 1] = words[WANTED], words[WANTED + 1]
+        words[at[oldest] : at[oldest] + CONTEXT - 1] = words[WANTED : WANTED + CONTEXT - 1]
 
     def forget(self) -> None:
         for number in range(SETS_MOST):

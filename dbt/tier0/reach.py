@@ -7,6 +7,10 @@ change of address space. Here it is written, in `dbt.tier0.native`'s notation.
     written(state, physical, size, asking)  these bytes of table entries are about to change: what was found through
                                             them is forgotten. `asking`: 1 and nothing is done if code that may be
                                             running would be
+    mark(state, at, covers, owner)          this table entry has led to something: which addresses its page covers, and
+                                            whose; either may be MANY
+    second(state, guest, ...)               where a guest-physical address leads, if there are two stages of tables;
+                                            MISSING: nowhere, or the monitor makes the access
     protect(state, page)                    stores to this page of RAM must come to `reach` from now on
     remap(state)                            select the set of the hart's context, or the one in which nothing is known
     tail(state, pc)                         the copy of the instruction at `pc`, which lies in two pages; 0: the monitor
@@ -78,35 +82,36 @@ PAGE = 1 << PAGE_SHIFT
 LEVELS_SHIFT = 3  # in COVERS: the level below, the number of levels above
 LEVEL_BITS = 9  # of an address, for each level of tables
 IN_USE = 1 << 63  # of a context
+MISSING = (1 << 64) - 1  # no physical address
 
 
-class _Reach(OnState):
-    """reach. What the guest's walk asks for is here as well."""
+class _Walk(OnState):
+    """What a guest's walk asks for. `nothing` is given where there is no address for the caller."""
 
-    def __init__(self, log: bool) -> None:
-        super().__init__("reach", "address", "size", "kind")
+    nothing = 0
+
+    def __init__(self, log: bool, name: str, *parameters: str) -> None:
+        super().__init__(name, *parameters)
         self.log = log
         self.physical = self.variable(0)
-        self.highest_mode = self.variable(0)
-        self.levels = self.variable(0)  # of tables; 0: there are none
-        self.level = self.variable(0)  # the last one that was read
-
-    # --- for the walk -----------------------------------------------------------------------------------
 
     def slot(self, number: int) -> Value:
         return self.field(number)
 
+    def set_slot(self, number: int, value: Value) -> None:
+        self.set_field(number, value)
+
     def refuse(self) -> None:
-        self.give(0)
+        self.give(self.nothing)
 
     def refuse_if(self, condition: Value) -> None:
         with self.when(condition):
-            self.give(0)
+            self.give(self.nothing)
 
     def fault(self, cause: Value, address: Value) -> None:
         self.set_field(RAISED, cause + 1)
         self.set_field(RAISED_VALUE, address)
-        self.give(0)
+        self.give(self.nothing)
 
     def _host(self, physical: Value, window: Value | int) -> Value:
         """The host address of what lies in RAM, in a page that this mode (1: the highest) may use in all ways."""
@@ -115,14 +120,12 @@ class _Reach(OnState):
         return self.field(RAM_HOST) + (physical - self.field(RAM_BASE))
 
     def read_entry(self, at: Value, level: Value) -> Value:
-        self.level.set(level)
-        self.store(self.s + 8 * PATH + (level << 3), at, 8)
         return self.load(self._host(at, 0), 8)
 
     def write_entry(self, at: Value, value: Value) -> None:
         """What a walk marks changes nothing that is known."""
-        record = self.record(at)
-        self.refuse_if((self.load(record + pages.KIND, 8) & pages.CODE) != 0)
+        found = record(self, at)
+        self.refuse_if((self.load(found + pages.KIND, 8) & pages.CODE) != 0)
         host = self._host(at, 0)
         self.store(host, value, 8)
         if self.log:
@@ -130,10 +133,57 @@ class _Reach(OnState):
             self.store(self.s + LOG + (end << 3), host, 8)
             self.set_field(LOG_END, end + 1)
 
-    # --- what is known of pages ---------------------------------------------------------------------------
 
-    def record(self, physical: Value) -> Value:
-        return record(self, physical)
+class _Second(_Walk):
+    """second: where the second stage leads. What was found is known to be so through `mark` at once.
+
+    Its entries tell of guest-physical addresses, so a store to one of them forgets all.
+    """
+
+    nothing = MISSING
+
+    def __init__(self, log: bool) -> None:
+        super().__init__(log, "second", "guest", "access", "implicit", "kind", "address")
+        self.guest, self.access, self.implicit, self.kind, self.address = (
+            self.given[name] for name in ("guest", "access", "implicit", "kind", "address")
+        )
+
+    def read_entry(self, at: Value, level: Value) -> Value:
+        entry = super().read_entry(at, level)
+        with self.when(entry != 0):
+            self.call("mark", self.s, at, pages.MANY, pages.MANY)
+        return entry
+
+    def write(self, walk: Callable[[Any], None]) -> _Second:
+        walk(self)
+        self.give(self.physical.value)
+        return self
+
+
+class _Reach(_Walk):
+    """reach."""
+
+    def __init__(self, log: bool, tables: Callable[[OnState], Value]) -> None:
+        super().__init__(log, "reach", "address", "size", "kind")
+        self.tables = tables
+        self.highest_mode = self.variable(0)
+        self.levels = self.variable(0)  # of tables; 0: there are none
+        self.level = self.variable(0)  # the last one that was read
+
+    # --- for the walk -----------------------------------------------------------------------------------
+
+    def read_entry(self, at: Value, level: Value) -> Value:
+        self.level.set(level)
+        self.store(self.s + 8 * PATH + (level << 3), at, 8)
+        return super().read_entry(at, level)
+
+    def second(self, *arguments: Value | int) -> Value:
+        """What the second stage says, or leave."""
+        place = self.call("second", self.s, *arguments)
+        self.refuse_if(place == MISSING)
+        return place
+
+    # --- what is known of pages ---------------------------------------------------------------------------
 
     def write(self, walk: Callable[[Any, Any, Any], None]) -> _Reach:
         address, size, kind = (self.given[name] for name in ("address", "size", "kind"))
@@ -143,7 +193,7 @@ class _Reach(OnState):
         physical = self.physical.value
         page = self._host(physical & -PAGE, self.highest_mode.value)
         host = page + (physical & PAGE - 1)
-        found = self.record(physical)
+        found = record(self, physical)
         with self.when(self.both(kind == 1, self.load(found + pages.KIND, 8) != 0)):
             self._watched(physical, size, found)
             with self.when(self.load(found + pages.KIND, 8) != 0):
@@ -182,34 +232,17 @@ class _Reach(OnState):
     def _mark(self, address: Value) -> None:
         """Note of all table entries of this walk that they have led to something."""
         with self.when(self.levels.value != 0):
-            tables = self.slot(self.tables)
+            tables = self.tables(self)
             level = self.variable(self.level.value)
             with self.loop():
                 this = level.value
                 self.leave_loop(this == self.levels.value)
                 level.set(this + 1)
-                at = self.load(self.s + 8 * PATH + (this << 3), 8)
-                found = self.record(at)
                 below = (this + 1) * LEVEL_BITS
                 mask = self.power(self.levels.value * LEVEL_BITS) - 1
                 first = (((address >> PAGE_SHIFT) & mask) >> below) << below
                 covers = first | this | (self.levels.value << LEVELS_SHIFT)
-                with self.when((self.load(found + pages.KIND, 8) & pages.TABLE) == 0):
-                    self.store(found + pages.KIND, self.load(found + pages.KIND, 8) | pages.TABLE, 8)
-                    self.call("protect", self.s, (at - self.field(RAM_BASE)) >> PAGE_SHIFT)
-                    self.store(found + pages.COVERS, covers, 8)
-                    self.store(found + pages.OWNER, tables, 8)
-                    for i in range(8):
-                        self.store(found + (pages.USED + 8 * i), 0, 8)
-                self.store(found + pages.WRITES, 0, 8)
-                for word, now in ((pages.COVERS, covers), (pages.OWNER, tables)):
-                    same = self.load(found + word, 8) == now
-                    self.store(found + word, self.select(same, now, pages.MANY), 8)
-                index = (at >> 3) & 511
-                used = found + pages.USED + ((index >> 6) << 3)
-                self.store(used, self.load(used, 8) | self.power(index & 63), 8)
-
-    tables = 0  # the slot that says which tables a hart uses
+                self.call("mark", self.s, self.load(self.s + 8 * PATH + (this << 3), 8), covers, tables)
 
     def _enter_code(self, number: Value, physical: Value, page: Value) -> None:
         """The entry for fetches, with the page's table if it has one and may be read."""
@@ -239,6 +272,28 @@ class _Reach(OnState):
 def record(f: OnState, physical: Value) -> Value:
     """The record of a page of RAM."""
     return f.field(RECORDS) + (((physical - f.field(RAM_BASE)) >> PAGE_SHIFT) << pages.SHIFT)
+
+
+def _mark() -> Function:
+    f = OnState("mark", "at", "covers", "owner")
+    at, given = f.given["at"], ((pages.COVERS, f.given["covers"]), (pages.OWNER, f.given["owner"]))
+    found = record(f, at)
+    with f.when((f.load(found + pages.KIND, 8) & pages.TABLE) == 0):
+        f.store(found + pages.KIND, f.load(found + pages.KIND, 8) | pages.TABLE, 8)
+        f.call("protect", f.s, (at - f.field(RAM_BASE)) >> PAGE_SHIFT)
+        for word, now in given:
+            f.store(found + word, now, 8)
+        for i in range(8):
+            f.store(found + (pages.USED + 8 * i), 0, 8)
+    f.store(found + pages.WRITES, 0, 8)
+    for word, now in given:
+        same = f.load(found + word, 8) == now
+        f.store(found + word, f.select(same, now, pages.MANY), 8)
+    index = (at >> 3) & 511
+    used = found + pages.USED + ((index >> 6) << 3)
+    f.store(used, f.load(used, 8) | f.power(index & 63), 8)
+    f.give(0)
+    return f
 
 
 def _in_each_set(f: OnState, then: Callable[[Value, Value], None]) -> None:
@@ -373,7 +428,8 @@ def _protect() -> Function:
 
 def _remap(privileged: Privileged, link: Callable[[Any], None]) -> Function:
     f = OnState("remap")
-    meaning, tables = privileged.context(Body(f, link, lambda: None))
+    first, *more = privileged.context(Body(f, link, lambda: None))
+    context = (first | IN_USE, *more)
     f.set_field(STAMP, f.field(STAMP) + 1)
     number = f.variable(0)
     with f.loop():
@@ -381,13 +437,13 @@ def _remap(privileged: Privileged, link: Callable[[Any], None]) -> Function:
         this = number.value
         number.add(1)
         words = f.s + 8 * CONTEXTS + this * (8 * CONTEXT)
-        f.next_turn(f.load(words, 8) != (meaning | IN_USE))
-        f.next_turn(f.load(words + 8, 8) != tables)
-        f.store(words + 16, f.field(STAMP), 8)
+        for i, word in enumerate(context):
+            f.next_turn(f.load(words + 8 * i, 8) != word)
+        f.store(words + 8 * (CONTEXT - 1), f.field(STAMP), 8)
         f.set_field(HIGHEST, f.s + SETS + this * SET)
         f.give(f.s + SETS + this * SET)
-    f.set_field(WANTED, meaning | IN_USE)
-    f.set_field(WANTED + 1, tables)
+    for i, word in enumerate(context):
+        f.set_field(WANTED + i, word)
     f.set_field(HIGHEST, f.s + NOWHERE)
     f.give(f.s + NOWHERE)
     return f
@@ -450,8 +506,9 @@ def _tail(again: bool) -> Function:
 
 def functions(privileged: Privileged, link: Callable[[Any], None], log: bool) -> list[str]:
     """The text of all of them. `link` gives a domain the guest's register files; `log`: stores are noted."""
-    reach = _Reach(log)
-    reach.tables = privileged.tables_slot
-    made = [_forget_all(), _written(), _protect(), _take(privileged, link), _tail(True), _tail(False)]
+    reach = _Reach(log, lambda f: privileged.tables(Body(f, link, lambda: None)))
+    made = [_forget_all(), _written(), _protect(), _mark(), _take(privileged, link), _tail(True), _tail(False)]
+    if privileged.second is not None:
+        made.append(_Second(log).write(privileged.second))
     kept = [_remap(privileged, link), reach.write(privileged.walk)]  # called from code that keeps values in registers
     return [*(one.text() for one in made), *(one.text("preserve_mostcc") for one in kept)]

@@ -57,7 +57,7 @@ def rows(align: int) -> Iterator[Row]:
     """Those of a hart whose instructions are so aligned."""
     epc = ALL & -align
     guest_bits = p.GUEST_INTERRUPTS
-    yield Row(0x600, "hstatus", p.HSTATUS, _HSTATUS)
+    yield Row(0x600, "hstatus", p.HSTATUS, _HSTATUS, inline=True)
     yield Row(0x602, "hedeleg", p.HEDELEG, _HEDELEG)
     yield Row(0x603, "hideleg", p.HIDELEG, guest_bits, attends=True)
     yield Row(0x604, "hie", p.MIE, guest_bits, view=guest_bits, attends=True)
@@ -65,27 +65,27 @@ def rows(align: int) -> Iterator[Row]:
     yield Row(0x606, "hcounteren", p.HCOUNTEREN, 0xFFFF_FFFF)
     yield Row(0x607, "hgeie", constant=0)
     yield Row(0x60A, "henvcfg", p.HENVCFG, read=read_henvcfg, write=_write_henvcfg, attends=True)
-    yield Row(0x643, "htval", p.HTVAL)
+    yield Row(0x643, "htval", p.HTVAL, inline=True)
     yield Row(0x644, "hip", p.MIP, read=_read_hip, write=partial(_write_mip_bits, p.VSSI, False), attends=True)
-    yield Row(0x645, "hvip", p.MIP, guest_bits, view=guest_bits, attends=True)
-    yield Row(0x64A, "htinst", p.HTINST)
+    yield Row(0x645, "hvip", p.MIP, guest_bits, view=guest_bits, attends=True, inline=True)
+    yield Row(0x64A, "htinst", p.HTINST, inline=True)
     yield Row(0x680, "hgatp", p.HGATP, ALL & ~(3 << 58 | 3), legal=privileged_csrs.legal_guest_tables,
-              check=_tables_not_trapped)  # fmt: skip
+              check=_tables_not_trapped, inline=True)  # fmt: skip
     yield Row(0xE12, "hgeip", constant=0)
     yield Row(0x34A, "mtinst", p.MTINST)
     yield Row(0x34B, "mtval2", p.MTVAL2)
 
-    yield Row(0x200, "vsstatus", p.VSSTATUS, SSTATUS, read=_vsstatus)
+    yield Row(0x200, "vsstatus", p.VSSTATUS, SSTATUS, read=_vsstatus, inline=True)
     yield Row(0x204, "vsie", p.MIE, read=privileged_csrs.read_vsie, write=_write_vsie, attends=True)
-    yield Row(0x205, "vstvec", p.VSTVEC, ALL & ~2)
-    yield Row(0x240, "vsscratch", p.VSSCRATCH)
-    yield Row(0x241, "vsepc", p.VSEPC, epc)
-    yield Row(0x242, "vscause", p.VSCAUSE)
-    yield Row(0x243, "vstval", p.VSTVAL)
+    yield Row(0x205, "vstvec", p.VSTVEC, ALL & ~2, inline=True)
+    yield Row(0x240, "vsscratch", p.VSSCRATCH, inline=True)
+    yield Row(0x241, "vsepc", p.VSEPC, epc, inline=True)
+    yield Row(0x242, "vscause", p.VSCAUSE, inline=True)
+    yield Row(0x243, "vstval", p.VSTVAL, inline=True)
     yield Row(0x244, "vsip", p.MIP, read=privileged_csrs.read_vsip, write=partial(_write_mip_bits, p.VSSI, True),
               attends=True)  # fmt: skip
     yield Row(0x24D, "vstimecmp", p.VSTIMECMP, check=privileged_csrs.timer_enabled, attends=True)
-    yield Row(0x280, "vsatp", p.VSATP, legal=privileged_csrs.legal_guest_tables)
+    yield Row(0x280, "vsatp", p.VSATP, legal=privileged_csrs.legal_guest_tables, inline=True)
 
 
 def table(features: frozenset[str]) -> dict[int, Csr]:

@@ -41,7 +41,7 @@ from guests.riscv import privileged as p
 
 HYPERVISOR = machine.guest(None, True)
 G_TABLES, HS_HANDLER = RAM + 0x14_0000, RAM + 0x3000
-SCAUSE, STVAL, SEPC, HTVAL, HTINST, HSTATUS = 0x142, 0x143, 0x141, 0x643, 0x64A, 0x600
+SCAUSE, STVAL, SEPC, HTVAL, HTINST, HSTATUS, HGATP = 0x142, 0x143, 0x141, 0x643, 0x64A, 0x600, 0x680
 GUEST_LEAF = USER_LEAF  # the second stage asks for the user bit
 DATA = RAM + 0x30_0000
 MHARTID = 0xF14
@@ -148,6 +148,27 @@ def test_a_second_stage_that_changes_under_its_guest(stride: int) -> None:
     slots, memory = board.vcpu.state.slots, board.vm.memory
     assert slots[A0] == 20 * 101 and slots[A1] == 20 * 2001
     assert [memory.read(at + 128, 8) for at in pages] == [1, 2]
+
+
+@STRIDES
+def test_two_guests_with_one_address_space(stride: int) -> None:
+    """Their vsatp is the same, and so are their tables' guest-physical addresses; what these lead to is not."""
+    other = G_TABLES + 0x1_0000
+    handler = [read(T0, HGATP), asm("xor", rd=T0, rs1=T0, rs2=A2), write(HGATP, T0), read(T0, SEPC),
+               asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]  # fmt: skip
+    body = [ECALL, asm("ld", rd=T1, rs1=S3, imm=0), asm("add", rd=T1, rs1=T1, rs2=S4), asm("sd", rs1=S3, rs2=T1, imm=0)]
+    setup = guest({DATA: (DATA, LEAF)}, {DATA: (DATA, GUEST_LEAF)})
+
+    def two(board: Board) -> None:
+        setup(board)
+        tables = range(TABLES, TABLES + 0x1_0000, 0x1000)
+        same = {at: (at, GUEST_LEAF) for at in (CODE, TEST, HANDLER, *tables)}
+        mapped(board, other, {**same, DATA: (DATA + 0x1000, GUEST_LEAF)}, 0x4000)
+        board.vcpu.state.slots[A2] = G_TABLES >> 12 ^ other >> 12 | 1 << 44
+
+    board = run(stride, {CODE: loop(*body), HS_HANDLER: handler}, {S2: 40, S3: DATA, S4: 1}, two, HYPERVISOR)
+    assert [board.vm.memory.read(DATA + 0x1000 * i, 8) for i in range(2)] == [20, 20]
+    assert stride == 1 or board.vcpu.engine.stepped < 20  # a world switch is native code's
 
 
 INSIDE = [RAM + 0x30_0000 + 0x1000 * i for i in range(6)]

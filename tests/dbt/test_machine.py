@@ -15,14 +15,15 @@ from dbt.machine.vm import Machine, Vcpu, Vm
 from dbt.options import Options
 from dbt.state import ENTRY_BITS, FETCH_BITS, FETCHES, HIGHEST, LOADS, STORES
 from guests.decode import encode
-from guests.riscv import machine, mmu, traps
+from guests.riscv import machine, mmu, traps, two_stage
 from guests.riscv import privileged as p
-from guests.spec import Absent, Trap
+from guests.spec import Absent, Guest, Trap
 
 RAM, SIZE = 0x8000_0000, 0x10_0000
 HANDLER = RAM + 0x400
 ENGINE = "reference"
 GUEST = machine.guest()
+HYPERVISOR = machine.guest(None, True)
 ROWS = {row.name: row for row in GUEST.rows if row.extension == "system"}
 NOP = asm("addi", rd=0, rs1=0, imm=0)
 SPIN = asm("jal", rd=0, imm=0)
@@ -36,9 +37,9 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def made(*words: int, handler: tuple[int, ...] = (SPIN,)) -> Vcpu:
+def made(*words: int, handler: tuple[int, ...] = (SPIN,), guest: Guest = GUEST) -> Vcpu:
     """A hart at the first of these instructions, whose traps go to the handler's."""
-    vm = Machine(GUEST, ENGINE, Options(patience=0)).create_vm()
+    vm = Machine(guest, ENGINE, Options(patience=0)).create_vm()
     vm.set_user_memory_region(RAM, SIZE)
     vcpu = vm.create_vcpu()
     for at, code in ((RAM, words), (HANDLER, handler)):
@@ -158,8 +159,17 @@ def test_nothing_is_executed_from_a_device() -> None:
 
 def test_what_is_remembered_is_what_a_walk_would_find() -> None:
     """Random tables, edited by guest stores and from outside, in changing contexts, against a hart that forgets."""
+    remembered(False)
+
+
+def test_what_is_remembered_is_what_both_stages_would_find() -> None:
+    """The same in a hypervisor's guest, with edits of the second stage as well."""
+    remembered(True)
+
+
+def remembered(inside: bool) -> None:
     tally, rng = Tally("accesses"), Random(6)
-    vcpu = made(NOP, SPIN)
+    vcpu = made(NOP, SPIN, guest=HYPERVISOR if inside else GUEST)
     vcpu.vm.run(most=1)  # native code is there from now on, where there is any
     slots, memory = vcpu.state.slots, vcpu.vm.memory
     tables = [RAM + 0x1_0000 + 0x1000 * i for i in range(6)]
@@ -170,8 +180,32 @@ def test_what_is_remembered_is_what_a_walk_would_find() -> None:
     def entry(to: int, flags: int) -> int:
         return to >> 12 << 10 | flags
 
+    second = RAM + 0x8_0000, RAM + 0x8_4000, RAM + 0x8_5000  # tables of the second stage
+    for at, value in ((second[0] + 16, entry(second[1], 1)), (second[1], entry(second[2], 1))):
+        memory.poke(at, value.to_bytes(8, "little"))
+    for i in range(256):
+        memory.poke(second[2] + 8 * i, entry(RAM + 0x1000 * i, 0xDF).to_bytes(8, "little"))
+
+    def put(at: int, value: int) -> None:
+        """From outside, or as the hart's own store."""
+        if rng.getrandbits(1):
+            memory.poke(at, value.to_bytes(8, "little"))
+            return
+        slots[p.PRIVILEGE] = p.MACHINE
+        if inside:
+            slots[p.VIRTUAL] = 0
+        vcpu.space.remap()
+        for _ in range(2):  # the first tells whom it concerns, so the second can be remembered
+            vcpu.space.store(at, 8, value)
+
     def edit() -> None:
-        """Change an entry: of a root, of a middle table, or a leaf."""
+        """Change an entry: of a root, of a middle table, or a leaf; or of the second stage."""
+        if inside and rng.randrange(3) == 0:
+            of = rng.choice((pages, pages, tables[2:4], tables[4:]))
+            page = rng.choice(of)
+            flags = rng.choice((0xDF, 0xDF, 0xDF, 0xDF, 0, 0xCF, 0x5F, 0x1F, 0xDB, 0xD9))
+            put(second[2] + 8 * (page >> 12 & 511), entry(rng.choice((page, page, *of)), flags))
+            return
         table = rng.choice(tables)
         if table in tables[:4]:
             low = tables[2:4] if table in tables[:2] else tables[4:]
@@ -180,14 +214,7 @@ def test_what_is_remembered_is_what_a_walk_would_find() -> None:
         else:
             value = entry(rng.choice(pages), rng.choice((0, 0xCF, 0xDF, 0x4B, 0x0F, 0x0F, 0x1F, 0x5F, 0xC7, 0xD9)))
             value |= rng.choice((0,) * 12 + (1 << 63, 1 << 63 | 8 << 10, 1 << 54, 1 << 61))
-        at = table + 8 * rng.randrange(2)
-        if rng.getrandbits(1):
-            memory.poke(at, value.to_bytes(8, "little"))
-        else:
-            slots[p.PRIVILEGE] = p.MACHINE
-            vcpu.space.remap()
-            for _ in range(2):  # the first tells whom it concerns, so the second can be remembered
-                vcpu.space.store(at, 8, value)
+        put(table + 8 * rng.randrange(2), value)
 
     def looked_up(access: str, address: int) -> int | None:
         """Where the access is made in RAM, if native code finds that in the TLB."""
@@ -226,22 +253,31 @@ def test_what_is_remembered_is_what_a_walk_would_find() -> None:
     def marks(at: int, value: int) -> None:
         raise AssertionError("the access has not left the marks that a walk leaves")
 
-    walker = mmu.Mmu(slots, lambda at: memory.read(at, 8), marks)
+    walker = (two_stage.TwoStage if inside else mmu.Mmu)(slots, lambda at: memory.read(at, 8), marks)
     slots[p.PMPCFG0], slots[p.PMPADDR0] = 0x1F, (1 << 54) - 1
     hits: list[str] = []
     reached, mode = 0, p.SUPERVISOR
-    slots[p.SATP] = 8 << 60 | tables[0] >> 12
+    satp, status = (p.VSATP, p.VSSTATUS) if inside else (p.SATP, p.MSTATUS)
+    slots[satp] = 8 << 60 | tables[0] >> 12
+    if inside:
+        slots[p.HGATP] = 8 << 60 | second[0] >> 12
     for _ in range(scaled(6000)):
         if rng.randrange(3) == 0:
             edit()
         if rng.randrange(8) == 0:
             mode = rng.choice((p.USER, p.SUPERVISOR, p.SUPERVISOR))
-            slots[p.SATP] = 8 << 60 | rng.choice(tables[:2]) >> 12
-            slots[p.MSTATUS] = rng.choice((0, p.SUM, p.MXR, p.SUM | p.MXR))
+            slots[satp] = 8 << 60 | rng.choice(tables[:2]) >> 12
+            slots[status] = rng.choice((0, p.SUM, p.MXR, p.SUM | p.MXR))
+            if inside:
+                slots[p.MSTATUS] = rng.choice((0, p.MXR))
         if rng.randrange(200) == 0:  # with these all is forgotten
             slots[p.MENVCFG] = rng.choice((0, p.ADUE))
             slots[p.PMPCFG0] = rng.choice((0x1F, 0x1F, 0x1F, 0x19))
+            if inside:
+                slots[p.HENVCFG] = rng.choice((0, p.ADUE, p.ADUE))
         slots[p.PRIVILEGE] = mode
+        if inside:
+            slots[p.VIRTUAL] = 1
         vcpu.space.remap()
         access, address = rng.choice(("load", "store", "fetch")), rng.randrange(2) << 30 | rng.randrange(2) << 21
         address |= rng.randrange(2) << 12 | rng.choice((0, 64, 0x802, 0xFFC))

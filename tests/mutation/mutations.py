@@ -50,6 +50,7 @@ MACHINE = "tests/dbt/test_machine.py::"
 SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
 ENGINES = "tests/dbt/test_machine_engines.py::"
+HYPERVISOR_ENGINES = "tests/dbt/test_hypervisor_engines.py::"
 VIRTIO = "tests/dbt/test_virtio.py::"
 PRIVILEGED_SPIKE = "tests/guests/test_privileged_spike.py::"
 HYPERVISOR_SPIKE = "tests/guests/test_hypervisor_spike.py::"
@@ -1361,7 +1362,7 @@ PRIVILEGED = (
      "                _drop(table.derived.pop(at, []))", "                table.derived.pop(at, [])",
      MACHINE + "test_what_is_remembered_is_what_a_walk_would_find[reference]", "what was taken away can be reached", 1),
     ("native code goes on storing to a table", "dbt/tier0/reach.py",
-     'self.call("protect", self.s, (at - self.field(RAM_BASE)) >> PAGE_SHIFT)', "at",
+     'f.call("protect", f.s, (at - f.field(RAM_BASE)) >> PAGE_SHIFT)', "at",
      ENGINES + "test_the_kernel_from_reset_to_shutdown[500]", "a kernel's edit of a table has no effect"),
     ("native code forgets too little behind a big entry", "dbt/tier0/reach.py",
      "            count = f.power(level * LEVEL_BITS)", '            count = f.let("add i64 0, 1")',
@@ -1370,8 +1371,15 @@ PRIVILEGED = (
      "f.either(fetch, (status & p.SUM) == 0)", "fetch",
      MACHINE + "test_what_is_remembered_is_what_a_walk_would_find[translated]", "a kernel's mistakes go unseen", 1),
     ("the native walk does not mark what is written", "guests/riscv/walk.py",
-     "f.select(store, A | D, A)", "f.select(store, A, A)",
+     "f.select(kind == 1, A | D, A)", "f.select(kind == 1, A, A)",
      MACHINE + "test_what_is_remembered_is_what_a_walk_would_find[translated]", "a kernel loses a page's content", 1),
+    ("native code forgets nothing of the second stage", "dbt/tier0/reach.py",
+     'self.call("mark", self.s, at, pages.MANY, pages.MANY)', "at",
+     HYPERVISOR_ENGINES + "test_a_second_stage_that_changes_under_its_guest[300]",
+     "a guest keeps what its hypervisor has taken away"),
+    ("two guests are one context", "guests/riscv/walk.py",
+     "m.select(guest, m.s[p.HGATP], 0)", "m.select(guest, 0, 0)",
+     HYPERVISOR_ENGINES + "test_two_guests_with_one_address_space[300]", "a guest has another one's memory"),
     ("the machine's own writes to a table change nothing", "dbt/machine/tlb.py",
      "self.natives.written(self.states[0].address, start, size, 0)", "self.natives",
      MACHINE + "test_what_is_remembered_is_what_a_walk_would_find[translated]",
