@@ -143,8 +143,8 @@ class Integers:
 
     def load_as(self, access: str, address: int, size: int, signed: bool) -> int:
         """A load of a kind that the guest's own translation knows; in a machine."""
-        value = self._space.load_as(access, address, size)
-        return sext(value, size * 8) if signed else value
+        found: int = self._space.load_as(access, address, size)
+        return sext(found, size * 8) if signed else found
 
     def store_as(self, access: str, address: int, value: int, size: int) -> None:
         """A store of such a kind."""

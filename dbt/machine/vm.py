@@ -472,14 +472,14 @@ class Vcpu:
         """The exit of an instruction that trapped, if the hart does not take the trap by itself."""
         wanted = self.vm.wanted
         self.state.mid_block = wanted is not None  # it has begun: nothing comes before its end
-        if self.leaves[self.state.slots[self.privileged.mode_slot]] >> stop.cause & 1:
+        if self.leaves[self.mode] >> stop.cause & 1:
             return Trapped(stop.cause, stop.value, wanted)
         return wanted
 
     def take(self, cause: int, value: int) -> Exit | None:
         """Have it enter the trap of the instruction at pc; the exit, if it would do so for ever."""
         state = self.state
-        here = state.count, state.pc, state.slots[self.privileged.mode_slot], cause
+        here = state.count, state.pc, self.mode, cause
         if here == self._trapped:
             return Shutdown(state.pc, cause)
         self._trapped = here
