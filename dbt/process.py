@@ -20,9 +20,10 @@ import guests
 from dbt.events import NEVER, Event, Events
 from dbt.linux import blocking as sleeping
 from dbt.linux import programs, siginfo
-from dbt.linux.exits import Executed, ExitGroup, Forked, Killed, Resumed
+from dbt.linux.exits import Executed, ExitGroup, Forked, Killed, Resumed, ThreadEnded, Waits, Yields
 from dbt.linux.kernel import Kernel
 from dbt.linux.sysroot import Sysroot
+from dbt.linux.threads import Thread, release
 from dbt.memory import EXEC, READ, WRITE, AddressSpace
 from dbt.pace import Pace
 from dbt.reference import Reference, Stop
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs withou
 
     from dbt.linux.delivery import Delivery
     from dbt.linux.host_signals import HostSignals
+    from dbt.linux.scheduler import Scheduler
     from dbt.linux.strace import Strace
     from dbt.options import Options
 
@@ -142,6 +144,7 @@ class Process:
         self.state.slots[self.guest.stack_slot] = pointer
         self.kernel.stack_pointer = lambda: self.state.slots[self.guest.stack_slot]
         self.kernel.schedule = self._schedule
+        self.kernel.threads.spawn = self._spawn
         self._host_signals = self._mirror()
         self.engine = self._engine()
         self.kernel.on_flush_icache = self.engine.fence
@@ -356,36 +359,55 @@ class Process:
         if stop.cause != guest.syscall_cause:
             self._fault(stop)
             return
-        self.syscalls += 1
-        slots, signals = state.slots, self.kernel.signals
-        first = slots[self._arguments[0]]
+        if self.kernel.thread.call is None:  # or it is made again, after Ctrl-C
+            self.syscalls += 1
+        if not self._system_call():
+            self._turn()
+        if self.child and not self._running:  # whoever has us do this single step stays with the parent
+            self.run()
+
+    def _system_call(self) -> bool:
+        """Make the call that pc is at. False: the thread does not go on, for now or for ever."""
+        state, kernel = self.state, self.kernel
+        slots, thread = state.slots, kernel.thread
+        first, goes_on = slots[self._arguments[0]], True
         self._waiting = True
         try:
             result = self._call(slots[self._number], tuple([slots[a] for a in self._arguments]))
+        except Waits:
+            self._scheduler.park()
+            return False
+        except Yields:
+            result, goes_on = 0, False
+        except ThreadEnded as leaving:
+            return self._end_thread(leaving.status)
         except ExitGroup as leaving:
             self.status = leaving.status
-            return
+            kernel.let_go()
+            return True
         except Killed as leaving:
-            self.signal = leaving.signal
-            return
+            self._killed(leaving)
+            return True
         except Executed as new:
             self._execute(new)
-            return
+            return True
         except Forked as here:
             self._begin_child(here)
             result = 0
         except Resumed:
             self._delivery.resume()
             self._deliver()
-            return
+            return True
         finally:
             self._waiting = False
+        thread.call = None
         slots[self._result] = result
-        state.pc = state.pc + guest.syscall_length & (1 << 64) - 1
-        if signals.ready or result in sleeping.INTERRUPTED:
+        state.pc = state.pc + self.guest.syscall_length & (1 << 64) - 1
+        if kernel.signals.ready or result in sleeping.INTERRUPTED:
             self._deliver(result, first)
-        if self.child and not self._running:  # whoever has us do this single step stays with the parent
-            self.run()
+        if not goes_on:
+            self._scheduler.requeue()
+        return goes_on
 
     def _execute(self, new: Executed) -> None:
         """Begin another program, with nothing left of the old one but virtual time."""
@@ -397,6 +419,7 @@ class Process:
         except Killed as leaving:
             self.signal = leaving.signal
             return
+        self._alone()
         self.image = new.program.image
         state.restore(bytes(8 * self.guest.slots))
         state.pc = entry
@@ -409,16 +432,81 @@ class Process:
             mirror = self._host_signals = self.kernel.signals.mirror = HostSignals(self.kernel.signals)
             mirror.begin_child()
             mirror.attached().__enter__()  # to our end
-        slots = self.state.slots
-        if here.stack is not None:
-            slots[self.guest.stack_slot] = here.stack
-        if here.thread_pointer is not None:
-            slots[self.state.slot(self.guest.linux.THREAD_POINTER)] = here.thread_pointer
+        self._begin(here.stack, here.thread_pointer)
+        self._alone()
         options = self.settings.options
         if options is not None and options.log_stores:  # who compares every store compares the parent's
             self.settings = replace(self.settings, options=replace(options, log_stores=False))
             self.engine = self._engine()
             self.kernel.on_flush_icache = self.engine.fence
+
+    def _alone(self) -> None:
+        if "_scheduler" in self.__dict__:
+            self._scheduler.only()
+
+    # --- threads --------------------------------------------------------------------------------------
+
+    @cached_property
+    def _scheduler(self) -> Scheduler:
+        """Made for the second thread."""
+        from random import Random
+
+        from dbt.linux.scheduler import Scheduler
+
+        seed = self.settings.seed
+        chosen = None if seed is None else Random(f"schedule {seed}")
+        return Scheduler(self.kernel, self.state, lambda count: self.at(count, Process._tick), chosen)
+
+    def _spawn(self, thread: Thread, stack: int | None, thread_pointer: int | None) -> None:
+        """Have a new thread begin behind the system call that makes it."""
+        state = self.state
+        before = state.snapshot()
+        self._begin(stack, thread_pointer)
+        state.slots[self._result] = 0
+        thread.registers, thread.pc = state.snapshot(), state.pc + self.guest.syscall_length
+        state.restore(before)
+        self._scheduler.add(thread)
+
+    def _begin(self, stack: int | None, thread_pointer: int | None) -> None:
+        """Registers as a new thread or process is to have them; None: as its parent's."""
+        slots = self.state.slots
+        if stack is not None:
+            slots[self.guest.stack_slot] = stack
+        if thread_pointer is not None:
+            slots[self.state.slot(self.guest.linux.THREAD_POINTER)] = thread_pointer
+
+    def _tick(self) -> None:
+        if self._scheduler.tick() and not self.ended:
+            self._scheduler.requeue()
+            self._turn()
+
+    def _turn(self) -> None:
+        """Have the next thread go on, in the system call in which it waits or behind the one that it has made."""
+        while not self.ended:
+            self._waiting = True
+            try:
+                thread = self._scheduler.next()
+            finally:
+                self._waiting = False
+            for slot in self.guest.reset_on_trap:  # no reservation outlasts a turn
+                self.state.slots[slot] = 0
+            if thread.call is not None:
+                if not self._system_call():
+                    continue
+            elif self.kernel.signals.ready:
+                self._deliver()
+            return
+
+    def _end_thread(self, status: int) -> bool:
+        """The current thread ends, and its process if it is the last one."""
+        threads, thread = self.kernel.threads, self.kernel.thread
+        release(self.kernel, thread)
+        if not threads.several:
+            self.status = status
+            return True
+        threads.led = threads.led and thread is not threads.leader
+        self.kernel.end_thread(thread)
+        return False
 
     # --- signals to the guest -------------------------------------------------------------------------
 
@@ -429,7 +517,11 @@ class Process:
         try:
             self._delivery.deliver(result, argument, self.guest.syscall_length)
         except Killed as leaving:
-            self.signal, self.from_outside = leaving.signal, leaving.outside
+            self._killed(leaving)
+
+    def _killed(self, leaving: Killed) -> None:
+        self.signal, self.from_outside = leaving.signal, leaving.outside
+        self.kernel.let_go()
 
     def _fault(self, stop: Stop) -> None:
         """An instruction of the guest's has trapped: it handles that, or dies."""
@@ -443,7 +535,7 @@ class Process:
             else:
                 self._delivery.page_fault(number, stop.value, PROTECTIONS[access])
         except Killed as leaving:
-            self.signal, self.from_outside = leaving.signal, leaving.outside
+            self._killed(leaving)
         if not self.ended or self.from_outside:
             self.trap = None
 

@@ -103,7 +103,7 @@ def fault(process: Process, trap: Stop) -> str:
 def reason(process: Process) -> str:
     """One line on the signal that killed a guest."""
     assert process.signal is not None
-    child = f" process {process.kernel.pid} ({os.fsdecode(process.kernel.thread_name)})" if process.child else ""
+    child = f" process {process.kernel.pid} ({os.fsdecode(process.kernel.thread.name)})" if process.child else ""
     line = f"guest{child} killed by {signal_name(process.signal)}"
     if process.trap is None:
         return line

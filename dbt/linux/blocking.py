@@ -38,10 +38,10 @@ RESTART = {
 
 # Of these, what a socket has a timeout of its own for is not made again: by SO_RCVTIMEO and SO_SNDTIMEO (include/net/
 # sock.h: sock_intr_errno). The descriptor is the first argument.
-_SOL_SOCKET, _SO_RCVTIMEO, _SO_SNDTIMEO = 1, 20, 21
+_SOL_SOCKET, SO_RCVTIMEO, SO_SNDTIMEO = 1, 20, 21
 _OF_SOCKET = dict.fromkeys(
-    ("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4"), _SO_RCVTIMEO
-) | dict.fromkeys(("write", "writev", "sendto", "sendmsg", "sendmmsg", "connect"), _SO_SNDTIMEO)
+    ("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4"), SO_RCVTIMEO
+) | dict.fromkeys(("write", "writev", "sendto", "sendmsg", "sendmmsg", "connect"), SO_SNDTIMEO)
 
 
 def _less_milliseconds(timeout: int, passed: int) -> int:
@@ -226,13 +226,19 @@ def noticed() -> bool:
     return _one is not None and _one.noticed
 
 
-def _during(name: str, first: Any) -> int:
+def socket_limit(descriptor: Any, option: int) -> int:
+    """Nanoseconds that SO_RCVTIMEO or SO_SNDTIMEO allows a call to wait; 0: it has no limit, or is of no socket."""
+    limit, size = ctypes.create_string_buffer(16), ctypes.c_uint32(16)
+    if _libc.getsockopt(descriptor, _SOL_SOCKET, option, limit, ctypes.byref(size)):
+        return 0
+    seconds, microseconds = struct.unpack("<qq", limit.raw)
+    return 1_000_000_000 * seconds + 1000 * microseconds
+
+
+def during(name: str, first: Any) -> int:
     """What a call gives that a signal has interrupted while it waited."""
-    if name in _OF_SOCKET:
-        limit, size = ctypes.create_string_buffer(16), ctypes.c_uint32(16)
-        failed = _libc.getsockopt(first, _SOL_SOCKET, _OF_SOCKET[name], limit, ctypes.byref(size))
-        if not failed and any(limit.raw):
-            return errno.EINTR
+    if name in _OF_SOCKET and socket_limit(first, _OF_SOCKET[name]):
+        return errno.EINTR
     return RESTART.get(name, ERESTARTSYS)
 
 
@@ -255,8 +261,8 @@ def blocking(name: str, arguments: tuple[Any, ...], interrupted: Callable[[], bo
     while True:
         made.clear()
         if interrupted():
-            during = _during(name, arguments[0]) if restart is None else restart
-            raise Interrupted(during if waited else ERESTARTNOINTR)
+            then = during(name, arguments[0]) if restart is None else restart
+            raise Interrupted(then if waited else ERESTARTNOINTR)
         result = made.call(number, *rest)
         if result >= 0:
             return result

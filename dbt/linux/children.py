@@ -31,6 +31,8 @@ _PARENT, _THREAD, _SETTLS, _PARENT_SETTID, _CHILD_CLEARTID = 0x8000, 0x10000, 0x
 _CHILD_SETTID, _CLEAR_SIGHAND = 0x1000000, 0x100000000
 _IGNORED = 0x2000 | 0x40000 | 0x400000 | 0x800000 | 0x80000000  # PTRACE, SYSVSEM, DETACHED, UNTRACED, IO
 _DONE = _VM | _PIDFD | _VFORK | _SETTLS | _PARENT_SETTID | _CHILD_CLEARTID | _CHILD_SETTID | _CLEAR_SIGHAND | _IGNORED
+_SHARED = _VM | _FS | _FILES | _SIGHAND  # what a thread must share with the others
+_OF_THREAD = _SHARED | _THREAD | _SETTLS | _PARENT_SETTID | _CHILD_CLEARTID | _CHILD_SETTID | _IGNORED
 _SIGNAL = 0xFF  # the signal of the end, in the flags of clone
 _CLONE3_FIRST_SIZE = 64
 _WAIT_FLAGS = 1 | 2 | 8 | 0xE0000000  # WNOHANG, WUNTRACED, WCONTINUED, __WNOTHREAD, __WALL, __WCLONE
@@ -69,9 +71,8 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
         raise failure(errno.EINVAL)
     if flags & _SIGHAND and flags & _CLEAR_SIGHAND:
         raise failure(errno.EINVAL)
-    if flags & _THREAD:
-        kernel.tell_once("threads are not supported yet; the guest gets EAGAIN when it makes one")
-        raise failure(errno.EAGAIN)
+    if flags & _THREAD and not flags & ~_OF_THREAD and flags & _SHARED == _SHARED:
+        return _make_thread(kernel, flags, stack, tls, child_tid, parent_tid)
     if flags & ~_DONE or flags & (_VM | _VFORK) == _VM:
         kernel.tell_once(f"clone with the flags {flags:#x} is not supported; the guest gets EINVAL")
         raise failure(errno.EINVAL)
@@ -103,7 +104,7 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
         if flags & _CHILD_SETTID:
             with suppress(MemoryFault):  # nobody is told, as on Linux
                 kernel.space.write(child_tid, kernel.pid.to_bytes(4, "little"))
-        kernel.clear_child_tid = child_tid if flags & _CHILD_CLEARTID else 0
+        kernel.thread.clear_child_tid = child_tid if flags & _CHILD_CLEARTID else 0
         raise Forked(stack or None, tls if flags & _SETTLS else None)
     kernel.family.add(number or made, made)
     if flags & _PARENT_SETTID:
@@ -115,6 +116,24 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
         os.close(telling)
         _wait_for_program(kernel, answers)
     return kernel.family.guest(made)
+
+
+def _make_thread(kernel: Kernel, flags: int, stack: int, tls: int, child_tid: int, parent_tid: int) -> int:
+    threads = kernel.threads
+    assert threads.spawn is not None
+    if flags & _PARENT_SETTID:
+        kernel.space.check(parent_tid, 4, 2)
+    made = threads.make()
+    kernel.family.add_thread(made.tid)
+    if flags & _PARENT_SETTID:
+        kernel.space.write(parent_tid, made.tid.to_bytes(4, "little"))
+    if flags & _CHILD_SETTID:
+        with suppress(MemoryFault):  # nobody is told, as on Linux
+            kernel.space.write(child_tid, made.tid.to_bytes(4, "little"))
+    made.clear_child_tid = child_tid if flags & _CHILD_CLEARTID else 0
+    kernel.signals.changed()
+    threads.spawn(made, stack or None, tls if flags & _SETTLS else None)
+    return made.tid
 
 
 def _begin_child(kernel: Kernel, parent: tuple[int, int], number: int | None, seed: int | None, telling: int) -> None:
@@ -149,8 +168,9 @@ class Sharing:
         kernel = self._kernel
         mapped = [effect for effect in self._effects if effect[0] not in ("write", "poke")]
         self._recording.__exit__(None, None, None)
-        if kernel.clear_child_tid and kernel.space.protection(kernel.clear_child_tid):
-            kernel.space.write(kernel.clear_child_tid, bytes(4))
+        word = kernel.thread.clear_child_tid
+        if word and kernel.space.protection(word):
+            kernel.space.write(word, bytes(4))
         data = marshal.dumps((mapped, kernel.break_end, kernel.space.changed_since_fork()))
         with open(self._telling, "wb") as sink:
             sink.write(data)

@@ -32,7 +32,6 @@ from dbt.linux.siginfo import (
     bit,
 )
 from dbt.linux.signals import (
-    NO_STACK,
     SA_NODEFER,
     SA_ONSTACK,
     SA_RESETHAND,
@@ -41,6 +40,7 @@ from dbt.linux.signals import (
     SIG_IGN,
     SS_AUTODISARM,
 )
+from dbt.linux.threads import NO_STACK
 from dbt.memory import MemoryFault
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Delivery:
         """
         signals, state = self._signals, self._state
         code = INTERRUPTED.get(result, 0)
-        while (found := signals.take(~signals.mask)) is not None:
+        while (found := signals.take(signals.ready)) is not None:
             number, info = found
             action = signals.actions.get(number)
             handler = action["handler"] if action else SIG_DFL
@@ -142,12 +142,13 @@ class Delivery:
     def _enter(self, number: int, info: bytes, action: dict[str, int]) -> None:
         """Put a frame on the stack and go to the handler."""
         signals, state, slots = self._signals, self._state, self._state.slots
-        flags, before = action["flags"], signals.mask if signals.saved_mask is None else signals.saved_mask
+        thread, flags = signals.thread, action["flags"]
+        before = thread.mask if thread.saved_mask is None else thread.saved_mask
         pointer = slots[self._stack]
         if flags & SA_RESETHAND:
             signals.actions[number] = {**action, "handler": SIG_DFL}
         top = pointer
-        alternate = signals.alternate
+        alternate = thread.alternate
         if flags & SA_ONSTACK and alternate["ss_size"] and not signals.on_alternate(pointer):
             top = alternate["ss_sp"] + alternate["ss_size"]
         frame = (top - self._size) & -self._kernel.abi.STACK_ALIGNMENT & _MASK
@@ -161,16 +162,16 @@ class Delivery:
             signals.force(SIGSEGV, siginfo.build(self._kernel.abi, "kill", SIGSEGV, siginfo.SI_KERNEL))
             return
         if alternate["ss_flags"] & SS_AUTODISARM:
-            signals.alternate = dict(NO_STACK)
+            thread.alternate = dict(NO_STACK)
         slots[self._number] = number
         slots[self._info], slots[self._ucontext] = frame, frame + siginfo.SIZE
         slots[self._return], slots[self._stack] = self._kernel.sigreturn, frame
         state.pc = action["handler"]
-        signals.saved_mask = None
+        thread.saved_mask = None
         signals.set_mask(signals.mask | action["mask"] | (0 if flags & SA_NODEFER else bit(number)))
 
     def _saved(self, mask: int) -> dict[str, object]:
-        state, slots, alternate = self._state, self._state.slots, self._signals.alternate
+        state, slots, alternate = self._state, self._state.slots, self._signals.thread.alternate
         values: dict[str, object] = {
             **alternate, "ss_flags": int32(alternate["ss_flags"]), "uc_sigmask": mask}
         for field, registers in self._arrays:

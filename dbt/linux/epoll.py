@@ -52,7 +52,13 @@ def _wait(kernel: Kernel, epoll_fd: int, events: int, count: int, timeout: int |
         return kernel.blocking("epoll_pwait2", instance, found, count,
                                struct.pack("=qq", *divmod(limit, 1_000_000_000)), None, 8)
 
-    if kernel.deterministic:
+    if kernel.threads.several:
+        from dbt.linux import waiting
+
+        left = None if timeout is None else timeout - waiting.waited(kernel)
+        ready = waiting.until(kernel, lambda: poll(0) or None, polled=((instance, waiting.IN),), left=left,
+                              restart=errno.EINTR) or 0
+    elif kernel.deterministic:
         from dbt.linux.timerfds import virtual_wait
 
         ready = virtual_wait(kernel, timeout, poll, errno.EINTR)[0]

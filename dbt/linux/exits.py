@@ -47,3 +47,19 @@ class Forked(Exception):
 
 class Resumed(Exception):
     """The call has no result of its own: registers come from the frame of a signal handler."""
+
+
+class ThreadEnded(Exception):
+    """The guest's thread called exit: its process goes on if there are others."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Waits(Exception):
+    """The call has to wait, and there are other threads: it is made again when what it waits for may have come."""
+
+
+class Yields(Exception):
+    """The thread gives its turn up; its call gives 0."""

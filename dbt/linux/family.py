@@ -20,6 +20,13 @@ class Family:
         if guest != host_pid:
             self._hosts[guest], self._guests[host_pid] = host_pid, guest
 
+    def add_thread(self, guest: int) -> None:
+        """A thread of ours: for the host it is our process."""
+        self._hosts[guest] = os.getpid()
+
+    def remove(self, guest: int) -> None:
+        self._hosts.pop(guest, None)
+
     def host(self, guest: int) -> int:
         return self._hosts.get(guest, guest)
 

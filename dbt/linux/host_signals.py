@@ -49,7 +49,7 @@ class HostSignals:
         from dbt.linux.signals import SIG_IGN
 
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._signals.mask = bit(*blocked) & ~UNBLOCKABLE
+        self._signals.thread.mask = bit(*blocked) & ~UNBLOCKABLE
         for number in siginfo.numbers(_OURS & siginfo.EVERY & ~_BY_PYTHON):
             if signal.getsignal(number) is signal.SIG_IGN:
                 self._signals.actions[number] = {"handler": SIG_IGN, "flags": 0, "mask": 0}
@@ -82,7 +82,7 @@ class HostSignals:
                 wanted[number] = kind, flags
         self._set_actions(wanted)
         noted = bit(*(number for number, (kind, _flags) in wanted.items() if kind == "note"))
-        self._set_mask(self._signals.mask & ~noted & _OURS & siginfo.EVERY)
+        self._set_mask(self._signals.blocked & ~noted & _OURS & siginfo.EVERY)
 
     def begin_child(self) -> None:
         """In a new process, while all is blocked: what Python would do of its own, to end the run in order, is left."""

@@ -29,8 +29,10 @@ from dbt.linux import (
     polling,
     process,
     random,
+    siginfo,
     signals,
     stack,
+    threads,
     time,
     vdso,
 )
@@ -43,6 +45,7 @@ from dbt.linux.host import failure, int32
 from dbt.linux.limits import Limits
 from dbt.linux.programs import Program
 from dbt.linux.sysroot import Sysroot
+from dbt.linux.threads import Thread, Threads, leave_locks, release
 from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace, MemoryFault, page_up
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
     from dbt.linux import signalfds, timerfds
     from dbt.linux.children import Sharing
+    from dbt.linux.futexes import Waiter
     from dbt.linux.timers import Timers
 
 __all__ = ["CoverageRow", "ExitGroup", "Kernel", "Killed"]
@@ -62,7 +66,7 @@ Handler = Callable[..., int | None]
 
 _FAMILIES: tuple[dict[str, Handler], ...] = (
     files.CALLS, extended.CALLS, polling.CALLS, memory_calls.CALLS, process.CALLS, signals.CALLS,
-    time.CALLS, random.CALLS)
+    threads.CALLS, time.CALLS, random.CALLS)
 
 # Families that are imported when one of their calls is first made: module below dbt.linux, and its calls.
 LATER = {
@@ -76,6 +80,7 @@ LATER = {
         sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog
         mq_unlink mq_timedsend mq_timedreceive mq_getsetattr msgget msgsnd msgrcv semget semop semtimedop shmget""",
     "ipc": "shmctl msgctl shmat shmdt semctl mq_open mq_notify",
+    "futexes": "futex",
     "epoll": "epoll_ctl epoll_pwait epoll_pwait2",
     "signalfds": "signalfd4",
     "timerfds": "timerfd_create timerfd_settime timerfd_gettime",
@@ -214,17 +219,16 @@ class Kernel:
         self.slept = 0  # nanoseconds of virtual time that passed in sleeps
         self.limits = Limits(stack_size)
         self.descriptors = Descriptors((stdin, stdout, stderr), self.limits.descriptors())
-        self.signals = signals.Signals()
+        self.threads = Threads(self.pid, os.fsencode(os.path.basename(self.executable))[:15],
+                               lambda: self.signals.moved())
+        self.signals = signals.Signals(self.threads)
         self.signals.collect = self._collect
-        self.restart: Callable[[], int | None] | None = None  # what restart_syscall goes on with
+        self.futexes: dict[int, list[Waiter]] = {}  # threads that wait, by word
         self.sigreturn = 0  # where handlers return to
         self.stack_pointer: Callable[[], int] = lambda: 0  # of the thread, which an alternate stack depends on
         self.schedule: Callable[[int, Callable[[], object]], Any] | None = None  # events in virtual time
         self.break_start = 0
         self.break_end = 0
-        self.thread_name = os.fsencode(os.path.basename(self.executable))[:15]
-        self.clear_child_tid = 0
-        self.robust_list = (0, 0)
         self.no_new_privileges = 0
         self.auxiliary = b""
         self.loaded: Loaded | None = None
@@ -303,7 +307,7 @@ class Kernel:
             first, base = helper.entry, helper.bias
         self.loaded = loaded
         if name is not None:
-            self.thread_name = os.path.basename(name)[:15]
+            self.thread.name = os.path.basename(name)[:15]
         self.break_start = self.break_end = page_up(loaded.brk_start)
         stack.reserve(self.space, loaded, self.limits.stack())
         shared = vdso.vdso(self.abi)
@@ -338,7 +342,9 @@ class Kernel:
         self.signals.execute()
         if "alarms" in self.__dict__:
             self.alarms.execute()
-        self.clear_child_tid, self.robust_list = 0, (0, 0)
+        release(self, self.thread)
+        self.threads.only(self.pid)
+        self.futexes.clear()
         self.space.unmap(0, self.space.size)
         self.space.sealed.clear()
         self.attached.clear()
@@ -355,11 +361,27 @@ class Kernel:
             return None, None
         return self.random.randrange(*_PIDS) if self.deterministic else None, self.random.getrandbits(64)
 
+    def let_go(self) -> None:
+        """All threads end with the process: others that share memory with it learn of locks that they held."""
+        for thread in self.threads.all.values():
+            leave_locks(self, thread)
+
+    def end_thread(self, thread: Thread) -> None:
+        """A thread is gone, and others are not."""
+        self.threads.remove(thread)
+        self.family.remove(thread.tid)
+        for number in siginfo.numbers(self.signals.shared.bits):
+            self.signals.rouse(number)
+        self.signals.changed()
+
     def begin_child(self, pid: int, seed: int | None) -> None:
         """We are a process of our own now."""
         self.child = True
         self.pid = pid
         self.family.add(pid, os.getpid())
+        self.threads.only(pid)
+        self.thread.robust_list, self.thread.call = (0, 0), None
+        self.futexes.clear()
         self.moved()
         self.descriptors.moved()
         if seed is not None:
@@ -439,11 +461,20 @@ class Kernel:
         be made several times: a timeout that counts from its begin is shortened (`dbt.linux.blocking`), but a
         sleep, or a wait for a futex, must be given its end.
         """
+        if self.threads.several:
+            from dbt.linux import waiting
+
+            return waiting.call(self, name, arguments)
         signals = self.signals
         if not self.deterministic or self.alarms.due is None:
-            return sleeping.blocking(name, arguments, signals.interrupting, masked=signals.replaced)
+            return sleeping.blocking(name, arguments, signals.interrupting, masked=self.thread.replaced)
         with self.alarms.waking():
-            return sleeping.blocking(name, arguments, signals.interrupting, masked=signals.replaced)
+            return sleeping.blocking(name, arguments, signals.interrupting, masked=self.thread.replaced)
+
+    @property
+    def thread(self) -> Thread:
+        """The one that runs."""
+        return self.threads.current
 
     @cached_property
     def alarms(self) -> Timers:

@@ -219,7 +219,7 @@ def munlockall(kernel: Kernel) -> None:
 
 
 def membarrier(kernel: Kernel, command: int, flags: int, cpu: int) -> int:
-    """One thread needs no barrier; but whoever asks for one has to be registered."""
+    """Threads in turns need no barrier; but whoever asks for one has to be registered."""
     command = int32(command)
     if flags or command < 0 or command.bit_count() > 1 or command & ~_MEMBARRIER_COMMANDS:
         raise failure(errno.EINVAL)

@@ -15,6 +15,7 @@ from dbt.linux.host import failure
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
+    from dbt.linux.threads import Thread
 
 _STANDARD = {b"/dev/stdin": b"fd/0", b"/dev/stdout": b"fd/1", b"/dev/stderr": b"fd/2"}
 _PROCESS = re.compile(rb"/proc/(?P<who>[^/]+)(?:/task/(?P<task>[^/]+))?(?:/+(?P<what>.*))?$", re.DOTALL)
@@ -53,9 +54,18 @@ def own_name(kernel: Kernel, path: bytes) -> bytes | None:
     match = _PROCESS.match(path)
     if not match or match["who"] not in (b"self", b"thread-self", b"%d" % kernel.pid):
         return None
-    if match["task"] is not None and match["task"] != b"%d" % kernel.pid:
+    if match["task"] is not None and match["task"] not in {b"%d" % tid for tid in kernel.threads.all}:
         raise failure(errno.ENOENT)
     return match["what"] or b""
+
+
+def own_thread(kernel: Kernel, path: bytes) -> Thread:
+    """The thread that such a name is of: the first one, if it is of the process."""
+    match = _PROCESS.match(path)
+    assert match is not None
+    if match["task"] is not None:
+        return kernel.threads.all[int(match["task"])]
+    return kernel.thread if match["who"] == b"thread-self" else kernel.threads.leader
 
 
 def own_file(kernel: Kernel, path: bytes, flags: int) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dbt.linux import signals
 from dbt.linux.blocking import ERESTARTNOHAND
+from dbt.linux.exits import Waits
 from dbt.linux.host import failure, int32
 
 if TYPE_CHECKING:
@@ -43,12 +44,23 @@ def _wait(kernel: Kernel, wanted: list[tuple[int, int]], timeout: int | None, to
             left = seconds * 1_000_000_000 + nanoseconds
 
     try:
-        if kernel.deterministic:
+        if kernel.threads.several:
+            from dbt.linux import waiting
+
+            limit = None if timeout is None else timeout - waiting.waited(kernel)
+            try:
+                waiting.until(kernel, lambda: poll(0) or None, polled=wanted, left=limit, restart=ERESTARTNOHAND)
+            finally:
+                left = None if limit is None else max(0, limit)
+        elif kernel.deterministic:
             from dbt.linux.timerfds import virtual_wait  # not for other runs
 
             left = virtual_wait(kernel, timeout, poll, ERESTARTNOHAND)[1]
         else:
             poll(timeout)
+    except Waits:
+        told = 0
+        raise
     finally:
         if told and left is not None:
             seconds, nanoseconds = divmod(left, 1_000_000_000)

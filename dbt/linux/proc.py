@@ -15,6 +15,7 @@ from dbt.memory import EXEC, READ, WRITE
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
+    from dbt.linux.threads import Thread
 
 _HOSTS = (1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 18)  # fields of stat: group, session, terminal, times, priority, start
 _DT_DIR, _DT_REG, _DT_LNK = 4, 8, 10
@@ -33,7 +34,7 @@ def opened(kernel: Kernel, path: bytes, flags: int) -> int | None:
         return None
     made = os.memfd_create(os.fsdecode(path))
     with open(made, "wb", closefd=False) as out:
-        out.write(make(kernel))
+        out.write(make(kernel, kernel.thread if what is None else paths.own_thread(kernel, path)))
     os.lseek(made, 0, os.SEEK_SET)
     return made
 
@@ -50,7 +51,7 @@ def listed(kernel: Kernel, place: bytes, directory: int, room: int) -> bytes | N
     if what in (b"fd", b"fdinfo"):
         numbers, kind = kernel.descriptors.numbers(), _DT_LNK if what == b"fd" else _DT_REG
     elif what == b"task":
-        numbers, kind = [kernel.pid], _DT_DIR
+        numbers, kind = sorted(kernel.threads.all), _DT_DIR
     else:
         return None
     names = [(0, b".", _DT_DIR), (1, b"..", _DT_DIR), *((number + 2, b"%d" % number, kind) for number in numbers)]
@@ -72,7 +73,7 @@ def listed(kernel: Kernel, place: bytes, directory: int, room: int) -> bytes | N
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _processors(kernel: Kernel) -> bytes:
+def _processors(kernel: Kernel, thread: Thread) -> bytes:
     count = 1 if kernel.deterministic else len(os.sched_getaffinity(0))
     return "".join(kernel.abi.CPUINFO.format(number=n, isa=kernel.isa) for n in range(count)).encode()
 
@@ -88,7 +89,7 @@ def _device(name: str) -> str:
     return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino}"
 
 
-def _maps(kernel: Kernel) -> bytes:
+def _maps(kernel: Kernel, thread: Thread) -> bytes:
     lines, hosts, devices = [], _host_names(kernel), {"": "00:00 0"}
     brk = (kernel.break_start, kernel.break_end)
     for region in kernel.space.regions():
@@ -117,7 +118,7 @@ def _host_names(kernel: Kernel) -> dict[str, str]:
     return names
 
 
-def _statm(kernel: Kernel) -> bytes:
+def _statm(kernel: Kernel, thread: Thread) -> bytes:
     """Pages: all, resident, shared, code, 0, data and stack, 0."""
     sizes = {EXEC: 0, WRITE: 0, 0: 0}
     for region in kernel.space.regions():
@@ -127,7 +128,7 @@ def _statm(kernel: Kernel) -> bytes:
     return b"%d %d 0 %d 0 %d 0\n" % (sizes[0], sizes[0], sizes[EXEC], sizes[WRITE])
 
 
-def _stat(kernel: Kernel) -> bytes:
+def _stat(kernel: Kernel, thread: Thread) -> bytes:
     """As the host has it, but for what it says of our own memory and name (proc(5), /proc/pid/stat)."""
     fields = [0] * 49  # from the parent's pid on
     if not kernel.deterministic:
@@ -137,24 +138,26 @@ def _stat(kernel: Kernel) -> bytes:
             fields[at] = found[at]
     fields[0] = 1 if kernel.deterministic else os.getppid()
     size = sum(region.end - region.start for region in kernel.space.regions())
-    fields[16], fields[19], fields[20] = 1, size, size // 4096  # threads, virtual size, resident pages
+    fields[16] = len(kernel.threads.all)
+    fields[19], fields[20] = size, size // 4096  # virtual size, resident pages
     stack = next((region.end for region in kernel.space.regions() if region.name == "[stack]"), 0)
     fields[24] = stack  # start of the stack
     numbers = " ".join(str(field) for field in fields)
-    return b"%d (%s) R " % (kernel.pid, kernel.thread_name) + numbers.encode() + b"\n"
+    return b"%d (%s) %c " % (thread.tid, thread.name, b"S" if thread.call else b"R") + numbers.encode() + b"\n"
 
 
-def _status(kernel: Kernel) -> bytes:
+def _status(kernel: Kernel, thread: Thread) -> bytes:
     """As the host has it, but for what it says of our own memory, threads and signals."""
     signals = kernel.signals
     size = sum(region.end - region.start for region in kernel.space.regions()) >> 10
     ignored = sum(1 << number - 1 for number in signals.actions if signals.disposition(number) == 1)
     caught = sum(1 << number - 1 for number in signals.actions if signals.disposition(number) > 1)
+    state = b"S (sleeping)" if thread.call else b"R (running)"
     ours = {
-        b"Name": kernel.thread_name, b"State": b"R (running)", b"Tgid": b"%d" % kernel.pid, b"Pid": b"%d" % kernel.pid,
-        b"Threads": b"1", b"VmPeak": b"%8d kB" % size, b"VmSize": b"%8d kB" % size,
-        b"SigPnd": b"%016x" % signals.pending, b"SigBlk": b"%016x" % signals.mask, b"SigIgn": b"%016x" % ignored,
-        b"SigCgt": b"%016x" % caught,
+        b"Name": thread.name, b"State": state, b"Tgid": b"%d" % kernel.pid, b"Pid": b"%d" % thread.tid,
+        b"Threads": b"%d" % len(kernel.threads.all), b"VmPeak": b"%8d kB" % size, b"VmSize": b"%8d kB" % size,
+        b"SigPnd": b"%016x" % thread.own.bits, b"ShdPnd": b"%016x" % signals.shared.bits,
+        b"SigBlk": b"%016x" % thread.mask, b"SigIgn": b"%016x" % ignored, b"SigCgt": b"%016x" % caught,
     }  # fmt: skip
     if kernel.deterministic:
         return b"".join(b"%s:\t%s\n" % pair for pair in ours.items())
@@ -163,23 +166,23 @@ def _status(kernel: Kernel) -> bytes:
     return b"".join(b"%s:\t%s\n" % (name, ours.get(name, value)) for name, _, value in lines)
 
 
-def _cmdline(kernel: Kernel) -> bytes:
+def _cmdline(kernel: Kernel, thread: Thread) -> bytes:
     return b"".join(word + b"\0" for word in kernel.argv)
 
 
-def _environ(kernel: Kernel) -> bytes:
+def _environ(kernel: Kernel, thread: Thread) -> bytes:
     return b"".join(variable + b"\0" for variable in kernel.env)
 
 
-def _auxv(kernel: Kernel) -> bytes:
+def _auxv(kernel: Kernel, thread: Thread) -> bytes:
     return kernel.auxiliary
 
 
-def _comm(kernel: Kernel) -> bytes:
-    return kernel.thread_name + b"\n"
+def _comm(kernel: Kernel, thread: Thread) -> bytes:
+    return thread.name + b"\n"
 
 
-_FILES: dict[bytes, Callable[[Kernel], bytes]] = {  # by name below /proc/self
+_FILES: dict[bytes, Callable[[Kernel, Thread], bytes]] = {  # by name below /proc/self
     b"auxv": _auxv, b"cmdline": _cmdline, b"comm": _comm, b"environ": _environ, b"maps": _maps, b"stat": _stat,
     b"statm": _statm, b"status": _status,
 }  # fmt: skip

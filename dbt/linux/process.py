@@ -1,4 +1,4 @@
-"""System calls on the process itself: exit, identity, limits, scheduling facts, futexes of a single thread.
+"""System calls on the process itself: exit, identity, limits, scheduling facts.
 
 Must not know: files, memory mapping, signals' actions.
 """
@@ -10,32 +10,23 @@ import errno
 import os
 import struct
 from collections.abc import Callable
-from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from dbt.linux import host
-from dbt.linux import time as guest_time
-from dbt.linux.blocking import ERESTARTSYS
-from dbt.linux.exits import ExitGroup
+from dbt.linux.exits import ExitGroup, Yields
 from dbt.linux.host import failure, identity, int32
-from dbt.linux.signals import SIG_DFL, SIG_IGN
 from dbt.memory import READ, WRITE
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
 
 _RELEASE, _VERSION = "6.1.0", "#1 SMP"  # of deterministic runs
-_ROBUST_HEAD_SIZE = 24
 _HWPROBE_WHICH_CPUS = 1
 
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
 _PR_SET_NAME, _PR_GET_NAME, _PR_CAPBSET_READ, _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 15, 16, 23, 29, 30
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
-
-_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE, _FUTEX_WAKE_OP = 0, 1, 3, 4, 5
-_FUTEX_PRIVATE = 0x80
-_FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET, _FUTEX_COMMAND, _FUTEX_CLOCK_REALTIME = 9, 10, 0x7F, 0x100
 
 
 # The end ----------------------------------------------------------------------------------------------------
@@ -217,7 +208,8 @@ def sysinfo(kernel: Kernel, result: int) -> None:
 
 
 def sched_yield(kernel: Kernel) -> None:
-    """One thread has nobody to yield to."""
+    if kernel.threads.several:
+        raise Yields
 
 
 def _processors(kernel: Kernel) -> set[int]:
@@ -226,7 +218,8 @@ def _processors(kernel: Kernel) -> set[int]:
 
 def _affinity_of(kernel: Kernel, pid: int) -> set[int]:
     number = _process(kernel, pid)
-    return {0} if kernel.deterministic and number == 0 else os.sched_getaffinity(number)
+    own = kernel.deterministic and number in (0, os.getpid())
+    return {0} if own else os.sched_getaffinity(number)
 
 
 def sched_getaffinity(kernel: Kernel, pid: int, size: int, result: int) -> int:
@@ -269,100 +262,15 @@ def setpriority(kernel: Kernel, which: int, who: int, priority: int) -> None:
     os.setpriority(int32(which), _process(kernel, who), int32(priority))
 
 
-# Threads, of which there is one -------------------------------------------------------------------------------------
-
-
-def set_tid_address(kernel: Kernel, address: int) -> int:
-    kernel.clear_child_tid = address
-    return kernel.pid
-
-
-def set_robust_list(kernel: Kernel, head: int, size: int) -> None:
-    if size != _ROBUST_HEAD_SIZE:
-        raise failure(errno.EINVAL)
-    kernel.robust_list = head, size
-
-
-def get_robust_list(kernel: Kernel, pid: int, head: int, size: int) -> None:
-    if int32(pid) not in (0, kernel.pid):
-        raise failure(errno.ESRCH)
-    kernel.space.write(head, kernel.robust_list[0].to_bytes(8, "little"))
-    kernel.space.write(size, kernel.robust_list[1].to_bytes(8, "little"))
-
-
-def futex(kernel: Kernel, word: int, operation: int, value: int, timeout: int, second: int, third: int) -> int:
-    command = operation & _FUTEX_COMMAND
-    if word % 4:
-        raise failure(errno.EINVAL)
-    region = None if operation & _FUTEX_PRIVATE else kernel.space.region_at(word)
-    if region is not None and region.shared:
-        return _futex_shared(kernel, word, operation, value, timeout, second, third)
-    if command in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
-        return _futex_wait(kernel, word, operation, value, timeout)
-    if command in (_FUTEX_WAKE, _FUTEX_WAKE_BITSET, _FUTEX_REQUEUE):
-        kernel.space.check(word, 4, 1)
-        return 0  # nobody else can be waiting
-    if command == _FUTEX_CMP_REQUEUE:
-        if int.from_bytes(kernel.space.read(word, 4), "little") != third & 0xFFFFFFFF:
-            raise failure(errno.EAGAIN)
-        return 0
-    if command == _FUTEX_WAKE_OP:
-        _futex_operate(kernel, second, third)
-        return 0
-    raise failure(errno.ENOSYS)
-
-
-def _futex_shared(kernel: Kernel, word: int, operation: int, value: int, timeout: int, second: int, third: int) -> int:
-    """A word that other processes have, too: the host's kernel finds it by the memory that it is in."""
-    base, command = kernel.space.base, operation & _FUTEX_COMMAND
-    kernel.space.check(word, 4, 1)
-    if command not in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
-        if command in (_FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE, _FUTEX_WAKE_OP):
-            kernel.space.check(second, 4, 3)
-        return host.call("futex", base + word, operation, value & 0xFFFFFFFF, timeout, base + second, third)
-    limit = kernel.take_time(timeout) if timeout else None
-    if command == _FUTEX_WAIT:  # from now on: as a point in time, since the call may be made again
-        operation, third = operation & ~_FUTEX_COMMAND & ~_FUTEX_CLOCK_REALTIME | _FUTEX_WAIT_BITSET, 0xFFFFFFFF
-        limit = None if limit is None else monotonic_ns() + limit
-    end = None if limit is None else struct.pack("<qq", *divmod(limit, 1_000_000_000))
-    return kernel.blocking("futex", base + word, operation, value & 0xFFFFFFFF, end, 0, third)
-
-
-def _futex_wait(kernel: Kernel, word: int, operation: int, value: int, timeout: int) -> int:
-    limit = kernel.take_time(timeout) if timeout else None
-    if int.from_bytes(kernel.space.read(word, 4), "little") != value & 0xFFFFFFFF:
-        raise failure(errno.EAGAIN)
-    if limit is None:
-        if all(action["handler"] in (SIG_DFL, SIG_IGN) for action in kernel.signals.actions.values()):
-            kernel.tell_once("the guest's only thread waits for a futex that nobody can wake")
-        guest_time.sleep(kernel, None, ERESTARTSYS)
-        raise AssertionError("a sleep without an end has ended")
-    if operation & _FUTEX_COMMAND == _FUTEX_WAIT_BITSET:  # an absolute time
-        limit -= guest_time.now(kernel, 0 if operation & _FUTEX_CLOCK_REALTIME else 1)
-    guest_time.sleep(kernel, limit, ERESTARTSYS if operation & _FUTEX_COMMAND == _FUTEX_WAIT_BITSET else errno.EINTR)
-    raise failure(errno.ETIMEDOUT)
-
-
-def _futex_operate(kernel: Kernel, word: int, encoded: int) -> None:
-    kind, operand = encoded >> 28 & 15, encoded >> 12 & 0xFFF
-    if kind & 8:
-        operand = 1 << (operand & 31)
-    old = int.from_bytes(kernel.space.read(word, 4), "little")
-    results = {0: operand, 1: old + operand, 2: old | operand, 3: old & ~operand, 4: old ^ operand}
-    if kind & 7 not in results:
-        raise failure(errno.ENOSYS)
-    kernel.space.write(word, (results[kind & 7] & 0xFFFFFFFF).to_bytes(4, "little"))
-
-
 # Odds and ends ----------------------------------------------------------------------------------------------------
 
 
 def prctl(kernel: Kernel, option: int, second: int, third: int, fourth: int, fifth: int) -> int:
     option = int32(option)
     if option == _PR_SET_NAME:
-        kernel.thread_name = kernel.space.read(second, kernel.readable(second, 16)).split(b"\0")[0][:15]
+        kernel.thread.name = kernel.space.read(second, kernel.readable(second, 16)).split(b"\0")[0][:15]
     elif option == _PR_GET_NAME:
-        kernel.space.write(second, kernel.thread_name.ljust(16, b"\0"))
+        kernel.space.write(second, kernel.thread.name.ljust(16, b"\0"))
     elif option == _PR_SET_NO_NEW_PRIVS:
         if second != 1 or third or fourth or fifth:
             raise failure(errno.EINVAL)
@@ -419,8 +327,8 @@ def riscv_hwprobe(kernel: Kernel, pairs: int, count: int, cpu_size: int, cpus: i
 
 
 CALLS: dict[str, Callable[..., int | None]] = {
-    "exit": exit_group, "exit_group": exit_group,
-    "getpid": getpid, "gettid": getpid, "getppid": getppid, "getuid": getuid, "geteuid": geteuid,
+    "exit_group": exit_group,
+    "getpid": getpid, "getppid": getppid, "getuid": getuid, "geteuid": geteuid,
     "getgid": getgid, "getegid": getegid, "setuid": setuid, "setgid": setgid, "setreuid": setreuid,
     "setregid": setregid, "setresuid": setresuid, "setresgid": setresgid, "getresuid": getresuid,
     "getresgid": getresgid, "setfsuid": setfsuid, "setfsgid": setfsgid, "getgroups": getgroups,
@@ -430,6 +338,5 @@ CALLS: dict[str, Callable[..., int | None]] = {
     "sched_getaffinity": sched_getaffinity, "sched_setaffinity": sched_setaffinity,
     "sched_get_priority_max": sched_get_priority_max, "sched_get_priority_min": sched_get_priority_min,
     "getcpu": getcpu, "getpriority": getpriority, "setpriority": setpriority,
-    "set_tid_address": set_tid_address, "set_robust_list": set_robust_list, "get_robust_list": get_robust_list,
-    "futex": futex, "prctl": prctl, "personality": personality, "riscv_hwprobe": riscv_hwprobe,
+    "prctl": prctl, "personality": personality, "riscv_hwprobe": riscv_hwprobe,
 }

@@ -2,7 +2,7 @@
 
 A signal that is sent waits in a set; `take` gives the next one that the mask lets through, and `dbt.linux.delivery`
 makes the guest run its handler. Nothing here touches registers. Sets are bits: bit n-1 is signal n.
-Owns: `Signals`, `Pending`, the calls. Must not know: the CPU, frames, how the host tells of signals (`mirror`).
+Owns: `Signals`, the calls. Must not know: the CPU, frames, how the host tells of signals (`mirror`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import ctypes
 import errno
 import os
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -19,13 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 from dbt.linux import blocking as sleeping
 from dbt.linux import host, siginfo
 from dbt.linux import time as guest_time
-from dbt.linux.exits import Resumed
+from dbt.linux.exits import Resumed, Waits
 from dbt.linux.host import failure, int32
+from dbt.linux.pending import Info, Pending
 from dbt.linux.siginfo import (
     COUNT,
     EVERY,
     IGNORED_BY_DEFAULT,
-    REAL_TIME,
     SI_TKILL,
     SIGCONT,
     STOPPING,
@@ -33,55 +32,16 @@ from dbt.linux.siginfo import (
     UNBLOCKABLE,
     bit,
 )
+from dbt.linux.threads import NO_STACK, SS_DISABLE, Thread, Threads
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
 
 SIG_DFL, SIG_IGN = 0, 1
 SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = 0x08000000, 0x10000000, 0x40000000, 0x80000000
-SS_ONSTACK, SS_DISABLE, SS_AUTODISARM = 1, 2, 1 << 31
-NO_STACK = {"ss_sp": 0, "ss_flags": SS_DISABLE, "ss_size": 0}
+SS_ONSTACK, SS_AUTODISARM = 1, 1 << 31
 _BLOCK, _UNBLOCK, _SETMASK = 0, 1, 2
 _MINSIGSTKSZ = 2048
-_QUEUED_MOST = 1 << 16  # real-time signals that wait at once
-
-Info = bytes | Callable[[], bytes | None]  # a siginfo, or what gives it, or None, when the signal is to be taken
-
-
-class Pending:
-    """Signals that were sent and not taken: a standard one once, a real-time one as often as it was sent, in order."""
-
-    def __init__(self, moved: Callable[[], None]) -> None:
-        self.bits = 0
-        self._moved = moved  # called when something has been added or taken away
-        self._queues: dict[int, deque[Info]] = {}
-
-    def add(self, number: int, info: Info) -> bool:
-        """False: there is no room for another real-time signal."""
-        queue = self._queues.setdefault(number, deque())
-        if number < REAL_TIME and queue:
-            return True
-        if len(queue) >= _QUEUED_MOST:
-            return False
-        queue.append(info)
-        self.bits |= bit(number)
-        self._moved()
-        return True
-
-    def take(self, number: int) -> bytes | None:
-        """The oldest of this number, which is pending; None: who sent it has taken it back."""
-        queue = self._queues[number]
-        info = queue.popleft()
-        if not queue:
-            self.bits &= ~bit(number)
-        self._moved()
-        return info if isinstance(info, bytes) else info()
-
-    def discard(self, bits: int) -> None:
-        for number in siginfo.numbers(bits & self.bits):
-            self._queues[number].clear()
-        self.bits &= ~bits
-        self._moved()
 
 
 class Mirror(Protocol):
@@ -105,18 +65,15 @@ class Mirror(Protocol):
 
 
 class Signals:
-    """What a process, and its one thread, know about their signals."""
+    """What a process, and the thread of it that runs, know about their signals."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
         self.actions: dict[int, dict[str, int]] = {}  # a "sigaction" by signal; absent is the default action
-        self.mask = 0
         self.claimed = 0  # signals that are read from a descriptor: the host has us note them whatever their action
         self.moved: Callable[[], None] = lambda: None  # called when what is pending has changed
+        self.wake: Callable[[Thread], None] = lambda thread: None  # called when one may have something to deliver
         self.shared = self._nothing()  # sent to the process
-        self.own = self._nothing()  # sent to the thread
-        self.alternate = dict(NO_STACK)
-        self.replaced = False  # a call has put in a mask of its own
-        self.saved_mask: int | None = None  # what a call that put in a mask of its own is to put back
         self.mirror: Mirror | None = None
         self.collect: Callable[[], None] = lambda: None  # send what has come from outside
 
@@ -133,14 +90,38 @@ class Signals:
         return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(number) & IGNORED_BY_DEFAULT))
 
     @property
+    def thread(self) -> Thread:
+        """The one that runs."""
+        return self.threads.current
+
+    @property
+    def mask(self) -> int:
+        return self.threads.current.mask
+
+    @property
     def pending(self) -> int:
-        """Everything that was sent and not taken."""
-        return self.shared.bits | self.own.bits
+        """Everything that was sent to the thread or its process and not taken."""
+        return self.shared.bits | self.threads.current.own.bits
 
     @property
     def ready(self) -> int:
-        """What the mask lets through."""
-        return (self.shared.bits | self.own.bits) & ~self.mask
+        """What the thread is to take now."""
+        return self.ready_for(self.threads.current)
+
+    def ready_for(self, thread: Thread) -> int:
+        """What a thread's mask lets through. What is sent to the process is for the first thread that does so."""
+        shared = self.shared.bits
+        if shared and thread is not self.threads.leader and self.threads.led:
+            shared &= self.threads.leader.mask
+        return (thread.own.bits | shared) & ~thread.mask
+
+    @property
+    def blocked(self) -> int:
+        """What no thread's mask lets through."""
+        common = EVERY
+        for thread in self.threads.all.values():
+            common &= thread.mask
+        return common
 
     def interrupting(self) -> bool:
         """Whether a call that sleeps must end, because a signal is to be delivered."""
@@ -149,32 +130,45 @@ class Signals:
 
     # Sending and taking -----------------------------------------------------------------------------------
 
-    def send(self, number: int, info: Info, own: bool = False) -> bool:
-        """A signal for the process, or for its thread; False if there is no room for one more."""
+    def send(self, number: int, info: Info, to: Thread | None = None) -> bool:
+        """A signal for the process, or for a thread of it; False if there is no room for one more."""
         if number == SIGCONT:
-            self._discard(STOPPING)
+            self.discard(STOPPING)
         elif bit(number) & STOPPING:
-            self._discard(bit(SIGCONT))
-        if self.ignores(number) and not self.mask & bit(number):
+            self.discard(bit(SIGCONT))
+        mask = (to or self.threads.leader).mask
+        if self.ignores(number) and not mask & bit(number):
             return True
-        return (self.own if own else self.shared).add(number, info)
+        if not (to.own if to else self.shared).add(number, info):
+            return False
+        self.rouse(number, to)
+        return True
+
+    def rouse(self, number: int, to: Thread | None = None) -> None:
+        """Wake who may take a signal that is pending: a handler's thread, or one that waits for it."""
+        for thread in (to,) if to else self.threads.all.values():
+            waits = thread.call is not None and thread.call.signals & bit(number)
+            if waits or self.ready_for(thread) & bit(number):
+                self.wake(thread)
+                return
 
     def raise_signal(self, kernel: Kernel, number: int) -> None:
         """A signal that the thread's own doing has brought about, such as SIGPIPE."""
-        self.send(number, siginfo.sent(kernel, number), own=True)
+        self.send(number, siginfo.sent(kernel, number), self.thread)
 
     def force(self, number: int, info: bytes) -> None:
         """A fault of the thread's own: it cannot be held back. Blocked or ignored, it has its default action again."""
-        if self.mask & bit(number) or self.disposition(number) == SIG_IGN:
+        thread = self.thread
+        if thread.mask & bit(number) or self.disposition(number) == SIG_IGN:
             self.actions.pop(number, None)
-            self.mask &= ~bit(number)
+            thread.mask &= ~bit(number)
             self.changed()
-        self.own.discard(bit(number))
-        self.own.add(number, info)
+        thread.own.discard(bit(number))
+        thread.own.add(number, info)
 
     def take(self, wanted: int) -> tuple[int, bytes] | None:
         """The next signal of a set: faults first, then the lowest; the thread's own before the process's."""
-        for pending in (self.own, self.shared):
+        for pending in (self.thread.own, self.shared):
             while bits := pending.bits & wanted:
                 bits = bits & SYNCHRONOUS or bits
                 number = (bits & -bits).bit_length()
@@ -183,14 +177,16 @@ class Signals:
                     return number, info
         return None
 
-    def _discard(self, bits: int) -> None:
+    def discard(self, bits: int) -> None:
+        """Forget signals of a set, to whomever they were sent."""
         self.shared.discard(bits)
-        self.own.discard(bits)
+        for thread in self.threads.all.values():
+            thread.own.discard(bits)
 
     # Masks ------------------------------------------------------------------------------------------------
 
     def set_mask(self, mask: int) -> None:
-        self.mask = mask & EVERY & ~UNBLOCKABLE
+        self.thread.mask = mask & EVERY & ~UNBLOCKABLE
         self.changed()
 
     def changed(self) -> None:
@@ -203,13 +199,14 @@ class Signals:
         if mask is None:
             yield
             return
-        before = self.mask
+        thread = self.thread
+        before, thread.saved_mask = thread.mask if thread.saved_mask is None else thread.saved_mask, None
         self.set_mask(mask)
-        self.replaced = True
+        thread.replaced = True
         try:
             yield
-        except sleeping.Interrupted:
-            self.saved_mask = before
+        except (sleeping.Interrupted, Waits):
+            thread.saved_mask = before
             raise
         except BaseException:
             self.set_mask(before)
@@ -217,40 +214,43 @@ class Signals:
         else:
             self.set_mask(before)
         finally:
-            self.replaced = False
+            thread.replaced = False
 
     def restore_mask(self) -> None:
         """After such a call, if no handler was entered."""
-        if self.saved_mask is not None:
-            mask, self.saved_mask = self.saved_mask, None
+        thread = self.thread
+        if thread.saved_mask is not None:
+            mask, thread.saved_mask = thread.saved_mask, None
             self.set_mask(mask)
 
     # Other programs ---------------------------------------------------------------------------------------
 
     def begin_child(self) -> None:
         """In a new process: nothing was sent to it yet."""
-        self.shared, self.own = self._nothing(), self._nothing()
+        self.shared, self.thread.own = self._nothing(), self._nothing()
         if self.mirror is not None:
             self.mirror.begin_child()
 
     def execute(self) -> None:
         """A new program runs: what had a handler has the default action; the mask and what is pending stay."""
         self.actions = {n: action for n, action in self.actions.items() if action["handler"] == SIG_IGN}
-        self.alternate = dict(NO_STACK)
-        self.saved_mask = None
+        self.thread.alternate = dict(NO_STACK)
+        self.thread.saved_mask = None
         self.changed()
 
     def on_alternate(self, pointer: int) -> bool:
         """Whether a stack pointer lies on the alternate stack."""
-        if self.alternate["ss_flags"] & SS_AUTODISARM:
+        alternate = self.thread.alternate
+        if alternate["ss_flags"] & SS_AUTODISARM:
             return False
-        base, size = self.alternate["ss_sp"], self.alternate["ss_size"]
+        base, size = alternate["ss_sp"], alternate["ss_size"]
         return base < pointer <= base + size
 
     def alternate_state(self, pointer: int) -> dict[str, int]:
         """The alternate stack as sigaltstack tells of it to who runs on a stack."""
-        flags = self.alternate["ss_flags"]
-        return {**self.alternate, "ss_flags": int32(flags | (SS_ONSTACK if self.on_alternate(pointer) else 0))}
+        alternate = self.thread.alternate
+        flags = alternate["ss_flags"]
+        return {**alternate, "ss_flags": int32(flags | (SS_ONSTACK if self.on_alternate(pointer) else 0))}
 
     def set_alternate(self, wanted: dict[str, int], pointer: int) -> None:
         """EPERM on the stack itself, EINVAL, ENOMEM."""
@@ -260,11 +260,11 @@ class Signals:
         if flags not in (0, SS_ONSTACK, SS_DISABLE):
             raise failure(errno.EINVAL)
         if flags == SS_DISABLE:
-            self.alternate = dict(NO_STACK)
+            self.thread.alternate = dict(NO_STACK)
         elif wanted["ss_size"] < _MINSIGSTKSZ:
             raise failure(errno.ENOMEM)
         else:
-            self.alternate = {**wanted, "ss_flags": wanted["ss_flags"] & SS_AUTODISARM}
+            self.thread.alternate = {**wanted, "ss_flags": wanted["ss_flags"] & SS_AUTODISARM}
 
 
 # Calls ----------------------------------------------------------------------------------------------------------
@@ -300,8 +300,7 @@ def rt_sigaction(kernel: Kernel, number: int, new: int, old: int, size: int) -> 
         action["mask"] &= ~UNBLOCKABLE
         state.actions[number] = action
         if state.ignores(number):
-            state.shared.discard(bit(number))
-            state.own.discard(bit(number))
+            state.discard(bit(number))
         state.changed()
 
 
@@ -346,7 +345,7 @@ def rt_sigsuspend(kernel: Kernel, mask: int, size: int) -> None:
 def rt_sigtimedwait(kernel: Kernel, wanted: int, info: int, timeout: int, size: int) -> int:
     bits = _set(kernel, wanted, size) & ~UNBLOCKABLE
     limit = kernel.take_time(timeout) if timeout else None
-    found = _wait_for(kernel, bits, limit)
+    found = _wait_beside(kernel, bits, limit) if kernel.threads.several else _wait_for(kernel, bits, limit)
     if found is None:
         raise failure(errno.EAGAIN)
     number, data = found
@@ -381,6 +380,23 @@ def _wait_for(kernel: Kernel, bits: int, limit: int | None) -> tuple[int, bytes]
     return number, buffer.raw
 
 
+def _wait_beside(kernel: Kernel, bits: int, limit: int | None) -> tuple[int, bytes] | None:
+    """The same while other threads run. What the host would hold back, it tells us of from now on."""
+    from dbt.linux import waiting
+
+    state = kernel.signals
+    if state.mirror is not None and state.mirror.held & bits:
+        state.claimed |= state.mirror.held & bits
+        state.changed()
+
+    def taken() -> tuple[int, bytes] | None:
+        state.collect()
+        return state.take(bits)
+
+    left = None if limit is None else limit - waiting.waited(kernel)
+    return waiting.until(kernel, taken, left=left, restart=errno.EINTR, signals=bits)
+
+
 def sigaltstack(kernel: Kernel, new: int, old: int) -> None:
     state, pointer = kernel.signals, kernel.stack_pointer()
     wanted = kernel.take(new, "sigaltstack") if new else None
@@ -398,17 +414,22 @@ def rt_sigreturn(kernel: Kernel) -> None:
 
 def restart_syscall(kernel: Kernel) -> int:
     """Go on with the call that a signal interrupted."""
-    again, kernel.restart = kernel.restart, None
+    thread = kernel.thread
+    again, thread.restart = thread.restart, None
     if again is None:
         raise failure(errno.EINTR)
-    return again() or 0
+    try:
+        return again() or 0
+    except Waits:
+        thread.restart = again
+        raise
 
 
 # Sending --------------------------------------------------------------------------------------------------------
 
 
-def _send(kernel: Kernel, number: int, info: bytes, own: bool) -> None:
-    if not kernel.signals.send(number, info, own):
+def _send(kernel: Kernel, number: int, info: bytes, to: Thread | None = None) -> None:
+    if not kernel.signals.send(number, info, to):
         raise failure(errno.EAGAIN)
 
 
@@ -419,28 +440,32 @@ def kill(kernel: Kernel, pid: int, number: int) -> None:
     if pid != kernel.pid:
         os.kill(kernel.family.host(pid), number)
     elif number:
-        _send(kernel, number, siginfo.sent(kernel, number), own=False)
+        _send(kernel, number, siginfo.sent(kernel, number))
 
 
 def tkill(kernel: Kernel, thread: int, number: int) -> None:
-    tgkill(kernel, thread, thread, number)
+    group = kernel.pid if int32(thread) in kernel.threads.all else thread
+    tgkill(kernel, group, thread, number)
 
 
-def _only_thread(kernel: Kernel, group: int, thread: int) -> None:
-    """The guest's process has one: what else the host has of threads in ours is not for it to reach."""
-    if (thread == kernel.pid) != (group == kernel.pid):
+def _of_group(kernel: Kernel, group: int, thread: int) -> Thread | None:
+    """A thread of the guest's own; None for another process's. ESRCH: what else the host has of threads in ours is not
+    for the guest to reach."""
+    found = kernel.threads.all.get(thread)
+    if (found is not None) != (group == kernel.pid):
         raise failure(errno.ESRCH)
+    return found
 
 
 def tgkill(kernel: Kernel, group: int, thread: int, number: int) -> None:
     group, thread, number = int32(group), int32(thread), int32(number)
     if group <= 0 or thread <= 0 or not 0 <= number <= COUNT:
         raise failure(errno.EINVAL)
-    _only_thread(kernel, group, thread)
-    if thread != kernel.pid:
+    to = _of_group(kernel, group, thread)
+    if to is None:
         host.call("tgkill", kernel.family.host(group), kernel.family.host(thread), number)
     elif number:
-        _send(kernel, number, siginfo.sent(kernel, number, SI_TKILL), own=True)
+        _send(kernel, number, siginfo.sent(kernel, number, SI_TKILL), to)
 
 
 def _queued(kernel: Kernel, number: int, info: int, mine: bool) -> bytes:
@@ -459,22 +484,21 @@ def rt_sigqueueinfo(kernel: Kernel, pid: int, number: int, info: int) -> None:
     if not mine:
         host.call("rt_sigqueueinfo", kernel.family.host(int32(pid)), int32(number), data)
     elif int32(number):
-        _send(kernel, int32(number), data, own=False)
+        _send(kernel, int32(number), data)
 
 
 def rt_tgsigqueueinfo(kernel: Kernel, group: int, thread: int, number: int, info: int) -> None:
     if int32(group) <= 0 or int32(thread) <= 0:
         raise failure(errno.EINVAL)
-    _only_thread(kernel, int32(group), int32(thread))
-    mine = int32(thread) == kernel.pid
-    data = _queued(kernel, number, info, mine)
+    to = _of_group(kernel, int32(group), int32(thread))
+    data = _queued(kernel, number, info, to is not None)
     if int32(number) and not 1 <= int32(number) <= COUNT:
         raise failure(errno.EINVAL)
-    if not mine:
+    if to is None:
         host.call("rt_tgsigqueueinfo", kernel.family.host(int32(group)), kernel.family.host(int32(thread)),
                   int32(number), data)
     elif int32(number):
-        _send(kernel, int32(number), data, own=True)
+        _send(kernel, int32(number), data, to)
 
 
 CALLS: dict[str, Callable[..., int | None]] = {

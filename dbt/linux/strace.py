@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt.linux.exits import Executed, Forked
+from dbt.linux.exits import Executed, Forked, Waits, Yields
 from dbt.linux.host import int64
 from dbt.linux.rendering import Renderer, error
 from dbt.linux.signatures import CLASSES, SIGNATURES, Signature, members, parameter
@@ -56,7 +56,7 @@ def selection(text: str) -> Selection:
 class Strace:
     """Calls `kernel.call` and tells `write` of it, a line at a time.
 
-    The lines of a process that another one has made begin with [pid N].
+    The lines of a process or thread that another one has made begin with [pid N].
     """
 
     def __init__(self, kernel: Kernel, write: Callable[[str], None], chosen: Selection) -> None:
@@ -77,6 +77,11 @@ class Strace:
         shown = self._renderer.before(signature, words)
         try:
             result = self._kernel.call(number, arguments)
+        except Waits:  # it is made again
+            raise
+        except Yields:
+            self._call(name, number, words, self._renderer.after(signature, words, shown, 0), 0, "0")
+            raise
         except (Executed, Forked):
             self._call(name, number, words, self._renderer.after(signature, words, shown, -1), 0, "0")
             raise
@@ -109,7 +114,7 @@ class Strace:
                    errno=error(value) if failed and value is not None else None)
 
     def _line(self, text: str, **fields: Any) -> None:
-        count, since, pid = self._kernel.clock(), time.monotonic() - self._start, self._kernel.pid
+        count, since, pid = self._kernel.clock(), time.monotonic() - self._start, self._kernel.thread.tid
         if self._chosen.as_json:
             times = {"seconds": round(since, 6)} if self._chosen.times else {}
             self._write(json.dumps({"pid": pid, "instructions": count, **times, **fields}))

@@ -55,6 +55,11 @@ def sleep(kernel: Kernel, duration: int | None, restart: int, ended: Callable[[]
     In virtual time nothing is waited for: the clock moves on, from timer to timer.
     """
     ended = ended or kernel.signals.interrupting
+    if kernel.threads.several:
+        from dbt.linux import waiting
+
+        waiting.until(kernel, lambda: None, left=duration, restart=restart)
+        return
     if kernel.deterministic and (duration is not None or kernel.alarms.due is not None):
         kernel.alarms.let_pass(duration, ended)
         if ended():
@@ -65,7 +70,7 @@ def sleep(kernel: Kernel, duration: int | None, restart: int, ended: Callable[[]
             end = struct.pack("<qq", *divmod(min(time.monotonic_ns() + duration, _FAR), 1_000_000_000))
         name, arguments = (("ppoll", (None, 0, None, None, 0)) if end is None else
                            ("clock_nanosleep", (time.CLOCK_MONOTONIC, _ABSOLUTE, end, None)))
-        blocking(name, arguments, ended, restart=restart, masked=kernel.signals.replaced)
+        blocking(name, arguments, ended, restart=restart, masked=kernel.thread.replaced)
 
 
 def _put(kernel: Kernel, address: int, nanoseconds: int) -> None:
@@ -97,7 +102,7 @@ def gettimeofday(kernel: Kernel, result: int, zone: int) -> None:
 
 
 def nanosleep(kernel: Kernel, request: int, remaining: int) -> None:
-    _sleep_until(kernel, 1, now(kernel, 1) + kernel.take_time(request), remaining)
+    _sleep_until(kernel, 1, now(kernel, 1) - _waited(kernel) + kernel.take_time(request), remaining)
 
 
 def clock_nanosleep(kernel: Kernel, clock: int, flags: int, request: int, remaining: int) -> None:
@@ -108,7 +113,17 @@ def clock_nanosleep(kernel: Kernel, clock: int, flags: int, request: int, remain
     if flags & _ABSOLUTE:
         sleep(kernel, duration - now(kernel, number), ERESTARTNOHAND)
     else:
-        _sleep_until(kernel, number, now(kernel, number) + duration, remaining)
+        _sleep_until(kernel, number, now(kernel, number) - _waited(kernel) + duration, remaining)
+
+
+def _waited(kernel: Kernel) -> int:
+    """How long the call that is made has slept already, since other threads have run in between."""
+    call = kernel.thread.call
+    if call is None:
+        return 0
+    from dbt.linux import waiting
+
+    return waiting.waited(kernel)
 
 
 def _sleep_until(kernel: Kernel, clock: int, end: int, remaining: int) -> None:
@@ -118,7 +133,7 @@ def _sleep_until(kernel: Kernel, clock: int, end: int, remaining: int) -> None:
     except Interrupted:
         if remaining:
             _put(kernel, remaining, max(0, end - now(kernel, clock)))
-        kernel.restart = lambda: _sleep_until(kernel, clock, end, remaining)
+        kernel.thread.restart = lambda: _sleep_until(kernel, clock, end, remaining)
         raise
 
 

@@ -67,6 +67,8 @@ def before_read(kernel: Kernel, descriptor: int) -> None:
     if timer is None:
         return
     timer.pass_time(kernel.virtual_time())
+    if kernel.threads.several:  # others may have something to do until then
+        return
     if timer.next is not None and os.get_blocking(descriptor) and not counted(descriptor):
         kernel.slept += timer.next - kernel.virtual_time()
         timer.pass_time(kernel.virtual_time())

@@ -28,6 +28,7 @@ from dbt.linux.siginfo import COUNT, SI_KERNEL, SI_TIMER, SIGALRM, SIGPROF, SIGV
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
+    from dbt.linux.threads import Thread
 
 NOTICE = 64  # SIGRTMAX
 _COOKIE = 0xD7A6 << 48  # in the value of a NOTICE, with the number of a timer: it is ours
@@ -56,6 +57,7 @@ class Timer(ABC):
         self.signal = signal  # 0: none is sent
         self.number = number
         self.value = value
+        self.thread: Thread | None = None  # that is told, alone
         self.overrun = 0  # of the signal that was delivered last
         self._missed = 0  # expiries since the signal that waits was sent
         self._waiting: object = None  # stands for the signal that waits
@@ -96,7 +98,7 @@ class Timer(ABC):
             self._missed += times
         else:
             self._missed, self._waiting = times - 1, object()
-            signals.send(self.signal, partial(self._delivered, self._waiting))
+            signals.send(self.signal, partial(self._delivered, self._waiting), self.thread)
 
     def _delivered(self, waiting: object) -> bytes | None:
         """The siginfo of a signal, now that it is taken."""
@@ -223,10 +225,11 @@ class Timers:
             self._interval[which] = self.new(*_ITIMERS[which])
         return self._interval[which]
 
-    def create(self, clock: int, signal: int, value: int | None) -> int:
+    def create(self, clock: int, signal: int, value: int | None, thread: Thread | None) -> int:
         """The number of a new timer, which is its value too if none is given."""
         number, self._next = self._next, self._next + 1
         self._made[number] = self.new(clock, signal, number, number if value is None else value)
+        self._made[number].thread = thread
         return number
 
     def get(self, number: int) -> Timer:
@@ -354,18 +357,19 @@ def timer_create(kernel: Kernel, clock: int, event: int, result: int) -> None:
     clock = int32(clock)
     if clock not in _CLOCKS:
         raise failure(errno.EINVAL)
-    signal, value = SIGALRM, None
+    signal, value, thread = SIGALRM, None, None
     if event:
         wanted = kernel.take(event, "sigevent")
         signal, value = wanted["sigev_signo"], wanted["sigev_value"]
         notify = wanted["sigev_notify"]
-        mine = notify == _SIGEV_SIGNAL or (notify == _SIGEV_THREAD_ID and wanted["sigev_tid"] == kernel.pid)
+        if notify == _SIGEV_THREAD_ID:
+            thread = kernel.threads.all.get(wanted["sigev_tid"])
         if notify == _SIGEV_NONE:
             signal = 0
-        elif not mine or not 1 <= signal <= COUNT:
+        elif (notify != _SIGEV_SIGNAL and thread is None) or not 1 <= signal <= COUNT:
             raise failure(errno.EINVAL)
     kernel.space.check(result, 4, 2)
-    kernel.space.write(result, kernel.alarms.create(clock, signal, value).to_bytes(4, "little"))
+    kernel.space.write(result, kernel.alarms.create(clock, signal, value, thread).to_bytes(4, "little"))
 
 
 def timer_settime(kernel: Kernel, number: int, flags: int, new: int, old: int) -> None:
