@@ -1,4 +1,5 @@
-"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `bench`, `lab`, `info`, `cache` and `binfmt`.
+"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `explore`, `bench`, `lab`, `info`, `cache` and
+`binfmt`.
 
 Each is a file of its own. Owns: the table of commands, and that no error reaches a user as a traceback. A command uses
 the public face (`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when
@@ -27,6 +28,7 @@ commands:
   boot -kernel FILE|@NAME     start a machine: firmware, a kernel, a program for bare metal
   compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
+  explore PROGRAM [ARGS...]   run it with many seeds, to find turns of its threads that it does not bear
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code
   info PROGRAM                what a program file is and which instructions it holds
   cache info|clear|...        what runs leave on disk, so that later ones need not translate it again
@@ -58,6 +60,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "boot": _command("boot"),
     "compare": _command("compare"),
     "lockstep": _command("lockstep"),
+    "explore": _command("explore"),
     "bench": _command("bench"),
     "info": _command("info"),
     "cache": _command("cache"),

@@ -104,8 +104,8 @@ def _parser() -> Parser:
     )
     parser.option(
         "--deterministic", metavar="SEED", nargs="?", const=0, type=seed,
-        help="make the run repeatable: time is the number of instructions, and random numbers come from SEED "
-        "(default: 0)",
+        help="make the run repeatable: time is the number of instructions, and random numbers and the turns of threads "
+        "come from SEED (default: 0)",
     )
     parser.option(
         "--seed", metavar="N", type=seed, help="random numbers come from N, and all else is as it is without"

@@ -18,7 +18,6 @@ from dbt.linux import time as guest_time
 from dbt.linux.blocking import ERESTARTNOINTR, ERESTARTSYS, Interrupted
 from dbt.linux.exits import Waits
 from dbt.linux.host import failure
-from dbt.linux.signals import SIG_DFL, SIG_IGN
 from dbt.linux.threads import FUTEX_OWNER_DIED, FUTEX_TID, FUTEX_WAITERS, Thread
 from dbt.memory import WRITE
 from ir.records import record
@@ -174,8 +173,7 @@ def _wait_alone(kernel: Kernel, word: int, value: int, bits: int, left: int | No
         end = None if left is None else struct.pack("<qq", *divmod(max(0, monotonic_ns() + left), 1_000_000_000))
         return kernel.blocking("futex", kernel.space.base + word, _WAIT_BITSET, value, end, 0, bits)
     if left is None:
-        if all(action["handler"] in (SIG_DFL, SIG_IGN) for action in kernel.signals.actions.values()):
-            kernel.tell_once("the guest's only thread waits for a futex that nobody can wake")
+        kernel.stuck("the guest's only thread waits for a futex that nobody can wake")
         guest_time.sleep(kernel, None, ERESTARTSYS)
         raise AssertionError("a sleep without an end has ended")
     guest_time.sleep(kernel, left, restart)

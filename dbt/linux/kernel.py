@@ -233,6 +233,7 @@ class Kernel:
         self.auxiliary = b""
         self.loaded: Loaded | None = None
         self.loader: Loaded | None = None  # of a dynamic program
+        self.on_stuck: Callable[[], None] | None = None  # called before the guest waits for what it cannot bring about
         self.on_flush_icache: Callable[[], None] | None = None
         self._told: set[str] = set()
         self._working: bytes | None = None  # `place` of the working folder; None: not asked yet
@@ -286,6 +287,13 @@ class Kernel:
         if text not in self._told:
             self._told.add(text)
             self.warn(text)
+
+    def stuck(self, text: str) -> None:
+        """The guest waits, and nothing but a signal from outside can end that, for which it may have a handler."""
+        if self.on_stuck is not None:
+            self.on_stuck()
+        if all(action["handler"] in (signals.SIG_DFL, signals.SIG_IGN) for action in self.signals.actions.values()):
+            self.tell_once(text)
 
     def _unknown(self, number: int) -> int:
         name = self.abi.CALLS.get(number)

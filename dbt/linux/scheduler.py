@@ -174,7 +174,10 @@ class Scheduler:
             self._poll(0)
             if self._ready or self._jump():
                 return
-        self._poll(self._soonest())
+        soonest = self._soonest()
+        if soonest is None and all(thread.call is not None and thread.call.waiter for thread in self._parked.values()):
+            self._kernel.stuck("all of the guest's threads wait for futexes that nobody can wake")
+        self._poll(soonest)
 
     def _soonest(self) -> int | None:
         """Nanoseconds until the end of a wait, or until something has to be asked for again."""

@@ -23,11 +23,11 @@ TRANSLATOR = (
     "ir.llvm.emitter", "ir.llvm.exits", "ir.llvm.floats", "ir.llvm.integers", "ir.llvm.memory",
 )  # fmt: skip
 OTHERS = (
-    "dbt.bench", "dbt.compare", "dbt.digest", "dbt.lab", "dbt.lockstep", "dbt.profile", "dbt.report", "dbt.timeline",
-    "dbt.trace", "dbt.linux.rendering", "dbt.linux.signatures", "dbt.linux.strace",
+    "dbt.bench", "dbt.compare", "dbt.digest", "dbt.explore", "dbt.lab", "dbt.lockstep", "dbt.profile", "dbt.report",
+    "dbt.timeline", "dbt.trace", "dbt.linux.rendering", "dbt.linux.signatures", "dbt.linux.strace",
     "guests.riscv.custom", "guests.riscv.linux_names", "guests.toy",
     "dbt.cli.arguments", "dbt.cli.bench", "dbt.cli.cache", "dbt.cli.compare",
-    "dbt.cli.binfmt", "dbt.cli.info", "dbt.cli.lockstep", "dbt.cli.qemu",
+    "dbt.cli.binfmt", "dbt.cli.explore", "dbt.cli.info", "dbt.cli.lockstep", "dbt.cli.qemu",
 )  # fmt: skip
 SLOW = ("argparse", "ast", "dataclasses", "hashlib", "inspect", "json", "pathlib", "shutil", "subprocess", "tempfile",
         "threading", "tokenize", "urllib")  # fmt: skip
