@@ -374,8 +374,8 @@ def _isa(extensions: set[str]) -> str:
 
 
 def programs_text() -> str:
-    """The bundled programs, a line each: of user mode, then of a machine."""
-    from guests.programs import PROGRAMS, SYSTEMS
+    """The bundled programs, a line each: of user mode, of a machine, of a virtual machine."""
+    from guests.programs import PROGRAMS, SYSTEMS, VIRTUALS
 
     lines = [f"{'name':12} {'kind':8} {'small':>12} {'large':>16}  about"]
     for p in PROGRAMS.values():
@@ -383,6 +383,8 @@ def programs_text() -> str:
     lines.append("small and large: guest instructions, about, with that word as the argument")
     lines += ["", "programs of a machine, for dragoman boot -kernel:"]
     lines += [f"@{s.name:11} {s.about}" for s in SYSTEMS.values()]
+    lines += ["", "guests of a virtual machine, for a monitor:"]
+    lines += [f"@{v.name:11} {v.about}" for v in VIRTUALS.values()]
     return "\n".join(lines)
 
 

@@ -99,29 +99,30 @@ class Run(ctypes.Structure):
 # --- requests (asm-generic/ioctl.h: direction, size, type, number) ----------------------------------------------------
 
 KVMIO = 0xAE
-_NONE, _WRITE, _READ = 0, 1, 2
+NONE, WRITE, READ = 0, 1, 2
 
 
-def _request(number: int, direction: int = _NONE, structure: type[ctypes.Structure] | None = None) -> int:
+def request(number: int, direction: int = NONE, structure: type[ctypes.Structure] | None = None) -> int:
+    """The number of a request that reads or writes a structure."""
     size = 0 if structure is None else ctypes.sizeof(structure)
     return direction << 30 | size << 16 | KVMIO << 8 | number
 
 
-KVM_GET_API_VERSION = _request(0x00)
-KVM_CREATE_VM = _request(0x01)
-KVM_CHECK_EXTENSION = _request(0x03)
-KVM_GET_VCPU_MMAP_SIZE = _request(0x04)
-KVM_CREATE_VCPU = _request(0x41)
-KVM_GET_DIRTY_LOG = _request(0x42, _WRITE, DirtyLog)
-KVM_SET_USER_MEMORY_REGION = _request(0x46, _WRITE, UserspaceMemoryRegion)
-KVM_RUN = _request(0x80)
-KVM_INTERRUPT = _request(0x86, _WRITE, Interrupt)
-KVM_GET_MP_STATE = _request(0x98, _READ, MpState)
-KVM_SET_MP_STATE = _request(0x99, _WRITE, MpState)
-KVM_SET_GUEST_DEBUG = _request(0x9B, _WRITE, GuestDebug)
-KVM_GET_ONE_REG = _request(0xAB, _WRITE, OneReg)
-KVM_SET_ONE_REG = _request(0xAC, _WRITE, OneReg)
-KVM_GET_REG_LIST = _request(0xB0, _READ | _WRITE, RegList)
+KVM_GET_API_VERSION = request(0x00)
+KVM_CREATE_VM = request(0x01)
+KVM_CHECK_EXTENSION = request(0x03)
+KVM_GET_VCPU_MMAP_SIZE = request(0x04)
+KVM_CREATE_VCPU = request(0x41)
+KVM_GET_DIRTY_LOG = request(0x42, WRITE, DirtyLog)
+KVM_SET_USER_MEMORY_REGION = request(0x46, WRITE, UserspaceMemoryRegion)
+KVM_RUN = request(0x80)
+KVM_INTERRUPT = request(0x86, WRITE, Interrupt)
+KVM_GET_MP_STATE = request(0x98, READ, MpState)
+KVM_SET_MP_STATE = request(0x99, WRITE, MpState)
+KVM_SET_GUEST_DEBUG = request(0x9B, WRITE, GuestDebug)
+KVM_GET_ONE_REG = request(0xAB, WRITE, OneReg)
+KVM_SET_ONE_REG = request(0xAC, WRITE, OneReg)
+KVM_GET_REG_LIST = request(0xB0, READ | WRITE, RegList)
 
 # --- exits ----------------------------------------------------------------------------------------------------------
 

@@ -219,6 +219,8 @@ class Vcpu:
             seen = self._enter(min(self.instructions + most, NEVER))
             self.stats.note(type(seen).__name__ if isinstance(seen, Exit) else self._virtual.NAMES[seen.scause])
             self.stats.to_user += 1
+            if not isinstance(seen, Exit):
+                self._hart.forget_access()
             return seen
 
     def reply(self, *values: int) -> None:

@@ -120,6 +120,17 @@ class Vm:
             except Absent:
                 raise NoSuchRegion(f"the guest has no memory of {len(data):#x} bytes at {gpa:#x}") from None
 
+    def load(self, path: str, gpa: int = 0) -> int:
+        """Put a file into guest memory: an ELF file where it is linked for, anything else at `gpa`. Returns its entry.
+
+        FileNotFoundError; NotRunnable for what cannot be read or has no memory there.
+        """
+        from dbt.machine import images
+
+        with self.turns:
+            self._check()
+            return images.place(self._now().memory, self.guest, path, gpa).entry
+
     def written(self, gpa: int, size: int) -> None:
         """Say that guest memory was written by other ways: code and tables there are looked at again."""
         self.write(gpa, self.read(gpa, size))

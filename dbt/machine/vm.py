@@ -449,6 +449,10 @@ class Vcpu:
         self.state.slots[slot] = old | bit if level else old & ~bit
         self.vm.attend()
 
+    def forget_access(self) -> None:
+        """The instruction that left has not begun: it is another time that it is executed."""
+        self.answers, self.state.mid_block = Answers(), False
+
     def go_on(self, limit: int) -> Exit | None:
         """Run to the first boundary at which it has retired `limit` instructions, or to a trap, or as far as the
         machine lets it; the exit, if it needs the caller.

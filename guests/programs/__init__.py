@@ -49,6 +49,18 @@ class System:
     output: str
 
 
+@record(frozen=True)
+class Virtual:
+    """One guest of a virtual machine: it begins in supervisor mode, and calls its monitor.
+
+    `output` is exactly what it prints by calls of the console.
+    """
+
+    name: str
+    about: str
+    output: str
+
+
 class UnknownProgram(KeyError):
     """No program has that name; the message lists those there are."""
 
@@ -399,11 +411,23 @@ _SYSTEMS = (
 SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}
 
 
+_VIRTUALS = (
+    Virtual("skernel", "turns itself off, and nothing else", ""),
+    Virtual("skernel2", "reads a register and memory that it may not, and turns itself off", ""),
+    Virtual("pflash", "reads a flash memory a hundred times", "Got pflash magic: pfld\n"),
+    Virtual("tasks", "two tasks that a timer takes the processor from", "Multi-task(Preemptible) ok!\n"),
+)
+
+VIRTUALS: dict[str, Virtual] = {virtual.name: virtual for virtual in _VIRTUALS}
+
+
 def find(reference: str) -> Program:
     """The program of user mode meant by "@name", as written on a command line, or by its bare name."""
     name = reference.removeprefix("@")
     if name in SYSTEMS:
         raise UnknownProgram(f"@{name} needs a machine for itself: dragoman boot -kernel @{name}")
+    if name in VIRTUALS:
+        raise UnknownProgram(f"@{name} is a guest for a monitor: docs/howto/monitor.md")
     return _find(name, PROGRAMS, "program")
 
 
@@ -412,6 +436,8 @@ def find_system(reference: str) -> System:
     name = reference.removeprefix("@")
     if name in PROGRAMS:
         raise UnknownProgram(f"@{name} is a program of user mode: dragoman run @{name}")
+    if name in VIRTUALS:
+        raise UnknownProgram(f"@{name} is a guest for a monitor: docs/howto/monitor.md")
     return _find(name, SYSTEMS, "program of a machine")
 
 
@@ -436,6 +462,12 @@ def system_file(reference: str) -> str:
     """Where the ELF file of a program of a machine is."""
     name = find_system(reference).name
     return os.path.join(os.path.dirname(os.path.realpath(__file__)), "system", name, f"{name}.elf")
+
+
+def virtual_file(reference: str) -> str:
+    """Where the ELF file of a guest of a virtual machine is."""
+    name = _find(reference.removeprefix("@"), VIRTUALS, "guest of a virtual machine").name
+    return os.path.join(os.path.dirname(os.path.realpath(__file__)), "virtual", name, f"{name}.elf")
 
 
 def path(reference: str) -> Path:

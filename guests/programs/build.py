@@ -2,7 +2,8 @@
 
 What: compiles `<name>/*.c` with the shared runtime into the committed `<name>/<name>.elf`, or, with --native,
 into x86-64 Linux executables of the same sources in a directory of your choice, to compare speeds with. Programs of a
-machine, in `system/`, are of the same pattern with runtimes of their own.
+machine, in `system/`, and guests of a virtual machine, in `virtual/`, are of the same pattern with runtimes of their
+own.
 Owns: the compiler, its version and its flags, and that the bytes of an ELF depend on nothing else.
 Must not know: how programs are run, or what they print; `guests.programs` knows that.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 SYSTEM = ROOT / "system"
+VIRTUAL = ROOT / "virtual"
 COMPILER = "0.17.1"
 """The ziglang version that made the committed ELFs. Another version may well make other bytes."""
 
@@ -62,20 +64,38 @@ def systems() -> list[str]:
     return [name for name in _with_a_source(SYSTEM) if name not in ("bare", "library")]
 
 
+def virtuals() -> list[str]:
+    """All guests of a virtual machine that have a source."""
+    return _with_a_source(VIRTUAL)
+
+
 def _with_a_source(folder: Path) -> list[str]:
-    return sorted(source.stem for source in folder.glob("*/*.c") if source.stem == source.parent.name)
+    return sorted(source.stem for source in folder.glob("*/*.[cS]") if source.stem == source.parent.name)
+
+
+def build_virtual(name: str, output: Path, *more: str, base: int | None = None) -> None:
+    """Compile a guest of a virtual machine, linked for its place or for another one; `more` goes to the compiler."""
+    own = any((VIRTUAL / name).glob("*.c"))  # what is all assembly needs no runtime
+    parts = [f"virtual/{name}", *(("virtual/common", "system/library") if own else ())]
+    flags = ["-std=c23", "-Isystem/library", "-Ivirtual/common", "-Wl,-n", *more]
+    with tempfile.TemporaryDirectory() as scratch:
+        script = Path(scratch, "moved.ld")
+        script.write_text(f"BASE = {base};\nINCLUDE virtual/guest.ld\n")
+        _compile(name, ROOT, parts, "system", [*flags, f"-T{'virtual/guest.ld' if base is None else script}"], output)
 
 
 def build(name: str, output: Path, target: str = "riscv64") -> None:
-    """Compile one program, of user mode or of a machine."""
+    """Compile one program, of user mode, of a machine or of a virtual machine."""
     if name in names():
         _compile(name, ROOT, [name, "runtime"], target, ["-Iruntime"], output)
     elif name in systems() and target == "riscv64":
         _system(name, output)
-    elif name in systems():
+    elif name in virtuals() and target == "riscv64":
+        build_virtual(name, output)
+    elif name in systems() + virtuals():
         raise BuildError(f"{name} is a program of a machine, which has no native form")
     else:
-        raise BuildError(f"there is no program {name!r}; there are: {', '.join(names() + systems())}")
+        raise BuildError(f"there is no program {name!r}; there are: {', '.join(names() + systems() + virtuals())}")
 
 
 def build_for_firmware(name: str, output: Path) -> None:
@@ -145,8 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.firmware is not None:
             _each(options.names or ["kernel"], options.firmware, "{}.elf", build_for_firmware)
         else:
-            _each([name for name in options.names or names() if name not in systems()], ROOT, "{0}/{0}.elf", build)
-            _each([name for name in options.names or systems() if name in systems()], SYSTEM, "{0}/{0}.elf", build)
+            others = systems() + virtuals()
+            _each([name for name in options.names or names() if name not in others], ROOT, "{0}/{0}.elf", build)
+            for folder, there in ((SYSTEM, systems()), (VIRTUAL, virtuals())):
+                _each([name for name in options.names or there if name in there], folder, "{0}/{0}.elf", build)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

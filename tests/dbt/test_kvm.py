@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.riscv import asm
 
-from dbt.kvm import Kvm, Vcpu, Vm, abi, errors, ioctl
+from dbt import lab
+from dbt.kvm import Kvm, Vcpu, Vm, abi, errors, ioctl, live
 from dbt.kvm import mmap as map_vcpu
 from dbt.kvm import open as open_kvm
 from dbt.machine.exits import Debug, Exit, Hlt, Intr, Mmio, RiscvSbi, Shutdown, SystemEvent
@@ -125,6 +128,14 @@ def test_a_fault_says_the_virtual_and_the_physical_address() -> None:
     assert vcpu.run() == Mmio(0x4000_2004, 4, False, 0)
     vcpu.reply(77)
     assert vcpu.run(100) == Intr() and vcpu.get("a0") == 77
+
+
+def test_an_instruction_that_is_entered_again_traps_again() -> None:
+    vcpu = made(asm("sd", rs1=A1, rs2=A0, imm=0), SPIN)
+    vcpu.set(a1=0x9000_0000, a0=7)
+    assert [vcpu.enter().scause for _ in range(3)] == [23, 23, 23]
+    assert vcpu.run() == Mmio(0x9000_0000, 8, True, 7)
+    assert vcpu.run(5) == Intr() and vcpu.get("pc") == RAM + 4
 
 
 def test_mapping_the_page_is_an_answer_too() -> None:
@@ -802,6 +813,46 @@ def test_calls_by_the_page(method: str) -> None:
     assert (run.riscv_sbi.extension_id, run.riscv_sbi.args[0]) == (0x4442434E, 5)
     vcpu.of.run(10)
     assert vcpu.of.get("a0") == sbi.NOT_SUPPORTED & p.ALL
+
+
+# --- the host's own ------------------------------------------------------------------------------------------------
+
+
+def refusing(number: int) -> Callable[[str, int], int]:
+    def open_device(path: str, flags: int) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    return open_device
+
+
+@pytest.mark.parametrize("number, says", [
+    (errno.ENOENT, "no such file"), (errno.EACCES, "permission denied"), (errno.ENODEV, "no such device"),
+])  # fmt: skip
+def test_a_host_without_kvm_says_so(number: int, says: str) -> None:
+    found = live.run(refusing(number))
+    assert found.exits == () and says in found.refused and found.refused.startswith("/dev/kvm cannot be opened: ")
+
+
+def test_a_device_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert "no such file" in live.run(path=str(tmp_path / "kvm")).refused
+    found = live.run(lambda path, flags: os.open("/dev/null", flags))
+    assert found.exits == () and found.refused.startswith("/dev/kvm refuses: ")
+
+
+def test_the_row_says_what_the_host_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = live.run
+    monkeypatch.setattr(live, "run", lambda: run(refusing(errno.EACCES)))
+    assert lab.main(["C47"]) == 0
+    assert "the host's own KVM is not used: /dev/kvm cannot be opened: permission denied" in capsys.readouterr().out
+
+
+def test_the_hosts_own_kvm() -> None:
+    found = live.run()
+    if found.refused:
+        pytest.skip(found.refused)
+    assert found.exits == live.EXPECTED
 
 
 def test_mechanism_knows_no_device() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,16 +16,21 @@ from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
 from dbt.engine import Translated
+from dbt.kvm import Vcpu
+from dbt.kvm import Vm as VirtualMachine
 from dbt.lab import (
+    a06_device,
     b04_interpreter,
     c04_toy_cpu,
     c08_cache,
     c11_inline,
     c12_classes,
     c14_address_space,
+    c46_split,
     e01_decoder,
     e02_lowering,
     e06_command,
+    simple_monitor,
 )
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
@@ -40,6 +46,7 @@ from dbt.options import Options
 from dbt.reference import Reference
 from dbt.state import RAM_HOST
 from dbt.translate import Translator
+from guests.riscv import kvm as virtual
 from guests.spec import Guest
 from guests.toy import interrupts
 from ir import llvm, passes
@@ -342,6 +349,70 @@ def a_register_that_answers_without_an_exit(patch: Patch) -> None:
     patch.setattr(Caller, "read", lambda self, at, size: 0x61 if at == 5 else read(self, at, size))
 
 
+def one_region_for_all(patch: Patch) -> None:
+    shared = mmap.mmap(-1, simple_monitor.SIZE)
+    given = VirtualMachine.set_user_memory_region
+
+    def same(self: VirtualMachine, slot: int, gpa: int, size: int, memory: object = None, flags: int = 0) -> Any:
+        return given(self, slot, gpa, size, shared if slot == 0 else memory, flags)
+
+    patch.setattr(VirtualMachine, "set_user_memory_region", same)
+
+
+def a_page_that_stays_away(patch: Patch) -> None:
+    patch.setattr(a06_device, "CONTENT", bytes(a06_device.PAGE))
+
+
+def a_call_that_is_not_seen(patch: Patch) -> None:
+    patch.setattr(virtual, "SUPERVISOR_CALL", 8)
+
+
+def a_trap_one_instruction_late(patch: Patch) -> None:
+    seen = virtual.seen
+    patch.setattr(virtual, "seen", lambda *given: (trap := seen(*given))._replace(sepc=trap.sepc + 4))
+
+
+def illegal_is_virtual(patch: Patch) -> None:
+    seen = virtual.seen
+
+    def other(*given: Any) -> Any:
+        trap = seen(*given)
+        return trap._replace(scause=22) if trap.scause == 2 else trap
+
+    patch.setattr(virtual, "seen", other)
+
+
+def physical_addresses_not_shifted(patch: Patch) -> None:
+    seen = virtual.seen
+    patch.setattr(virtual, "seen", lambda *given: (trap := seen(*given))._replace(htval=trap.htval << 2))
+
+
+def calls_that_are_not_known(patch: Patch) -> None:
+    patch.setattr(virtual, "is_for_user", lambda extension: False)
+
+
+def an_instruction_that_an_interrupt_swallows(patch: Patch) -> None:
+    tick = simple_monitor.Monitor._tick
+
+    def swallowing(self: simple_monitor.Monitor) -> None:
+        tick(self)
+        self.vcpu.skip()
+
+    patch.setattr(simple_monitor.Monitor, "_tick", swallowing)
+
+
+def a_mechanism_with_a_device(patch: Patch) -> None:
+    patch.setattr(c46_split, "MECHANISM", (*c46_split.MECHANISM, "machine/boards.py"))
+
+
+def loads_without_their_answer(patch: Patch) -> None:
+    patch.setattr(Vcpu, "reply", lambda self, *values: None)
+
+
+def everything_is_the_users(patch: Patch) -> None:
+    patch.setattr(virtual, "is_for_user", lambda extension: extension != 8)
+
+
 def one_request_for_a_notification(patch: Patch) -> None:
     def serve(self: Block, index: int, queue: Any) -> bool:
         chain = queue.pop()
@@ -374,10 +445,19 @@ def tracebacks(patch: Patch) -> None:
 @pytest.mark.parametrize(
     ("row", "breakage"),
     [
+        ("A03", one_region_for_all),
         ("A05", pages_that_are_handed_out_twice),
         ("A05", a_map_that_is_made_up),
+        ("A06", a_page_that_stays_away),
         ("A07", trees_without_transports),
         ("A07", a_tree_that_is_not_handed_on),
+        ("A08", a_call_that_is_not_seen),
+        ("A14", a_trap_one_instruction_late),
+        ("A14", physical_addresses_not_shifted),
+        ("A15", illegal_is_virtual),
+        ("A16", physical_addresses_not_shifted),
+        ("A17", calls_that_are_not_known),
+        ("A21", an_instruction_that_an_interrupt_swallows),
         ("B04", forgetful_interpreter),
         ("C04", interrupt_without_return_address),
         ("C04", interrupts_that_ignore_the_flag),
@@ -415,6 +495,10 @@ def tracebacks(patch: Patch) -> None:
         ("C21", an_engine_that_stops_late),
         ("C21", cuts_that_count_as_boundaries),
         ("C21", a_bit_that_is_stored_wrong),
+        ("C30", calls_that_are_not_known),
+        ("C46", a_mechanism_with_a_device),
+        ("C47", loads_without_their_answer),
+        ("C52", everything_is_the_users),
         ("D14", a_register_that_answers_without_an_exit),
         ("D15", one_request_for_a_notification),
         ("D15", a_disk_that_forgets),

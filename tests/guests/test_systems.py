@@ -12,8 +12,9 @@ import pytest
 from support import peers, spike
 from support.qemu_system import console
 
+from dbt.lab import simple_monitor
 from guests import programs
-from guests.programs import PROGRAMS, SYSTEMS, System, UnknownProgram, build
+from guests.programs import PROGRAMS, SYSTEMS, VIRTUALS, System, UnknownProgram, build
 
 SPIKE = """
 import sys
@@ -71,6 +72,32 @@ def test_rebuild_gives_the_same_bytes(system: System, tmp_path: Path) -> None:
         pytest.skip(f"the ELFs were made by ziglang {build.COMPILER}, but {version} is installed")
     build.build(system.name, tmp_path / "again.elf")
     assert (tmp_path / "again.elf").read_bytes() == image(system.name).read_bytes()
+
+
+def test_guests_of_a_virtual_machine_are_what_their_sources_give(tmp_path: Path) -> None:
+    assert sorted(VIRTUALS) == build.virtuals() and not VIRTUALS.keys() & {**PROGRAMS, **SYSTEMS}.keys()
+    peers.need("ziglang", "ziglang")
+    for name in VIRTUALS:
+        build.build(name, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == Path(programs.virtual_file(name)).read_bytes(), name
+    with pytest.raises(UnknownProgram, match="@tasks is a guest for a monitor"):
+        programs.find("@tasks")
+    with pytest.raises(UnknownProgram, match="@tasks is a guest for a monitor"):
+        programs.find_system("@tasks")
+    with pytest.raises(UnknownProgram, match="no bundled guest of a virtual machine @uart"):
+        programs.virtual_file("@uart")
+
+
+@pytest.mark.parametrize("method", simple_monitor.METHODS)
+def test_a_guest_that_is_linked_elsewhere(tmp_path: Path, method: str) -> None:
+    """The monitor's lines follow: they are made of the exits."""
+    peers.need("ziglang", "ziglang")
+    build.build_virtual("skernel2", tmp_path / "moved", "-DPLACE=0x128", base=0x8040_0000)
+    monitor = simple_monitor.Monitor(str(tmp_path / "moved"), "moved", method)
+    assert monitor.run() == 0
+    assert monitor.lines[3:5] == ["Bad instruction: 0xf14025f3 sepc: 0x80400000",
+                                  "LoadGuestPageFault: stval0x128 sepc: 0x80400004"]  # fmt: skip
+    assert "a0 = 0x6688, a1 = 0x1234" in monitor.lines
 
 
 def test_each_kind_is_told_from_the_other() -> None:
