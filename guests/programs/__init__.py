@@ -41,12 +41,14 @@ class System:
     """One program of a machine: what a board starts in machine mode, at the start of its RAM, QEMU's `virt` for one.
 
     `output` is exactly what it prints on the first UART when `input` arrives there; then it ends with status 0.
+    `hypervisor`: its hart has to have the hypervisor extension.
     """
 
     name: str
     about: str
     input: str
     output: str
+    hypervisor: bool = False
 
 
 @record(frozen=True)
@@ -364,6 +366,28 @@ _SYSTEMS = (
             "process 18 was killed\n"
             "$ shutdown\n"
         ),
+    ),
+    System(
+        name="hypervisor",
+        about="runs the small operating system as its guest, with two stages of page tables; needs -cpu rv64,h=true",
+        input="echo hello\nprimes 1000\nforks\nfault load\nshutdown\n",
+        output=(
+            "hypervisor: a guest begins at 80200000\n"
+            "kernel: started in supervisor mode, without stimecmp\n"
+            "disk: none\n"
+            "$ echo hello\n"
+            "hello\n"
+            "$ primes 1000\n"
+            "168 primes below 1000\n"
+            "$ forks\n"
+            "15 processes, 0 pages lost\n"
+            "$ fault load\n"
+            "process 18 (fault): load page fault at pc 100d6, address 8\n"
+            "process 18 was killed\n"
+            "$ shutdown\n"
+            "hypervisor: the guest has ended with status 0\n"
+        ),
+        hypervisor=True,
     ),
     System(
         name="uart",

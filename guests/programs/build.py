@@ -106,8 +106,16 @@ def build_for_firmware(name: str, output: Path) -> None:
 
 
 def _system(name: str, output: Path, script: str = "library/machine.ld") -> None:
-    """Compile a program of a machine. The kernel takes the programs of its user mode in, which are made before."""
+    """Compile a program of a machine. The kernel takes the programs of its user mode in, which are made before; the
+    hypervisor takes the kernel in.
+    """
     flags = ["-std=c23", "-Ilibrary", f"-T{script}"]  # C23 has #embed
+    if name == "hypervisor":
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = shutil.copytree(SYSTEM, Path(scratch, "system"))
+            build_for_firmware("kernel", copy / "hypervisor/guest.elf")
+            _compile(name, copy, ["hypervisor", "library"], "system", flags, output)
+        return
     if name != "kernel":
         _compile(name, SYSTEM, [name, "bare", "library"], "system", [*flags, "-Ibare"], output)
         return

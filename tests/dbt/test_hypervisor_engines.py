@@ -22,6 +22,7 @@ from support.small import (
     S3,
     S4,
     SATP,
+    SIZE,
     STRIDES,
     T0,
     T1,
@@ -30,12 +31,19 @@ from support.small import (
     TEST,
     USER_LEAF,
     Setup,
+    agreed,
     loop,
     mapped,
     run,
 )
 
+from dbt.machine import start
 from dbt.machine.boards import Board
+from dbt.machine.devices.console import Console
+from dbt.machine.exits import SystemEvent
+from dbt.machine.lockstep import MOST_STRIDE, lockstep
+from dbt.options import Options
+from guests.programs import system_file
 from guests.riscv import machine
 from guests.riscv import privileged as p
 
@@ -169,6 +177,25 @@ def test_two_guests_with_one_address_space(stride: int) -> None:
     board = run(stride, {CODE: loop(*body), HS_HANDLER: handler}, {S2: 40, S3: DATA, S4: 1}, two, HYPERVISOR)
     assert [board.vm.memory.read(DATA + 0x1000 * i, 8) for i in range(2)] == [20, 20]
     assert stride == 1 or board.vcpu.engine.stepped < 20  # a world switch is native code's
+
+
+def test_the_hypervisor_and_its_guest_from_reset_to_shutdown() -> None:
+    """World switches, both stages, an emulated console, calls, interrupts: all registers and CSRs at every stop."""
+    boards: list[Board] = []
+
+    def make(console: Console, engine: str, options: Options) -> Board:
+        board = Board(HYPERVISOR, 2 * SIZE, console, engine, options)
+        console.feed(b"primes 300\nforks\nshutdown\n")
+        start.place(board, start.Files(None, system_file("hypervisor"), None))
+        return board
+
+    report = agreed(lockstep(make, MOST_STRIDE, mutate=boards.append))
+    assert report.exit == SystemEvent(1)
+    assert b"15 processes, 0 pages lost" in report.output and b"the guest has ended with status 0" in report.output
+    taken = boards[0].vcpu.taken
+    assert sum(taken[cause, 4] for cause in (8, 13, 15)) > 100  # the guest's own traps
+    assert sum(taken[cause, 5] for cause in (8, 20, 21, 23)) > 400  # exits
+    assert boards[0].vcpu.engine.stepped < 4000  # of 1.7 million
 
 
 INSIDE = [RAM + 0x30_0000 + 0x1000 * i for i in range(6)]

@@ -84,7 +84,7 @@ def bundled(name: str, feed: bytes, console: Console, engine: str, options: Opti
     return board
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "kernel"])
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name not in ("kernel", "hypervisor")])
 @STRIDES
 def test_bundled_programs_from_reset_to_shutdown(name: str, stride: int) -> None:
     report = agreed(lockstep(partial(bundled, name, SYSTEMS[name].input.encode()), stride))

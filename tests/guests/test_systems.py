@@ -38,6 +38,8 @@ def test_table_lists_every_source() -> None:
 
 @EACH
 def test_output_under_qemu(system: System) -> None:
+    if system.hypervisor:
+        pytest.skip("QEMU 7.2 interrupts the guest for its timer again and again, and does not show it in its sip")
     with console(image(system.name)) as machine:
         machine.type(system.input)
         assert machine.finish() == 0
@@ -47,7 +49,9 @@ def test_output_under_qemu(system: System) -> None:
 @EACH
 def test_output_in_our_machine(system: System) -> None:
     """With time as the number of instructions."""
-    command = [sys.executable, "-m", "dragoman", "boot", "-m", "32", "--deterministic", "-kernel", f"@{system.name}"]
+    cpu = "rv64,h=true" if system.hypervisor else "rv64"
+    command = [sys.executable, "-m", "dragoman", "boot", "-m", "32", "-cpu", cpu, "--deterministic", "-kernel",
+               f"@{system.name}"]  # fmt: skip
     done = subprocess.run(command, input=system.input.encode(), capture_output=True, timeout=600)
     assert (done.returncode, done.stdout.decode().replace("\r", ""), done.stderr) == (0, system.output, b"")
 

@@ -1,0 +1,28 @@
+# The hypervisor's first instructions. A board's reset code gives the hart's number in a0, the device tree's address in
+# a1; the mode is machine mode.
+
+    .section .text.start, "ax"
+    .globl _start
+_start:
+    bnez a0, park               # one hart is enough
+    la sp, stack_end
+    la t0, bss_start
+    la t1, bss_end
+1:  sd zero, (t0)
+    addi t0, t0, 8
+    bltu t0, t1, 1b
+    call hypervisor             # (hart, device tree)
+park:
+    wfi
+    j park
+
+# void drop(void): returns in the mode that mstatus.MPP names. Priv. 3.3.2.
+    .globl drop
+drop:
+    csrw mepc, ra
+    mret
+
+    .bss
+    .balign 16
+    .zero 8192
+stack_end:
