@@ -48,7 +48,7 @@ class Kvm:
     def __init__(
         self, method: str = "bt", isa: str | None = None, follows: bool = False, options: Options | None = None
     ) -> None:
-        """BadValue for a method that there is not; UnknownIsa."""
+        """BadValue for a method that there is not, or an extension that no guest can have; UnknownIsa."""
         if method not in METHODS:
             raise BadValue(f"there is no method {method!r} (there are: {', '.join(METHODS)})")
         self.method = method
@@ -56,6 +56,9 @@ class Kvm:
         self.options = options
         self.guest = guests.load_machine(ARCHITECTURE, isa)
         self.virtual: Any = guests.load_virtual(ARCHITECTURE)
+        refused = sorted(self.guest.features & self.virtual.REFUSED)
+        if refused:
+            raise BadValue(f"a guest cannot have the extension {refused[0]}: its kernel would be a hypervisor")
 
     def check_extension(self, capability: int) -> int:
         """What KVM_CHECK_EXTENSION answers: 0 for what there is not."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from dbt.kvm import Mmio, SystemEvent
 from dbt.lab.a15_causes import guest
 from dbt.lab.report import Report
@@ -15,6 +17,8 @@ ACCESSES = (  # what the device gives, what is in a0 afterwards
 )  # fmt: skip
 MASK = (1 << 64) - 1
 SET_TIMERS = 20
+ECALL = 0x73
+EXITS = 1000  # to be timed
 
 
 def steps(report: Report, method: str) -> None:
@@ -44,6 +48,27 @@ def steps(report: Report, method: str) -> None:
         vcpu.vm.close()
 
 
+def cost(method: str) -> dict[str, float]:
+    """Microseconds of processor time for an exit and the entry behind it, by kind."""
+    rows = riscv()
+    found = {}
+    for kind, words in {
+        "a load, answered by the user": (asm(rows, "lw", rd=A0, rs1=A1, imm=0), asm(rows, "jal", rd=0, imm=-4)),
+        "a store": (asm(rows, "sw", rs1=A1, rs2=A0, imm=0), asm(rows, "jal", rd=0, imm=-4)),
+        "a call, answered by the first switch": (ECALL, asm(rows, "jal", rd=0, imm=-4)),
+    }.items():
+        vcpu = guest(method, *words)
+        vcpu.set(a1=DEVICE, a7=0x10)
+        vcpu.run(100)
+        before, start = vcpu.stats.total, time.process_time()
+        while vcpu.stats.total - before < EXITS:
+            if isinstance(exit := vcpu.run(2 * EXITS), Mmio) and not exit.is_write:
+                vcpu.reply(1)
+        found[kind] = (time.process_time() - start) * 1e6 / (vcpu.stats.total - before)
+        vcpu.vm.close()
+    return found
+
+
 def run(report: Report) -> None:
     for method in METHODS:
         steps(report, method)
@@ -62,3 +87,5 @@ def run(report: Report) -> None:
         report.figure(f"{method}: exits, to the user, light", f"{stats.total}, {stats.to_user}, {stats.light}")
         report.check((stats.total, stats.to_user) == (SET_TIMERS + 2, 2), "the first switch has answered the others")
         vcpu.vm.close()
+        for kind, spent in cost(method).items():
+            report.figure(f"{method}, {kind}: CPU time", f"{spent:.0f} us")

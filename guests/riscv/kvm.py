@@ -17,10 +17,11 @@ from guests.riscv import privileged as p
 from guests.riscv.zicbo import BLOCK
 
 # Causes that a hart without the hypervisor extension has not (scause).
-SUPERVISOR_CALL, FETCH_GUEST, LOAD_GUEST, STORE_GUEST = 10, 20, 21, 23
+SUPERVISOR_CALL = traps.VS_ECALL
+FETCH_GUEST, LOAD_GUEST, STORE_GUEST = (traps.GUEST_FAULTS[access] for access in ("fetch", "load", "store"))
 GUEST_FAULTS = {traps.FETCH_FAULT: FETCH_GUEST, traps.LOAD_FAULT: LOAD_GUEST, traps.STORE_FAULT: STORE_GUEST}
-SPV, SPVP, GVA, VSXL = 1 << 7, 1 << 8, 1 << 6, 2 << 32  # of hstatus
-ADDRESSES = {0, 1, 3, 4, 5, 6, 7, 12, 13, 15}  # causes whose value is an address of the guest's
+VSXL = 2 << 32  # of hstatus
+REFUSED = frozenset({"h"})  # extensions with which its supervisor would be a hypervisor
 
 # What a supervisor never takes by itself: those that hedeleg cannot give it, and those that Linux's KVM does not.
 STAYS = sum(1 << cause for cause in (
@@ -58,14 +59,8 @@ class VmExit(NamedTuple):
 
 
 NAMES = {
-    SUPERVISOR_CALL: "environment call from VS-mode",
-    FETCH_GUEST: "instruction guest-page fault",
-    LOAD_GUEST: "load guest-page fault",
-    STORE_GUEST: "store/AMO guest-page fault",
-    22: "virtual instruction",
-    **{cause: name for cause, name in traps.NAMES.items() if cause != traps.USER_ECALL},
-    traps.USER_ECALL: "environment call from U-mode or VU-mode",
-}
+    **traps.NAMES, **traps.GUEST_NAMES, SUPERVISOR_CALL: "environment call from VS-mode",
+}  # fmt: skip
 
 
 class Hart(Protocol):
@@ -88,7 +83,8 @@ def seen(slots: Any, cause: int, value: int, pc: int, absent: int | None) -> VmE
     scause = GUEST_FAULTS.get(cause, cause) if absent is not None else cause
     if cause == traps.USER_ECALL and mode == p.SUPERVISOR:
         scause = SUPERVISOR_CALL
-    status = VSXL | SPV | (SPVP if mode == p.SUPERVISOR else 0) | (GVA if cause in ADDRESSES else 0)
+    status = VSXL | p.SPV | (p.SPVP if mode == p.SUPERVISOR else 0)
+    status |= p.H_GVA if scause in traps.ADDRESS_VALUES else 0
     return VmExit(scause, value, pc, 0 if absent is None else absent >> 2, 0, status)
 
 

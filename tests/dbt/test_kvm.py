@@ -22,6 +22,7 @@ from dbt.kvm import Kvm, Vcpu, Vm, abi, errors, ioctl, live
 from dbt.kvm import mmap as map_vcpu
 from dbt.kvm import open as open_kvm
 from dbt.machine.exits import Debug, Exit, Hlt, Intr, Mmio, RiscvSbi, Shutdown, SystemEvent
+from dbt.machine.vm import Machine
 from dbt.options import Options
 from guests.decode import encode
 from guests.riscv import kvm, machine, sbi
@@ -103,6 +104,40 @@ def test_a_trap_as_a_hypervisor_finds_it() -> None:
     assert (vcpu.stats.total, vcpu.stats.to_user) == (3, 3)
 
 
+def on_a_hart_with_h(word: int, registers: dict[int, int]) -> tuple[int, ...]:
+    """The instruction in VS mode of a hart that has the hypervisor extension: HS mode's registers after its trap."""
+    guest = machine.guest(None, True)
+    vm = Machine(guest, {"interp": "reference", "bt": "translated"}[METHOD], Options(patience=0)).create_vm()
+    vm.set_user_memory_region(RAM, SIZE)
+    hart = vm.create_vcpu()
+    root = RAM + 0x8000  # 16 KiB of the second stage; one leaf of 1 GiB for the guest's RAM
+    vm.memory.poke(RAM, code(word, SPIN))
+    vm.memory.poke(RAM + 0x100, code(SPIN))
+    vm.memory.poke(root + 8 * (RAM >> 30), (RAM >> 2 | 0xDF).to_bytes(8, "little"))
+    hart.reset(RAM)
+    slots = hart.state.slots
+    slots[p.PRIVILEGE], slots[p.VIRTUAL], slots[p.STVEC] = p.SUPERVISOR, 1, RAM + 0x100
+    slots[p.MEDELEG], slots[p.HGATP] = 0xFF_FFFF, 8 << 60 | root >> 12
+    slots[p.PMPCFG0], slots[p.PMPADDR0] = 0x1F, (1 << 54) - 1
+    for number, value in registers.items():
+        slots[number] = value
+    vm.run(most=20)
+    return tuple(slots[each] for each in (p.SCAUSE, p.STVAL, p.SEPC, p.HTVAL, p.HTINST, p.HSTATUS))
+
+
+@pytest.mark.parametrize("word", [
+    asm("csrrs (reads only)", rd=A1, csr=0xF14), asm("ld", rd=A0, rs1=A1, imm=0), asm("sd", rs1=A1, rs2=A0, imm=0),
+    asm("jalr", rd=0, rs1=A1, imm=0), ECALL, asm("lb", rd=A0, rs1=0, imm=0x40),
+])  # fmt: skip
+def test_traps_are_those_of_a_hart_with_the_hypervisor_extension(word: int) -> None:
+    """But for htinst, which may be 0 for any trap, and is here."""
+    away = 0x1000_0AB8
+    vcpu = made(word, SPIN)
+    vcpu.set(a1=away)
+    ours, theirs = vcpu.enter(), on_a_hart_with_h(word, {A1: away})
+    assert ours._replace(htinst=0) == (*theirs[:4], 0, theirs[5] | kvm.VSXL)
+
+
 @pytest.mark.parametrize("word, cause", [
     (asm("ld", rd=A0, rs1=A1, imm=0), 21), (asm("sd", rs1=A1, rs2=A0, imm=0), 23),
     (asm("amoadd.d", rd=A0, rs1=A1, rs2=A0, aq=0, rl=0), 21), (asm("jalr", rd=0, rs1=A1, imm=0), 20),
@@ -113,7 +148,7 @@ def test_each_guest_page_fault(word: int, cause: int) -> None:
     found = vcpu.enter()
     address = vcpu.get("a1")
     assert (found.scause, found.stval, found.htval, found.gpa) == (cause, address, address >> 2, address)
-    assert found.sepc == (address if cause == 20 else RAM) and found.hstatus & kvm.GVA
+    assert found.sepc == (address if cause == 20 else RAM) and found.hstatus & p.H_GVA
 
 
 def test_a_fault_says_the_virtual_and_the_physical_address() -> None:
@@ -770,6 +805,8 @@ def test_requests_that_are_refused() -> None:
         map_vcpu(vm)
     with pytest.raises(errors.BadValue, match="no method 'magic'"):
         open_kvm(method="magic")
+    with pytest.raises(errors.BadValue, match="cannot have the extension h"):
+        open_kvm(method=METHOD, isa="rv64gch")
     ioctl(vm, abi.KVM_SET_USER_MEMORY_REGION, region(0, 1, 0, 2 * PAGE, address))
     memory[: len(code(*OFF)) + 4] = code(asm("sd", rs1=A1, rs2=0, imm=8), *OFF)
     value = ctypes.c_uint64(PAGE)

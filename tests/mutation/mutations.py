@@ -46,6 +46,7 @@ EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
+KVM = "tests/dbt/test_kvm.py::"
 MACHINE = "tests/dbt/test_machine.py::"
 SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
@@ -1445,6 +1446,27 @@ PRIVILEGED = (
      "put(memory, content + bytes(segment.size - segment.file_size), path, segment.address)",
      BOOT + "test_an_elf_file_goes_to_its_physical_addresses", "kernels that run at high addresses cannot be started"),
 )  # fmt: skip
+MONITORS = (
+    ("a trap of a guest does not say that its value is a guest's address", "guests/riscv/kvm.py",
+     "status |= p.H_GVA if scause in traps.ADDRESS_VALUES else 0", "status |= 0",
+     KVM + "test_a_trap_as_a_hypervisor_finds_it[bt]", "hstatus is not as on hardware"),
+    ("the reply of a load is lost", "dbt/kvm/vcpu.py",
+     "self._hart.data = values[0] if values else 0", "self._hart.data = 0",
+     KVM + "test_a_load_is_completed_by_the_reply[bt-lbu-1-129-129]", "guests read zeros from devices"),
+    ("a log of pages is asked for once", "dbt/kvm/memory.py",
+     "        _watch(memory.watch, region.dirty)\n", "",
+     KVM + "test_the_log_of_pages_that_were_written[interp]", "pages that are written again are not copied again"),
+    ("native code stores beside code without telling the log", "dbt/machine/engine.py",
+     "if place is not None and self._memory.told(page):", "if place is None:",
+     KVM + "test_the_log_of_pages_that_were_written[bt]", "a page of code and data is not copied"),
+    ("regions that overlap in part are taken", "dbt/kvm/memory.py",
+     "if gpa < high and low < gpa + size:", "if gpa == low:",
+     KVM + "test_a_region_is_refused_and_nothing_has_changed[bt-arguments1-RegionOverlap-slot 0]",
+     "an address is in two regions"),
+    ("a call of the console is answered inside", "guests/riscv/kvm.py",
+     "return extension in CONSOLE or extension in FREE", "return extension in FREE",
+     KVM + "test_calls_of_the_console_are_the_users[interp]", "guests print nothing"),
+)  # fmt: skip
 KINDS = {
     "decode": DECODE,
     "bodies": BODIES,
@@ -1474,6 +1496,7 @@ KINDS = {
     "files": FILES,
     "commands": COMMANDS,
     "privileged": PRIVILEGED,
+    "monitors": MONITORS,
 }
 MUTATIONS = tuple(Mutation(kind, *row) for kind, rows in KINDS.items() for row in rows)
 
