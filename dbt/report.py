@@ -395,6 +395,7 @@ def isa_text(process: Guest, machine: Guest) -> str:
     return "\n".join([
         f"process  {process.isa}", "_".join([f"machine  {process.isa}", *more]),
         f"modes    {' '.join(machine.privileged.inspection.modes.values())}",
+        "         and with boot -cpu rv64,h=true the hypervisor extension: VS VU",
     ])  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from guests.riscv import mmu, traps
 from guests.riscv import privileged as p
 from guests.riscv.csrs import Csr
 from guests.riscv.privileged_traps import HYPERVISOR_PRIORITY, INTERRUPT, PRIORITY
+from guests.riscv.two_stage import WIDER
 from guests.spec import Interrupt, Mapped
 
 SHOWN = """mhartid mstatus mip mie mideleg medeleg mtvec stvec mepc sepc mcause scause mtval stval mscratch sscratch
@@ -69,14 +70,24 @@ def mappings(
     slots: MutableSequence[int] | memoryview, read: Callable[[int], int], address: int | None = None
 ) -> Iterator[Mapped] | None:
     """The leaves of the current page tables in the order of addresses, all or that of one address; None if satp is 0.
+    In a guest they are its own, and lead to guest-physical addresses.
 
     `read` gives a doubleword of physical memory, and raises Absent.
     """
-    satp = slots[p.SATP]
+    inside = _in_guest(slots)
+    satp = slots[p.VSATP if inside else p.SATP]
     levels = mmu.LEVELS.get(satp >> 60)
     if levels is None:
         return None
-    return _leaves(read, (satp & mmu.PPN_MASK) << 12, levels - 1, levels - 1, 0, address)
+
+    def through(at: int) -> int:
+        place = _second(slots, read, at)
+        if place is None:
+            raise mmu.Absent
+        return read(place)
+
+    table = (satp & mmu.PPN_MASK) << 12
+    return _leaves(through if inside else read, table, levels - 1, levels - 1, 0, address)
 
 
 def physical(slots: MutableSequence[int] | memoryview, read: Callable[[int], int], address: int) -> int | None:
@@ -85,9 +96,32 @@ def physical(slots: MutableSequence[int] | memoryview, read: Callable[[int], int
     if status & p.MPRV:
         mode = status >> p.MPP_SHIFT & 3
     found = None if mode == p.MACHINE else mappings(slots, read, address)
-    if found is None:
-        return address
-    for leaf in found:
+    place = address if found is None else _place(found, address)
+    return _second(slots, read, place) if place is not None and _in_guest(slots) else place
+
+
+def _in_guest(slots: MutableSequence[int] | memoryview) -> bool:
+    """Whether loads are a guest's."""
+    if len(slots) == p.SLOTS:
+        return False
+    lent = slots[p.MSTATUS] & p.MPRV and slots[p.MSTATUS] & p.MPP != p.MPP
+    return bool(slots[p.MSTATUS] & p.MPV if lent else slots[p.VIRTUAL])
+
+
+def _second(slots: MutableSequence[int] | memoryview, read: Callable[[int], int], guest: int) -> int | None:
+    """Where a guest-physical address leads."""
+    levels = mmu.LEVELS.get(slots[p.HGATP] >> 60)
+    if levels is None:
+        return guest
+    top = 9 * levels + 12  # the root is as large as four tables
+    if guest >> top + WIDER:
+        return None
+    table = ((slots[p.HGATP] & mmu.PPN_MASK) << 12) + (guest >> top << 12)
+    return _place(_leaves(read, table, levels - 1, levels, guest >> top << top, guest), guest)
+
+
+def _place(leaves: Iterator[Mapped], address: int) -> int | None:
+    for leaf in leaves:
         if leaf.virtual <= address < leaf.virtual + leaf.size:
             return leaf.physical + address - leaf.virtual
     return None

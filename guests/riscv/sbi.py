@@ -29,6 +29,7 @@ STATES = {p.STOPPED: 1, p.SUSPENDED: 4}
 RETENTIVE = 0  # the kind of suspension that keeps everything
 SHUTDOWN, COLD_REBOOT, WARM_REBOOT = range(3)
 NO_REASON, FAILURE = range(2)
+FENCES, GUEST_FENCES = 2, 6  # the last function of remote fences: of a supervisor's own, of its guests'
 
 EXCEPTIONS = (
     *range(8),  # but for calls from supervisor mode, all that may be delegated
@@ -160,7 +161,7 @@ class Firmware:
         return 0
 
     def _fence(self, function: int, a: list[int]) -> int:
-        if function > 2:  # those of guests of a supervisor are for hypervisors
+        if function > (GUEST_FENCES if len(self._slots) > p.SLOTS else FENCES):
             raise Failed(NOT_SUPPORTED)
         self._selected(a[0], a[1])
         return 0

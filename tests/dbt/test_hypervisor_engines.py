@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from functools import partial
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +18,7 @@ from support.small import (
     A3,
     CODE,
     ECALL,
+    GUEST,
     HANDLER,
     LEAF,
     OTHER,
@@ -37,6 +42,7 @@ from support.small import (
     run,
 )
 
+from dbt.cli import main
 from dbt.machine import start
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console
@@ -177,6 +183,56 @@ def test_two_guests_with_one_address_space(stride: int) -> None:
     board = run(stride, {CODE: loop(*body), HS_HANDLER: handler}, {S2: 40, S3: DATA, S4: 1}, two, HYPERVISOR)
     assert [board.vm.memory.read(DATA + 0x1000 * i, 8) for i in range(2)] == [20, 20]
     assert stride == 1 or board.vcpu.engine.stepped < 20  # a world switch is native code's
+
+
+def test_what_people_are_shown_of_a_guest() -> None:
+    """Where its addresses lead, through both stages, from which modes traps come, and who takes its interrupts."""
+    board = Board(HYPERVISOR, SIZE, Console(lambda data: None), "reference", Options())
+    guest({DATA: (DATA + 0x5000, LEAF)}, {DATA + 0x5000: (OTHER, GUEST_LEAF)})(board)
+    slots, read = board.vcpu.state.slots, lambda at: board.vm.memory.read(at, 8)
+    inspection = board.vcpu.privileged.inspection
+    leads = partial(inspection.physical, slots, read)
+    assert leads(DATA + 8) == OTHER + 8 and leads(CODE) == CODE and leads(DATA + 0x1000) is None
+    slots[p.VSATP] = 0
+    assert leads(DATA + 0x5008) == OTHER + 8 and leads(DATA) is None and leads(1 << 41 | DATA) is None
+    slots[p.VIRTUAL] = 0
+    assert leads(DATA) == DATA
+    slots[p.HIDELEG] = p.VSTI
+    takers = {one.name: one.mode for one in inspection.interrupts(board.vcpu.at_rest())}
+    assert takers["virtual supervisor timer"] == "VS" and takers["virtual supervisor software"] == "S"
+    assert inspection.trap(8, 5) == (10, "environment call from VS-mode")
+    assert inspection.trap(22, 4) == (22, "virtual instruction")
+    assert inspection.control(board.vcpu.at_rest())["hgatp"] == slots[p.HGATP]
+
+
+def test_firmware_fences_guests_of_a_supervisor_that_may_have_some() -> None:
+    """The SBI's remote hfence.gvma and hfence.vvma, functions 3 to 6."""
+    for guest, answer in ((HYPERVISOR, 0), (GUEST, -2 & (1 << 64) - 1)):
+        board = Board(guest, SIZE, Console(lambda data: None), "reference", Options())
+        slots = board.vcpu.state.slots
+        firmware = board.vcpu.privileged.firmware(slots, None, [])
+        firmware.begin(0)
+        for function in range(3, 7):
+            slots[A0], slots[11], slots[16], slots[17] = 1, 0, function, 0x52464E43
+            assert firmware.answers(8) and slots[A0] == answer
+        assert slots[p.MEDELEG] >> 21 & 1 == (answer == 0)
+
+
+@pytest.mark.parametrize("cpu, letters", [("rv64", "imafdc"), ("rv64,h=true", "imafdch"), ("rv64gch", "imafdch")])
+def test_the_command_takes_it_and_the_tree_says_so(cpu: str, letters: str, tmp_path: Path) -> None:
+    assert main(["boot", "-cpu", cpu, "--dumpdtb", str(tmp_path / "tree"), "@hypervisor"]) == 0
+    assert f"rv64{letters}_".encode() in (tmp_path / "tree").read_bytes()
+
+
+def test_the_command_knows_no_other_property(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["boot", "-cpu", "rv64,x=true", "@hypervisor"]) == 2
+    assert capfd.readouterr().err.startswith("dragoman: --cpu: 'x=true' is no property of a model (there is: h=true)")
+
+
+def test_the_hypervisor_says_what_it_needs(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert main(["boot", "--deterministic", "@hypervisor"]) == 1
+    assert "this hart has no hypervisor extension" in capfd.readouterr().out
 
 
 def test_the_hypervisor_and_its_guest_from_reset_to_shutdown() -> None:
