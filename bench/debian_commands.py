@@ -165,6 +165,54 @@ peer.sendall(data.upper())
 peer.close()
 print("status", os.waitpid(pid, 0)[1], len(data))
 """
+_PYTHON_THREADS = """
+import queue, threading, time
+from concurrent.futures import ThreadPoolExecutor
+todo, done = queue.Queue(5), []
+def make(n):
+    for i in range(60): todo.put(n * 1000 + i)
+def take():
+    while (x := todo.get()) is not None: done.append(x * x)
+makers = [threading.Thread(target=make, args=(n,)) for n in range(4)]
+takers = [threading.Thread(target=take) for _ in range(3)]
+for t in makers + takers: t.start()
+for t in makers: t.join()
+for _ in takers: todo.put(None)
+for t in takers: t.join()
+print(len(done), sum(done))
+event, barrier, ranks, local = threading.Event(), threading.Barrier(6), [], threading.local()
+threading.Timer(0.02, event.set).start()
+print(event.wait(20), threading.Event().wait(0.01))
+def meet(n):
+    local.n = n
+    ranks.append(barrier.wait() * 0 + local.n)
+threads = [threading.Thread(target=meet, args=(n,)) for n in range(6)]
+for t in threads: t.start()
+for t in threads: t.join()
+with ThreadPoolExecutor(8) as pool: print(sorted(ranks), sum(pool.map(lambda n: time.sleep(0.001) or n, range(64))))
+"""
+_PYTHON_PROCESSES = """
+import multiprocessing as mp
+def square(n): return n * n
+def put(queue, n): queue.put("x" * 70000 if n else "none")
+if __name__ == "__main__":
+    mp.set_start_method("fork")
+    with mp.Pool(3) as pool: print(sum(pool.map(square, range(200))), pool.apply(square, (7,)))
+    queue, total = mp.Queue(), mp.Value("i", 0)
+    children = [mp.Process(target=put, args=(queue, n)) for n in range(3)]
+    for child in children: child.start()
+    print(sorted(len(queue.get()) for _ in children))
+    for child in children: child.join()
+    print([child.exitcode for child in children])
+"""
+_SQLITE_TWICE = """
+sqlite3 two.db 'pragma journal_mode=wal; create table t(who, n);'
+add() { for i in 1 2 3 4 5 6; do echo "insert into t values('$1', $i);"; done |
+        sqlite3 -cmd '.timeout 60000' two.db; }
+add a & add b & wait
+sqlite3 two.db 'select who, count(*), sum(n) from t group by who; pragma integrity_check; pragma journal_mode=delete;'
+rm two.db
+"""
 _PERL_HASH = ('my %h; for my $i (1..100000) { $h{($i * 7919) % 5003} .= chr(97 + $i % 26) } my $t = 0; '
               '$t += length($h{$_}) * $_ for sort { $a <=> $b } keys %h; print "$t\\n"')  # fmt: skip
 _PERL_TEXT = r'while (<>) { $n++; $w{$1}++ while /\b([a-z]{3,})\b/g; s/(\d+)/<$1>/ and $s++ } ' \
@@ -217,6 +265,7 @@ COMMANDS = (
     Command("cat", "coreutils", ("cat", "-n", "text")),
     Command("sort", "coreutils", ("sort", "text")),
     Command("sort-numbers", "coreutils", ("sort", "-n", "-k1,1", "large")),
+    Command("sort-parallel", "coreutils", ("sort", "--parallel=4", "-S", "200M", "large")),
     Command("uniq", "coreutils", ("uniq", "-c", "few")),
     Command("wc", "coreutils", ("wc", "large", "random", "few")),
     Command("cut", "coreutils", ("cut", "-d", " ", "-f", "2-3", "text")),
@@ -241,6 +290,8 @@ COMMANDS = (
     Command("python-classes", "python3", ("python3", "-c", _PYTHON_CLASSES)),
     Command("python-children", "python3", ("python3", "-c", _PYTHON_CHILDREN, "{bin}"), executes=True),
     Command("python-socket", "python3", ("python3", "-u", "-c", _PYTHON_SOCKET)),
+    Command("python-threads", "python3", ("python3", "-c", _PYTHON_THREADS)),
+    Command("python-processes", "python3", ("python3", "-W", "ignore", "-c", _PYTHON_PROCESSES)),
     Command("python-error", "python3", ("python3", "-c", "def f(n): return 1 / n\nf(0)")),
     Command("perl-start", "perl", ("perl", "-e", 'print "started $]\\n"')),
     Command("perl-hash", "perl", ("perl", "-e", _PERL_HASH)),
@@ -256,6 +307,7 @@ COMMANDS = (
     Command("sqlite3-file", "sqlite3", ("sqlite3", "new.db"), b"create table t(a, b);\n.mode csv\n.separator ' '\n"
             b"insert into t select value, value * 7 % 101 from generate_series(1, 20000);\n"
             b"create index i on t(b);\nselect b, count(*) from t group by b order by 2 desc, 1 limit 3;\n"),
+    Command("sqlite3-twice", "sqlite3", ("bash", "-c", _SQLITE_TWICE), executes=True),
     Command("jq", "jq", ("jq", "-c", "map(select(.id % 7 == 0) | {id, t: .tags[1]}) | length, .[3], (map(.t) | add)",
                          "data.json")),
     # archives and digests
@@ -263,6 +315,8 @@ COMMANDS = (
     Command("gunzip", "gzip", ("gzip", "-dc"), gzip.compress(FILES["text"], mtime=0)),
     Command("bzip2", "bzip2", ("bzip2", "-c", "text")),
     Command("xz", "xz-utils", ("xz", "-c", "-T1", "text")),
+    Command("xz-threads", "xz-utils", ("xz", "-c", "-T4", "-0", "--block-size=100KiB", "large")),
+    Command("zstd-threads", "zstd", ("zstd", "-c", "-T4", "-5", "large")),
     Command("zstd", "zstd", ("zstd", "-c", "--single-thread", "--no-asyncio", "large")),
     Command("tar", "tar", ("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-cf", "-",
                            "tree")),
