@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import dbt.linux.children
+import dbt.linux.futexes
+import dbt.linux.scheduler  # noqa: F401 - each run would import them by itself
 from dbt.process import LimitReached, Process, Settings
 from dbt.report import reason
 from ir.records import replace

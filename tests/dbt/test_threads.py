@@ -125,6 +125,13 @@ def test_inside_another_program(folder: Path, tmp_path: Path, monkeypatch: pytes
         assert (done.status, done.stdout, done.stderr) == (*host(folder, name, tmp_path), b"")
 
 
+def test_atomics_in_many_schedules(folder: Path, tmp_path: Path) -> None:
+    """Turns end between a load-reserved and its store-conditional, too."""
+    for seed in range(12):
+        done = dragoman.run(folder / "guest" / NAME, ["atomic"], seed=seed)
+        assert (done.status, done.stdout) == host(folder, "atomic", tmp_path), seed
+
+
 def test_single_steps_take_turns_too(folder: Path, tmp_path: Path) -> None:
     with open(tmp_path / "out", "w+b") as out, dragoman.load(
         folder / "guest" / NAME, ["futexes"], stdout=out.fileno(), seed=1

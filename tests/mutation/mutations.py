@@ -69,6 +69,8 @@ NEWER = "tests/dbt/test_linux_newer.py::"
 PASSED = "tests/dbt/test_linux_passed.py::"
 PASSES = "tests/ir/test_passes.py::"
 PROCESS_TESTS = "tests/dbt/test_processes.py::"
+THREAD_TESTS = "tests/dbt/test_threads.py::"
+EXPLORE = "tests/dbt/test_explore.py::"
 PROGRAMS = "tests/dbt/test_programs_run.py::"
 REGION = "tests/ir/test_region.py::"
 SOCKETS = "tests/dbt/test_linux_sockets.py::"
@@ -1467,6 +1469,27 @@ MONITORS = (
      "return extension in CONSOLE or extension in FREE", "return extension in FREE",
      KVM + "test_calls_of_the_console_are_the_users[interp]", "guests print nothing"),
 )  # fmt: skip
+
+THREADS = (
+    ("a reservation that outlasts its turn", "dbt/process.py",
+     "            for slot in self.guest.reset_on_trap:  # no reservation outlasts a turn",
+     "            for slot in ():",
+     THREAD_TESTS + "test_atomics_in_many_schedules",
+     "a store-conditional succeeds though another thread has stored since: what that did is lost"),
+    ("a waiter that stays where it was", "dbt/linux/futexes.py",
+     "        waiter.word = second\n", "        waiter.word = word\n",
+     THREAD_TESTS + "test_inside_another_program",
+     "who was to wait at a second futex is not woken there"),
+    ("a lock whose owner dies in silence", "dbt/linux/threads.py",
+     "(value & FUTEX_WAITERS | FUTEX_OWNER_DIED)", "(value & FUTEX_WAITERS)",
+     THREAD_TESTS + "test_inside_another_program",
+     "a robust mutex is taken over as if what it guards were whole"),
+    ("turns of one length", "dbt/linux/scheduler.py",
+     "        if self._chosen is None:\n            return QUANTUM", "        if True:\n            return QUANTUM",
+     EXPLORE + "test_a_deadlock_is_found[locks]",
+     "seeds explore no other schedules, and find nothing"),
+)
+
 KINDS = {
     "decode": DECODE,
     "bodies": BODIES,
@@ -1492,6 +1515,7 @@ KINDS = {
     "system calls": SYSTEM_CALLS,
     "programs": FOUND,
     "processes": PROCESSES,
+    "threads": THREADS,
     "signals": SIGNALS,
     "files": FILES,
     "commands": COMMANDS,
