@@ -38,6 +38,8 @@ class Made:
     exits: dict[str, Key]  # where the exit of each symbol in its relocations leads
     counter: str  # the symbol of its counter
     gates: tuple[Gate, ...] = ()
+    away: tuple[str, ...] = ()  # in a machine: those exits that lead to another page than the one they leave;
+    pages: dict[str, int] = field(default_factory=dict)  # symbols of words that say where a page of addresses is
 
 
 @record(eq=False)
@@ -59,10 +61,11 @@ class Translation:
     door: int = 0  # host address where tier 0 enters, if there is that tier
     gates: tuple[Translation, ...] = ()
     of: Translation | None = None
+    words: dict[int, int] = field(default_factory=dict)  # what its code compares with, by displacement
 
     def pages(self) -> set[int]:
         """Numbers of the guest pages that it depends on."""
-        found = {self.key[0] >> PAGE_SHIFT}
+        found = {way.key[0] >> PAGE_SHIFT for way in (self, *self.gates)}
         for start, code in self.source:
             found.update(range(start >> PAGE_SHIFT, (start + len(code) - 1 >> PAGE_SHIFT) + 1))
         return found

@@ -185,7 +185,7 @@ class Translated:
                 self._disturb(chaos)
             translation = self._find((place(state.pc), not state.mid_block))
             short = translation is not None and not state.mid_block and translation.reach > until - state.count
-            code = None if short else translation.entry if translation is not None else self._cold_code()
+            code = self._cold_code(short) if short or translation is None else translation.entry
             if code is None:
                 via = 0
                 stop = self._interpret()
@@ -300,12 +300,14 @@ class Translated:
         """Whether this place is for tier 0."""
         return self._stencils and self.coherence.patience(pc) == 1
 
-    def _cold_code(self) -> int | None:
-        """Host code of tier 0 for the guest's pc, if it is to run there."""
+    def _cold_code(self, alone: bool) -> int | None:
+        """Host code of tier 0 for the guest's pc, if it is to run there. `alone`: this block is not to lead into its
+        translation, which would leave at once, since the budget ends before the next check.
+        """
         if self._cold <= self._patience or not self._runs_cold(self.state.pc):
             return None
         assert self.tier0 is not None
-        return self.tier0.code(self.state.pc, self.state.mid_block)
+        return self.tier0.code(self.state.pc, self.state.mid_block or alone)
 
     def _may_open(self, page: int) -> bool:
         """Have the copier read a guest page, if the guest may execute it; from now on its bytes are looked after."""
@@ -391,9 +393,10 @@ class Translated:
             if made is None:
                 return
             assert asked is not None
-            made = asked.located(made)
-            if made.key not in self.cache and self._holds(made):
-                self._admitted(self.translator.admit(made, self.cache.admit), made.key)
+            located = asked.located(made)
+            if located.key not in self.cache and self._holds(located):
+                self._admitted(self.translator.admit(located, self.cache.admit), located.key)
+                self.translator.keep(asked, made)
             if self.tier0 is not None:
                 # What was hot beside it may not be any more.
                 for key in itertools.starmap(asked.key_of, asked.blocks[1:]):

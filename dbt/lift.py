@@ -102,10 +102,12 @@ class Lifter:
 
     def source(self, pc: int, end: int) -> bytes:
         """The guest's code of a block, and a callout's behind it: that it is one was decided by looking at it."""
-        with suppress(MemoryFault):  # which the monitor will meet
-            decoded = self.guest.decode(self.code.fetch(end)) if end >> PAGE_SHIFT == pc >> PAGE_SHIFT else None
-            if decoded is None or decoded.treat in self._callouts:
-                end += 4 if self.code.fetch(end) & 3 == 3 else 2
+        if end >> PAGE_SHIFT == pc >> PAGE_SHIFT:
+            with suppress(MemoryFault):  # which the monitor will meet
+                word = self.code.fetch(end)
+                decoded = self.guest.decode(word)
+                if decoded is None or decoded.treat in self._callouts:
+                    end += 4 if word & 3 == 3 else 2
         return self.code.peek(pc, end - pc)
 
     def _builder(self, pc: int, boundary: bool) -> Builder:

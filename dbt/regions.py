@@ -28,40 +28,44 @@ class Profile(Protocol):
         """Where the indirect jump of this block went, the likely ones first."""
 
 
+Home = tuple[int, int, int]
+
+
 class Request(NamedTuple):
     """A region to be translated: its blocks, the entry first; how often they ran, where their indirect jumps went, as
     far as that is known; the code that they are made from.
 
-    In a machine all of it lies in one page of addresses, and is known elsewhere: `place` is what is added to a guest
-    address there for a key, and `home` for the address of its code in RAM.
+    In a machine `homes` says of each page of addresses where it is: what is added to a guest address there for a key,
+    and for the address of its code in RAM, and the word that is current for as long as it is there.
     """
 
     blocks: tuple[Key, ...]
     weights: Mapping[int, int]
     ways: Mapping[int, tuple[int, ...]]
     source: Source
-    place: int = 0
-    home: int = 0
+    homes: Mapping[int, Home] = {}
 
     @property
     def key(self) -> Key:
         return self.key_of(*self.blocks[0])
 
     def key_of(self, pc: int, boundary: bool) -> Key:
-        """The key of a guest address; another page's has none, and stays what it is."""
-        here = pc >> PAGE_SHIFT == self.blocks[0][0] >> PAGE_SHIFT
-        return (pc + self.place if here else pc, boundary)
+        """The key of a guest address; that of a page which is not known has none, and stays what it is."""
+        home = self.homes.get(pc >> PAGE_SHIFT)
+        return (pc + home[0] if home else pc, boundary)
 
     def located(self, made: Made) -> Made:
         """What was made of this request, by keys, and by where its code is."""
-        if not self.place:
+        homes, away = self.homes, made.away
+        if not homes:
             return made
         return replace(
             made,
             key=self.key,
-            source=tuple([(start + self.home, code) for start, code in made.source]),
-            exits={symbol: self.key_of(*leads) for symbol, leads in made.exits.items()},
+            source=tuple([(start + homes[start >> PAGE_SHIFT][1], code) for start, code in made.source]),
+            exits={symbol: leads if symbol in away else self.key_of(*leads) for symbol, leads in made.exits.items()},
             gates=tuple([gate._replace(pc=self.key_of(gate.pc, True)[0]) for gate in made.gates]),
+            pages={symbol: homes[page][2] for symbol, page in made.pages.items()},
         )
 
 

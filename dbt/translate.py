@@ -74,7 +74,9 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     reach = region.reach[region.pc] if region.boundary else 1
     gates = tuple([Gate(pc, code.functions[name][0], region.reach[pc]) for name, pc in function.gates])
     counter = function.counter
-    return Made(request.blocks[0], request.source, region.instructions, reach, size, code, exits, counter, gates)
+    away = tuple([symbol for symbol in function.away if symbol in used])
+    return Made(request.blocks[0], request.source, region.instructions, reach, size, code, exits, counter, gates, away,
+                function.pages)  # fmt: skip
 
 
 @record
@@ -98,8 +100,10 @@ class Translator:
         self.stats = TranslationStats()
         self._state = state
         self._disk = disk
-        # Has what was made kept for later runs.
-        self.keep: Callable[[Made], None] = lambda made: None if disk is None else disk.keep([made], space.peek)
+        # Has what was made of a request kept for later runs.
+        self.keep: Callable[[Request, Made], None] = lambda request, made: (
+            None if disk is None else disk.keep([made], space.peek)
+        )
         self._lifter: Lifter | None = None
         self._backend: Backend | None = None
 
@@ -152,25 +156,25 @@ class Translator:
         seen = (lambda *what: shown.append(what)) if dump else None
         shop = self.backend.shop
         try:
-            lifter = self.lifter_of(regions.Bytes(request.source)) if request.place else self.lifter
+            lifter = self.lifter_of(regions.Bytes(request.source)) if request.homes else self.lifter
             made = make(request, lifter, shop.target, shop.compile, self.stats.seconds, seen)
         except CodegenError:
             self.stats.refused += 1
             return None
         placed = self.admit(request.located(made), admit)
+        self.keep(request, made)
         if shown and placed is not None:
             self._dump(*shown[0], placed)
         return placed
 
     def admit(self, made: Made, admit: Admit) -> Translation | None:
-        """Place what is new, and have it kept for later runs; None if there was no room."""
+        """Place what is new; None if there was no room."""
         clock = time.process_time()
         placed = self.place([made], admit)
         self.stats.seconds["place"] += time.process_time() - clock
         self.stats.translations += len(placed)
         self.stats.instructions += sum(t.instructions for t in placed)
         self.stats.code_bytes += sum(t.room for t in placed)
-        self.keep(made)
         return placed[0] if placed else None
 
     def place(self, found: Sequence[Made], admit: Admit) -> list[Translation]:
@@ -203,6 +207,7 @@ class Translator:
             Translation((gate.pc, True), (), at + gate.at, 0, 0, 0, gate.reach, door=door, of=translation)
             for gate, door in zip(made.gates, doors[1:])
         ])  # fmt: skip
+        translation.words = {slots[symbol]: word for symbol, word in made.pages.items()}
         return translation
 
     def optimised(self, pc: int, boundary: bool) -> Block:

@@ -1,7 +1,8 @@
 """Code and translations as bytes, for the disk: fixed little-endian fields, and nothing that is executed on reading.
 
     sealed    16 bytes of BLAKE2b over what follows, keyed by where the record belongs
-    made      guest address, boundary, instructions, reach, size; exits; gates; the guest's code in ranges; its code
+    made      guest address, boundary, instructions, reach, size; exits; pages; gates; the guest's code in ranges; its
+              code
     code      functions, symbols, relocations, the fault table, constants, bytes
 
 A record that was cut, changed or put elsewhere is `Damaged`. Owns: this form. Must not know: where it is kept.
@@ -12,15 +13,16 @@ from __future__ import annotations
 import struct
 
 from dbt.blake2 import blake2b
-from dbt.block import Gate, Made
+from dbt.block import Gate, Key, Made
 from dbt.code import Code, Relocation
 
 SEAL = 16  # bytes of the checksum
 MOST_PLACE = 32  # bytes that a place has at most
-_MADE = struct.Struct("<QBHHIHHH")  # guest address, boundary, instructions, reach, size; ranges, exits, gates
+_MADE = struct.Struct("<QBHHIHHHH")  # guest address, boundary, instructions, reach, size; ranges, exits, pages, gates
 _GATE = struct.Struct("<QIH")  # guest address, offset, reach
 _RANGE = struct.Struct("<QH")  # guest address and length
-_EXIT = struct.Struct("<QB")
+_EXIT = struct.Struct("<QBB")  # guest address, boundary, whether it leads to another page
+_PAGE = struct.Struct("<Q")  # number of a page of addresses
 _CODE = struct.Struct("<HHIIII")  # functions, symbols, relocations, faults, offset of the constants, bytes
 _FUNCTION = struct.Struct("<II")
 _RELOCATION = struct.Struct("<IHi")  # offset, number of the symbol, addend
@@ -68,15 +70,16 @@ def unpack_code(data: bytes) -> Code:
 
 
 def pack_made(made: Made) -> bytes:
-    """A translation that was not placed yet. Its exits get the numbers of their symbols, in order, as names."""
-    code, symbols = made.code, sorted(made.exits)
-    name = {symbol: f"{i:05}" for i, symbol in enumerate([*symbols, made.counter])}
+    """A translation that was not placed yet. Its exits, its pages and its counter get numbers, in order, as names."""
+    code, symbols, pages = made.code, sorted(made.exits), sorted(made.pages)
+    name = {symbol: f"{i:05}" for i, symbol in enumerate([*symbols, *pages, made.counter])}
     relocations = tuple(Relocation(offset, name[symbol], addend) for offset, symbol, addend in code.relocations)
     pc, boundary = made.key
     return b"".join([
         _MADE.pack(pc, boundary, made.instructions, made.reach, made.size, len(made.source), len(symbols),
-                   len(made.gates)),
-        *(_EXIT.pack(*made.exits[symbol]) for symbol in symbols),
+                   len(pages), len(made.gates)),
+        *(_EXIT.pack(*made.exits[symbol], symbol in made.away) for symbol in symbols),
+        *(_PAGE.pack(made.pages[symbol]) for symbol in pages),
         *(_GATE.pack(*gate) for gate in made.gates),
         *(_RANGE.pack(start, len(code)) + code for start, code in made.source),
         pack_code(Code(code.text, {}, relocations, code.faults, code.constants)),
@@ -86,11 +89,15 @@ def pack_made(made: Made) -> bytes:
 def unpack_made(data: bytes) -> Made:
     """What `pack_made` made; raises Damaged."""
     reader = _Reader(data)
-    pc, boundary, instructions, reach, size, ranges, count, doors = reader.take(_MADE)
-    exits = {}
+    pc, boundary, instructions, reach, size, ranges, count, others, doors = reader.take(_MADE)
+    exits: dict[str, Key] = {}
+    away = []
     for i in range(count):
-        target, at_boundary = reader.take(_EXIT)
+        target, at_boundary, leads_away = reader.take(_EXIT)
         exits[f"{i:05}"] = target, bool(at_boundary)
+        if leads_away:
+            away.append(f"{i:05}")
+    pages = {f"{count + i:05}": reader.take(_PAGE)[0] for i in range(others)}
     gates = tuple([Gate(*reader.take(_GATE)) for _ in range(doors)])
     source = []
     for _ in range(ranges):
@@ -98,12 +105,13 @@ def unpack_made(data: bytes) -> Made:
         source.append((start, reader.bytes(length)))
     code = reader.code()
     reader.end()
-    counter = f"{count:05}"
-    fits = {symbol for _, symbol, _ in code.relocations} == {*exits, counter} and size <= len(code.text) and (
+    counter = f"{count + others:05}"
+    fits = {symbol for _, symbol, _ in code.relocations} == {*exits, *pages, counter} and size <= len(code.text) and (
         all(gate.at < size for gate in gates))  # fmt: skip
     if not fits or not all(guest for _, guest in source) or not source or source[0][0] != pc:
         raise Damaged("its parts do not fit together")
-    return Made((pc, bool(boundary)), tuple(source), instructions, reach, size, code, exits, counter, gates)
+    key = pc, bool(boundary)
+    return Made(key, tuple(source), instructions, reach, size, code, exits, counter, gates, tuple(away), pages)
 
 
 class _Reader:

@@ -205,6 +205,8 @@ class TranslationCache:
             self._words[slot - EXITS + LEADS >> 3] = self.guest_address(leads[0]) if leads[1] else NO_LEAD
         if translation.counter:
             self._words[translation.counter >> 3] = 0
+        for slot, word in translation.words.items():
+            self._words[slot >> 3] = word
         self._open(translation)
         for gate in translation.gates:
             if gate.key not in self:
@@ -273,6 +275,7 @@ class TranslationCache:
                 del self._incoming[target]
             del self._target[slot]
             self._free.append(slot)
+        self._free.extend(translation.words)
         for start, _ in translation.source:
             self._covered[start] -= 1
             if not self._covered[start]:

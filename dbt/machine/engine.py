@@ -1,14 +1,15 @@
 """The translating engine of a hart: the run loop is that of a process, what code is made from is a machine's memory.
 
-A region lies in one page of addresses, so it assumes no other page's mapping; what leads out of the page goes through
-tier 0, which looks at the entry for fetches. Its code is known by its place (`dbt.machine.tier0`), its bytes by where
-they are in RAM. Owns: the difference. Must not know: page tables, devices.
+A region may lie in several pages of addresses. Where it goes from one into another it looks at the entry for fetches,
+and leaves if that is not of the page that it was made from; what leads out of a page goes through tier 0, which looks
+there too. Code is known by its place (`dbt.machine.tier0`), its bytes by where they are in RAM.
+Owns: the difference. Must not know: page tables, devices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dbt.block import Key, Made, Translation
 from dbt.cache import TranslationCache
@@ -17,8 +18,9 @@ from dbt.hosts import select
 from dbt.machine.memory import PAGE_SHIFT, Memory
 from dbt.machine.pages import MANY, TABLE_OF
 from dbt.machine.tlb import TlbSpace
+from dbt.memory import PAGE_SIZE, MemoryFault
 from dbt.options import Options
-from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, State
+from dbt.state import FETCH_BITS, MADE_BLOCKS, MADE_INSTRUCTIONS, State
 from guests.spec import Decoded
 from ir.records import replace
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from dbt.cache.disk import Disk
     from dbt.code import Code
     from dbt.machine.tier0 import MachineTier0
-    from dbt.regions import Request
+    from dbt.regions import Home, Request
 
 
 class MachineCoherence:
@@ -71,19 +73,45 @@ class MachineCoherence:
         return self.changed(start, end) or left
 
 
-class PageProfile:
-    """What is known of how blocks of one page ran, for a region there. `place` is added to their addresses."""
+class Pages:
+    """The pages of addresses that a region may lie in, as far as a hart's context knows them: their code, and how their
+    blocks ran. `first` is that of its entry; if the hart is elsewhere now, it is the only one.
+    """
 
-    def __init__(self, engine: MachineTranslated, page: int, place: int) -> None:
+    def __init__(self, engine: MachineTranslated, memory: Memory, first: int, home: Home) -> None:
         self._engine = engine
-        self._page = page
-        self._place = place
+        self._memory = memory
+        self.homes: dict[int, Home] = {first: home}
+        self._rows = {first & (1 << FETCH_BITS) - 1: first}  # pages by the entry for fetches, which they must not share
+        self._here = engine.home(first) == home
+
+    def home(self, pc: int) -> Home | None:
+        page = pc >> PAGE_SHIFT
+        if page not in self.homes and self._here and self._rows.setdefault(page & (1 << FETCH_BITS) - 1, page) == page:
+            home = self._engine.home(page)
+            if home is not None:
+                self.homes[page] = home
+        return self.homes.get(page)
+
+    # --- as a profile, and as code --------------------------------------------------------------------------
 
     def executions(self, pc: int) -> int:
-        return self._engine.executions(pc + self._place) if pc >> PAGE_SHIFT == self._page else 0
+        home = self.home(pc)
+        return self._engine.executions(pc + home[0]) if home else 0
 
     def ways(self, pc: int) -> tuple[int, ...]:
-        return self._engine.ways(pc + self._place)
+        home = self.home(pc)
+        return self._engine.ways(pc + home[0]) if home else ()
+
+    def peek(self, address: int, length: int) -> bytes:
+        home = self.home(address)
+        if home is None or (address & PAGE_SIZE - 1) + length > PAGE_SIZE:
+            raise MemoryFault(address, "fetch", False)
+        return self._memory.peek(address + home[1], length)
+
+    def fetch(self, address: int) -> int:
+        low = int.from_bytes(self.peek(address, 2), "little")
+        return low if low & 3 != 3 else int.from_bytes(self.peek(address, 4), "little")
 
 
 class MachineTranslated(Translated):
@@ -98,6 +126,7 @@ class MachineTranslated(Translated):
         select.host()  # raises UnsupportedHost
         self._memory = memory
         super().__init__(state, space, wall_clock, replace(options, jump_cache=False))
+        self._awaited: dict[int, set[Key]] = {}  # page of addresses -> what is on disk and goes on there
         self.translator.keep = self._keep
         self.cache.guest_address = self._address
 
@@ -121,8 +150,8 @@ class MachineTranslated(Translated):
             ("entered", f"{self.entries:,} times; left for: {', '.join(f'{k} {v}' for k, v in left.items())}"),
         ]
 
-    def _cold_code(self) -> int | None:
-        return None if self.monitor.watch is not None else super()._cold_code()
+    def _cold_code(self, alone: bool) -> int | None:
+        return None if self.monitor.watch is not None else super()._cold_code(alone)
 
     def _new_coherence(self) -> MachineCoherence:
         coherence = MachineCoherence(self._memory, self.cache)
@@ -174,18 +203,21 @@ class MachineTranslated(Translated):
 
     # --- regions ------------------------------------------------------------------------------------------
 
+    def home(self, page: int) -> Home | None:
+        """Where a page of addresses is in the hart's context, as far as that is known."""
+        return None if self.tier0 is None else self.tier0.home(self.space.table(page << PAGE_SHIFT))
+
     def _request(self, key: Key) -> Request:
-        """A region in the page of this key, from the bytes that the page has now."""
-        from dbt.regions import Bytes, Request
+        """A region that begins in the page of this key, from the bytes that its pages have now."""
+        from dbt.regions import Request
 
         here = self._located(key[0])
         if here is None:
             return Request((key,), {}, {}, ())
-        pc, first = here.blocks[0][0], here.blocks[0][0] & -1 << PAGE_SHIFT
-        code = Bytes(((first, self._memory.peek(first + here.home, 1 << PAGE_SHIFT)),))
-        profile = PageProfile(self, pc >> PAGE_SHIFT, here.place)
-        made = self.translator.request((pc, key[1]), profile, self.translator.lifter_of(code))
-        return made._replace(place=here.place, home=here.home)
+        pc, ((first, home),) = here.blocks[0][0], here.homes.items()
+        pages = Pages(self, self._memory, first, home)
+        made = self.translator.request((pc, key[1]), pages, self.translator.lifter_of(pages))
+        return made._replace(homes=pages.homes)
 
     def _holds(self, made: Made) -> bool:
         """Whether these bytes are still there, and the place as well."""
@@ -201,29 +233,43 @@ class MachineTranslated(Translated):
         from dbt.regions import Request
 
         pair = None if self.tier0 is None else self.tier0.pair(place)
-        if pair is None:
+        if self.tier0 is None or pair is None:
             return None
-        page, number = pair
-        pc = page << PAGE_SHIFT | place & (1 << PAGE_SHIFT) - 1
-        return Request(((pc, True),), {}, {}, (), place - pc, number - page << PAGE_SHIFT)
+        home = self.tier0.home(self.tier0.table(place))
+        assert home is not None
+        return Request(((place - home[0], True),), {}, {}, (), {pair[0]: home})
 
-    def _keep(self, made: Made) -> None:
-        """For later runs places are nothing: addresses are, and what is in their page."""
-        here = self._located(made.key[0])
-        if self.disk is not None and here is not None:
-            addresses = here._replace(blocks=(made.key,), place=-here.place, home=-here.home)
-            self.disk.keep([addresses.located(made)], lambda at, length: self._memory.peek(at + here.home, length))
+    def _keep(self, request: Request, made: Made) -> None:
+        """For later runs places are nothing: addresses are, and what is in the page of the first."""
+        home = request.homes.get(made.key[0] >> PAGE_SHIFT)
+        if self.disk is not None and home is not None:
+            self.disk.keep([made], lambda at, length: self._memory.peek(at + home[1], length))
 
     def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
+        """As in a process. What goes on in pages that the hart's context does not know waits until it does."""
+        from dbt.regions import Request
+
         here = self._located(page << PAGE_SHIFT if key is None else key[0])
         if here is None:
             return
-        first = here.blocks[0][0] & -1 << PAGE_SHIFT
-        wanted = None if key is None else (here.blocks[0][0], key[1])
-        content = self._memory.peek(first + here.home, 1 << PAGE_SHIFT)
-        found = [here._replace(blocks=(made.key,)).located(made)
-                 for made in disk.find(first >> PAGE_SHIFT, content, wanted)]  # fmt: skip
+        pc, ((first, home),) = here.blocks[0][0], here.homes.items()
+        content = self._memory.peek((first << PAGE_SHIFT) + home[1], PAGE_SIZE)
+        found = []
+        for made in disk.find(first, content, None if key is None else (pc, key[1])):
+            pages = {start >> PAGE_SHIFT for start, _ in made.source}.union(made.pages.values())
+            homes = {page: self.home(page) for page in pages} if pages != {first} else {first: home}
+            unknown = [page for page, home in homes.items() if home is None]
+            if unknown:
+                self._awaited.setdefault(unknown[0], set()).add((made.key[0] + home[0], made.key[1]))
+            elif homes[first] == home:
+                found.append(Request((made.key,), {}, {}, (), cast("dict[int, Home]", homes)).located(made))
         self._install_found(disk, found)
+
+    def _opened(self, page: int) -> None:
+        super()._opened(page)
+        for key in self._awaited.pop(self._address(page << PAGE_SHIFT) >> PAGE_SHIFT, ()):
+            if key not in self.cache and self.disk is not None:
+                self._recall(self.disk, key[0] >> PAGE_SHIFT, key)
 
     def _disturb(self, chaos: Random) -> None:
         """As in a process."""

@@ -11,11 +11,15 @@ Owns: which table is whose. Must not know: page tables, modes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dbt.code import Code
 from dbt.machine.tlb import TlbSpace, native
 from dbt.state import AGAIN, COPIED, CROSS, FOUND, GO_ON, MOVED, OPEN, TABLE, TABLES, TAIL, TAILS, State
 from dbt.tier0 import PAGE_SHIFT, Tier0
+
+if TYPE_CHECKING:
+    from dbt.regions import Home
 
 CODED = 1 << 62  # no address that can be executed has this bit without the one above
 GENERATION = 40  # bit of a place
@@ -76,7 +80,19 @@ class MachineTier0(Tier0):
 
     def pair(self, place: int) -> tuple[int, int] | None:
         """The page of addresses of a place, and its page of RAM."""
-        return self._pairs.get(self._table(place >> PAGE_SHIFT))
+        return self._pairs.get(self.table(place))
+
+    def table(self, place: int) -> int:
+        """The table of a place; 0 if it has none."""
+        return self._table(place >> PAGE_SHIFT)
+
+    def home(self, table: int) -> Home | None:
+        """Where the page of addresses of a table is: see `dbt.regions`."""
+        pair = self._pairs.get(table)
+        if pair is None:
+            return None
+        page, number = pair
+        return (self._page_of(table) - page << PAGE_SHIFT, number - page << PAGE_SHIFT, table)
 
     def _page_of(self, table: int) -> int:
         """The page of the places of a table."""

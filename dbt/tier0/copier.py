@@ -51,6 +51,7 @@ from ir.llvm.target import CALLOUT, MISS, SIDE, Target, Translations
 PAGE = 1 << 12
 CROSSING = 2  # `inside`, for an instruction that lies in two pages
 MOST = 192  # guest instructions of a batch, after which it begins no more blocks
+WEIGHT = 7  # an execution of a block counts as one for so many bytes of its code, two to this power
 SEGMENT = 64  # guest instructions that are taken off the budget at once
 # Work memory: addresses to begin blocks at, then what is made at the end: four words each.
 PENDING = 1 << 14
@@ -89,13 +90,14 @@ class _Copier(OnState):
         self.form = self.variable(0)
         self.n = self.variable(0)  # instructions of the segment
         self.price = self.variable(0)  # where its price goes
+        self.cost = self.variable(0)  # where what an execution of the block counts for goes
         self.ended = self.variable(0)  # how the block ended
         self.falls = self.variable(0)
         self.params = [self.variable(0) for _ in range(3)]
         self.wide = self.variable(0)
         self.names = [self.variable(0) for _ in range(4)]  # values of an instruction's fields
         self.i = self.variable(0)
-        self.place = self.variable(0)
+        self.places = [self.variable(0) for _ in range(2)]  # where parameters 0 and 2 went
         self.entry_at = self.variable(0)
         self.hole = self.variable(0)
 
@@ -193,8 +195,8 @@ class _Copier(OnState):
                 for number, parameter in enumerate(self.params):
                     with self.when(self.both(kind == lib.PARAM32, argument == number)):
                         narrow(parameter.value)
-                        if number == 0:
-                            self.place.set(where)
+                        if number != 1:
+                            self.places[number >> 1].set(where)
                 with self.when(kind == lib.PARAM64):
                     self.store(target, self.wide.value, 8)
                 with self.when(kind == lib.OUT_HEAD):
@@ -389,12 +391,14 @@ class _Copier(OnState):
             self.store(self.s + self.params[1].value, self.field(HOT_AFTER), 4)
             self.store(self.s + self.slot(self.pc.value), begin, 8)
             self.special("head")
+            self.cost.set(self.places[1].value)
         with self.when(head == 0):
             self.begin_tail()
             self.special("segment")
+        start = self.let(f"add i64 {self.at.value.text}, 0")
         with self.when(self.first.value == 0):
             self.first.set(begin)
-        self.price.set(self.place.value)
+        self.price.set(self.places[0].value)
         with self.loop():
             self.decode()
             self.falls.set(0)
@@ -418,7 +422,14 @@ class _Copier(OnState):
                 self.settle(zero)
                 self.params[0].set(0)
                 self.special("segment")
-                self.price.set(self.place.value)
+                self.price.set(self.places[0].value)
+        with self.when(head != 0):
+            self.weigh(self.at.value - start)
+
+    def weigh(self, size: Value) -> None:
+        """An execution of the block counts for one, or for more if so many bytes of code take longer."""
+        times = size >> WEIGHT
+        self.store(self.writes + self.cost.value, self.select(times == 0, 1, times), 4)
 
     def link(self, pc: Value) -> None:
         """Code that goes on at `pc`, by its entry in the directory."""

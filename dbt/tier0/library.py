@@ -172,7 +172,9 @@ entry:
 on:
  %a = getelementptr i8, ptr %s, i64 ptrtoint (ptr @p1 to i64)
  %n = load i32, ptr %a
- %k = sub i32 %n, 1
+{value("cost", "p2")}
+ %c = trunc i64 %cost to i32
+ %k = sub i32 %n, %c
  store i32 %k, ptr %a
  %hot = icmp slt i32 %k, 0
  br i1 %hot, label %out, label %go, !prof !1

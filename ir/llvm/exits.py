@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from ir.block import Block, Branch, Callout, Continue, Indirect, Jump
 from ir.llvm.emitter import Emitter, Place
-from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS, branch_weights
+from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS, branch_weights, fetch_row
 from ir.region import Region
 
 COLD = ", !prof !1"
+PAGE_SHIFT = 12
 
 
 class Exits(Emitter):
@@ -151,6 +152,7 @@ class Exits(Emitter):
         if pc not in self.region.edges[self.block.pc]:
             self.through_slot(pc, True, budget)
             return
+        self.into_page(pc, budget)
         if (self.block.pc, pc) in self.region.back:
             if not self.target.counts:
                 budget = self.let(f"sub i64 {budget}, {1 << self.target.budget_shift}", "t")
@@ -158,13 +160,42 @@ class Exits(Emitter):
         self.put(f"store i64 {budget}, ptr %left")
         self.put(f"br label {self.entries[pc]}")
 
+    def into_page(self, pc: int, budget: str) -> None:
+        """Leave unless the page of `pc` is the one that the region was made from, and may be executed, for all that is
+        known of it. In a process that goes without saying, as it does in a machine for the page where code is.
+        """
+        found, result = self.target.translations, self.result
+        if not self.leads_away(pc) or found is None:
+            return
+        page = pc >> PAGE_SHIFT
+        symbol = f"{result.name}.p{page:x}"
+        result.pages[symbol] = page
+        row = fetch_row(self.let, "%limit", self.use(pc), found)
+        tag = self.let(f"load i64, ptr {row}")
+        table = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+        wanted = self.let(f"getelementptr i8, ptr %s, i64 ptrtoint (ptr @{symbol} to i64)", "a")
+        same = self.let(f"icmp eq i64 {table}, {self.let(f'load i64, ptr {wanted}')}", "c")
+        known = self.let(f"icmp eq i64 {tag}, {self.use(page << PAGE_SHIFT)}", "c")
+        here, other = self.fresh("here"), self.fresh("away")
+        self.put(f"br i1 {self.let(f'and i1 {known}, {same}', 'c')}, label {here}, label {other}, !prof !2")
+        self.label(other)
+        self.through_slot(pc, True, budget)
+        self.label(here)
+
+    def leads_away(self, pc: int) -> bool:
+        """Whether code goes on in another page of a machine's addresses."""
+        return self.target.translations is not None and pc >> PAGE_SHIFT != self.block.pc >> PAGE_SHIFT
+
     def through_slot(self, guest_target: int, boundary: bool, budget: str) -> None:
         """Go on at a known guest address: the slot holds its host code, or the way to the monitor."""
-        known = {leads: symbol for symbol, leads in self.result.exits.items()}
-        symbol = known.get((guest_target, boundary))
+        result, away = self.result, self.leads_away(guest_target)
+        known = {(leads, symbol in result.away): symbol for symbol, leads in result.exits.items()}
+        symbol = known.get(((guest_target, boundary), away))
         if symbol is None:
-            symbol = f"{self.result.name}.e{len(self.result.exits)}"
-            self.result.exits[symbol] = (guest_target, boundary)
+            symbol = f"{result.name}.e{len(result.exits)}"
+            result.exits[symbol] = (guest_target, boundary)
+            if away:
+                result.away.append(symbol)
         slot = f"ptrtoint (ptr @{symbol} to i64)"
         place = self.let(f"getelementptr i8, ptr %s, i64 {slot}", "a")
         self.go(self.let(f"load ptr, ptr {place}", "f"), slot, budget)

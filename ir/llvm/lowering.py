@@ -24,7 +24,7 @@ del _DOUBLE_OPERAND["from_int"]
 
 def module(functions: list[Lowered], target: Target) -> str:
     """A whole module: the functions, their exit-slot symbols and the intrinsics they may call."""
-    names = (s for f in functions for s in (f.counter, *f.exits))
+    names = (s for f in functions for s in (f.counter, *f.exits, *f.pages))
     symbols = [f"@{s} = external global i8, !absolute_symbol !0" for s in names]
     host = target.host
     calls = "" if target.translations is None else "noredzone"

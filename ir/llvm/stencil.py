@@ -19,7 +19,7 @@ from ir.block import Block, Branch, Continue, Indirect, Inst, Jump, Value
 from ir.llvm import floats, integers
 from ir.llvm.emitter import FP
 from ir.llvm.lowering import BlockLowering
-from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target, Translations
+from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target, fetch_row
 
 PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
 NEXT, TAKEN, MISSED = "to.next", "to.taken", "to.miss"  # symbols of ways out; side exits are `side.` and the reason
@@ -223,7 +223,7 @@ def entry_of(text: Any, pc: str, target: Target) -> str:
         place = let(f"getelementptr i8, ptr {row}, i64 {pages}", "a")
         table = let(f"zext i32 {let(f'load i32, ptr {place}')} to i64")
     else:
-        row = fetch_row(text, pc, found)
+        row = fetch_row(let, text.limit, pc, found)
         tag = let(f"load i64, ptr {row}")
         table = let(f"load i64, ptr {let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
         hit = let(f"icmp eq i64 {tag}, {let(f'and i64 {pc}, -4096')}", "c")
@@ -235,16 +235,6 @@ def entry_of(text: Any, pc: str, target: Target) -> str:
     return str(let(f"load ptr, ptr {let(f'getelementptr i8, ptr {entry}, i64 {tables}', 'a')}", "f"))
 
 
-def fetch_row(text: Any, pc: str, found: Translations) -> str:
-    """A pointer to the entry of a guest address for fetches."""
-    let = text.let
-    place = let(f"and i64 {let(f'lshr i64 {pc}, 7')}, {((1 << found.fetch_bits) - 1) << 5}")
-    first = let(f"inttoptr i64 {text.limit} to ptr", "a")
-    row = let(f"getelementptr i8, ptr {first}, i64 {place}", "a")
-    return str(let(f"getelementptr i8, ptr {row}, i64 {found.fetches}", "a"))
-
-
 __all__ = [
     "FP", "MISS", "MISSED", "NEXT", "PARAMETERS", "TAKEN", "StencilLowering", "declarations", "entry_of",
-    "fetch_row",
 ]  # fmt: skip

@@ -111,12 +111,17 @@ class Lowered:
 
     One more symbol, `counter`, is a word of its own that the function adds to what it retires. `gates` are functions
     that enter the region elsewhere, each with the guest address of its block.
+
+    In a machine `away` are the exits that lead to another page of addresses than the one they leave, and `pages` the
+    symbols of words which say where a page is that the region goes on in: symbol -> number of the page.
     """
 
     name: str
     text: str
     exits: dict[str, tuple[int, bool]] = field(default_factory=dict)
     gates: list[tuple[str, int]] = field(default_factory=list)
+    away: list[str] = field(default_factory=list)
+    pages: dict[str, int] = field(default_factory=dict)
 
     @property
     def counter(self) -> str:
@@ -144,6 +149,14 @@ def rounding_code(host: Host, mode: str, let: Callable[..., str]) -> str:
     chosen = let(f"select i1 {known}, i64 {code}, i64 {host.rounding_codes[0]}")
     narrow = let(f"trunc i64 {chosen} to i32")
     return let(f"shl i32 {narrow}, {host.rounding_shift}")
+
+
+def fetch_row(let: Callable[..., str], current: str, pc: str, found: Translations) -> str:
+    """A pointer to the entry of a guest address for fetches, in the `current` set of translations."""
+    place = let(f"and i64 {let(f'lshr i64 {pc}, 7')}, {((1 << found.fetch_bits) - 1) << 5}")
+    first = let(f"inttoptr i64 {current} to ptr", "a")
+    row = let(f"getelementptr i8, ptr {first}, i64 {place}", "a")
+    return let(f"getelementptr i8, ptr {row}, i64 {found.fetches}", "a")
 
 
 ODDS = 12  # branch weights are told as powers of two up to this one

@@ -468,6 +468,50 @@ def test_a_big_page_that_is_mapped_anew(stride: int) -> None:
 
 
 @STRIDES
+def test_a_region_goes_on_in_another_page_for_as_long_as_that_is_there(stride: int) -> None:
+    """Between rounds of calls the page of what is called is mapped anew: what was made of the old one is not run."""
+    near = CODE + 0x1000
+    call = lambda at: asm("jal", rd=RA, imm=near - CODE - 4 * at)
+    calls = lambda at: [asm("addi", rd=T2, rs1=0, imm=16), call(at + 1), asm("addi", rd=T2, rs1=T2, imm=-1),
+                        asm("bne", rs1=T2, rs2=0, imm=-8)]  # fmt: skip
+    body = [*calls(0), asm("sd", rs1=S3, rs2=S4, imm=0), FENCE, *calls(6), asm("sd", rs1=S3, rs2=A5, imm=0), FENCE]
+    before, after = (at >> 2 | LEAF for at in PAGES)
+
+    def setup(board: Board) -> None:
+        supervisor({near: (OTHER, LEAF), **{at: (at, LEAF) for at in range(TABLES, TABLES + 0x1_0000, 0x1000)}})(board)
+        entries = range(TABLES, TABLES + 0x1_0000, 8)
+        board.vcpu.state.slots[S3] = [at for at in entries if board.vm.memory.read(at, 8) == before][-1]
+
+    board = run(stride, {CODE: loop(*body), **PAGES}, {S2: 40, S4: after, A5: before}, setup)
+    assert board.vcpu.state.slots[A0] == 40 * 16 * 101
+    assert stride == 1 or any(len(region.words) == 2 for region in board.vcpu.engine.cache.translations())
+
+
+@STRIDES
+def test_a_page_that_is_written_becomes_a_table(stride: int) -> None:
+    """By one register a page is written that a walk then reads as a table, and written again; by another one what that
+    table leads to is read.
+    """
+    first, second, table = OTHER, OTHER + 0x4000, TABLES + 0x8000
+    leads = asm("sd", rs1=A4, rs2=S4, imm=0), asm("sd", rs1=A4, rs2=A5, imm=0)
+    look = [asm("ld", rd=T1, rs1=A2, imm=0), asm("add", rd=A0, rs1=A0, rs2=T1)]
+    body = [asm("sd", rs1=A4, rs2=S2, imm=-256), leads[0], *look, leads[1], *look]
+
+    def setup(board: Board) -> None:
+        supervisor({table: (table, LEAF)})(board)
+        memory = board.vm.memory
+        memory.poke(TABLES + 8 * (AWAY >> 30 & 511), (TABLES + 0x9000 >> 2 | 1).to_bytes(8, "little"))
+        memory.poke(TABLES + 0x9000 + 8 * (AWAY >> 21 & 511), (table >> 2 | 1).to_bytes(8, "little"))
+        memory.poke(first, (1).to_bytes(8, "little"))
+        memory.poke(second, (100).to_bytes(8, "little"))
+
+    registers = {S2: 60, A4: table + 8 * (AWAY >> 12 & 511), S4: first >> 2 | LEAF, A5: second >> 2 | LEAF,
+                 A2: AWAY}  # fmt: skip
+    board = run(stride, {CODE: loop(*body)}, registers, setup)
+    assert board.vcpu.state.slots[A0] == 60 * 101
+
+
+@STRIDES
 def test_one_page_of_ram_in_three_modes(stride: int) -> None:
     """What a mode may not do traps there, though another mode has made code of the same bytes."""
     work = [asm("addi", rd=A0, rs1=A0, imm=1), read(T1, 0x140), asm("ecall")]
@@ -498,3 +542,4 @@ def test_one_page_of_ram_in_three_modes(stride: int) -> None:
     board = run(stride, places, registers, setup)
     slots = board.vcpu.state.slots
     assert slots[A0] == 30 and slots[A1] == 10 * (8 + 9 + 11 + 2)
+

@@ -17,12 +17,16 @@ from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
 from dbt import regions
 from dbt.arena import Arena
 from dbt.backend import compiler
+from dbt.block import Gate, Made
+from dbt.cache.record import pack_made, unpack_made
+from dbt.code import Code, Relocation
 from dbt.hosts import select
 from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
 from dbt.options import Options
 from dbt.regions import Request
 from guests.riscv import traps
+from ir.records import replace
 
 PAGE = 0x1000
 CODE, DATA = 0x10000, 0x20000
@@ -655,3 +659,21 @@ def test_regions_that_are_compiled_and_freed_leave_little_behind(passes: tuple[s
     print(f"\n{grown} bytes for each of 1,500 regions")
     assert grown < most and engine.cache.bytes == 0
     rig.close()
+
+
+def test_what_leaves_a_page_of_a_machine_leads_to_an_address() -> None:
+    """Keys of another page are for what looks where that page is. In one page, exits and gates lead to keys."""
+    pages = {0x10: (1 << 62, 0x8000_0000, 0x4000), 0x11: (1 << 61, 0x9000_0000, 0x8000)}
+    request = Request(((0x10008, True), (0x11004, True)), {}, {}, (), pages)
+    code = Code(b"\x90" * 8, {}, (), (), 0)
+    made = Made(
+        (0x10008, True), ((0x10008, b"one."), (0x11004, b"two.")), 2, 1, 1, code,
+        {"in": (0x11010, True), "out": (0x11010, True), "far": (0x50000, True)}, "n", (Gate(0x11004, 0, 1),),
+        ("out", "far"), {"p": 0x11},
+    )  # fmt: skip
+    found = request.located(unpack_made(pack_made(replace(made, code=replace(code, relocations=tuple(
+        Relocation(0, symbol, 0) for symbol in (*made.exits, *made.pages, made.counter)))))))  # fmt: skip
+    assert found.key == (0x10008 + (1 << 62), True) and [gate.pc for gate in found.gates] == [0x11004 + (1 << 61)]
+    assert [start for start, _ in found.source] == [0x8001_0008, 0x9001_1004]
+    assert sorted(pc for pc, _ in found.exits.values()) == sorted([0x11010 + (1 << 61), 0x11010, 0x50000])
+    assert list(found.pages.values()) == [0x8000]

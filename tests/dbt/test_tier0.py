@@ -141,6 +141,40 @@ def test_promotion_is_exact_and_goes_native() -> None:
     assert outcomes == outcomes[:1] * 4
 
 
+def test_a_block_that_takes_long_is_hot_sooner() -> None:
+    """An execution counts by the code that it runs through: 100 of a long block are as hot as 1000 of a short one."""
+    for length, times, hot in ((400, 100, True), (4, 100, False), (4, 2000, True)):
+        body = [asm("addi", rd=6, rs1=6, imm=1)] * length
+        loop = [*body, asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-4 * (length + 1)), asm("ecall")]
+        rig = Rig(((CODE, 0x1000, 7),), Options(patience=0, promote=1000, background=False), translated=True)
+        rig.space.poke(CODE, words_to_bytes(loop))
+        rig.state.pc, rig.state.slots[5] = CODE, times
+        rig.run(1 << 60)
+        assert rig.state.slots[6] == length * times and (rig.engine.exits["hot"] > 0) == hot
+        rig.close()
+
+
+def test_what_is_left_before_an_event_runs_here() -> None:
+    """A region is not entered with less than it needs; its blocks are in tier 0 as well, which goes on exactly."""
+    chain = [asm("addi", rd=6, rs1=6, imm=3), asm("jal", rd=0, imm=8), asm("ecall")] * 20
+    loop = [*chain, asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-4 * (len(chain) + 1)), asm("ecall")]
+    stops = []
+    for options in (None, Options(patience=0, promote=100, background=False)):
+        rig = Rig(((CODE, 0x1000, 7),), options, translated=options is not None)
+        rig.space.poke(CODE, words_to_bytes(loop))
+        rig.state.pc, rig.state.slots[5] = CODE, 3000
+        rig.run(30_000)
+        seen = []
+        for _ in range(500):  # of these none is as long as a turn of the loop
+            rig.run(rig.state.count + 13)
+            seen.append((rig.state.count, rig.state.pc, rig.state.slots[6], rig.state.blocks))
+        stops.append(seen)
+        if options is not None:
+            assert len(rig.engine.cache) > 0 and rig.engine.interpreted < 100
+        rig.close()
+    assert stops[0] == stops[1]
+
+
 def test_it_goes_on_when_its_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dbt.tier0, "SIZE", dbt.tier0.HEADROOM + (24 << 10))
     results = []

@@ -1095,9 +1095,15 @@ STENCILS = (
      "            pass\n",
      AGREE + "test_stores_to_code_are_seen_at_once[stencils]",
      "what follows the store into its own block is the old program", 0.1),
-    ("executions are not counted", "dbt/tier0/library.py", " %k = sub i32 %n, 1", " %k = sub i32 %n, 0",
+    ("executions are not counted", "dbt/tier0/library.py", " %k = sub i32 %n, %c", " %k = sub i32 %n, 0",
      TIER0 + "test_promotion_is_exact_and_goes_native",
      "what is hot is never translated", 0.1),
+    ("a long block is as late hot as a short one", "dbt/tier0/copier.py",
+     "self.select(times == 0, 1, times)", "self.select(times == 0, 1, 1)",
+     TIER0 + "test_a_block_that_takes_long_is_hot_sooner", "long loops stay slow"),
+    ("what is left before an event is interpreted", "dbt/engine.py",
+     "code = self._cold_code(short) if", "code = None if short else self._cold_code(short) if",
+     TIER0 + "test_what_is_left_before_an_event_runs_here", "each event costs as much as 100,000 instructions"),
 )
 
 REGIONS = (
@@ -1172,7 +1178,7 @@ REGIONS = (
 
 IN_BACKGROUND = (
     ("what has changed meanwhile is installed", "dbt/engine.py",
-     "if made.key not in self.cache and self._holds(made):", "if made.key not in self.cache:",
+     "if located.key not in self.cache and self._holds(located):", "if located.key not in self.cache:",
      BACKGROUND + "test_what_was_made_from_code_that_has_changed_is_not_installed",
      "the old program runs, which the guest has written over"),
     ("a worker may take for ever", "dbt/background.py",
@@ -1416,9 +1422,12 @@ PRIVILEGED = (
      "                    self._gone(number)\n", "",
      ENGINES + "test_a_region_goes_with_its_bytes_though_its_page_was_written_before[7]",
      "code runs that a kernel has patched"),
+    ("a region goes on in whatever page is there", "ir/llvm/exits.py",
+     "        if not self.leads_away(pc) or found is None:", "        if self.block or found is None:",
+     ENGINES + "test_a_region_goes_on_in_another_page_for_as_long_as_that_is_there[300]", "unmapped code runs"),
     ("a region leads to another page by where that was once", "dbt/regions.py",
-     "here = pc >> PAGE_SHIFT == self.blocks[0][0] >> PAGE_SHIFT", "here = True",
-     ENGINES + "test_the_kernel_from_reset_to_shutdown[4000]", "a call into another page goes to this one"),
+     "leads if symbol in away else self.key_of(*leads)", "self.key_of(*leads)",
+     REGION_RUN + "test_what_leaves_a_page_of_a_machine_leads_to_an_address", "unmapped code runs"),
     ("translated code runs on after what attends", "dbt/engine.py",
      "            if not domain.until:", "            if domain.until < 0:",
      MACHINE + "test_unmasking_takes_what_is_pending_before_the_next_instruction[translated]",
