@@ -7,8 +7,9 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,7 @@ from support import peers, tablefs
 from support.qemu_system import Console as PipedConsole
 from support.riscv import Tally, scaled
 
+from dbt.cache.database import Database
 from dbt.elf import NotRunnable
 from dbt.machine import fdt, start
 from dbt.machine.boards import Board
@@ -119,6 +121,45 @@ def test_what_was_flushed_survives_the_end_of_the_process(tmp_path: Path) -> Non
         console.process.kill()
     files = tablefs.read(disk.read_bytes(), stopped=True)
     assert files == {f"file{i}": f"content {i}\n".encode() for i in range(5)}
+
+
+@pytest.mark.parametrize("times", [6, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_killed_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """While it writes files to its disk, or its translations to theirs. The next machine starts on what is there: each
+    file is as it was acknowledged, but for the one that was being written, of which there may be a part, and all
+    translations are whole.
+    """
+    monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path / "cache"))
+    disk, random, tally = tmp_path / "disk", Random(times), Tally("kills")
+    disk.write_bytes(tablefs.write({"primes": Path(system_file("kernel")).read_bytes()[:40_000]}, 8192))
+    known: dict[str, set[bytes]] = {}
+    for turn in range(times):
+        names = [f"file{random.randrange(8)}" for _ in range(3)]
+        written = [f"turn {turn} {i}\n".encode() for i in range(3)]
+        hot = ["primes 200000"] if turn % 2 else []  # new translations, until a run has left them
+        lines = [*hot, *(f"write {name} {content.decode().strip()}" for name, content in zip(names, written))]
+        with kernel(disk, "-drive", f"file={disk}") as console:
+            asked = sorted(known) if turn % 10 == 0 else []
+            for name in asked:
+                found = do(console, f"cat {name}").encode()
+                tally.check(found in known[name]) or tally.note(f"turn {turn}: {name} is {found!r} for a guest")
+            console.type("".join(f"{line}\n" for line in [*lines, "cp primes copy", "echo all", "shutdown 9"]))
+            if hot:
+                console.expect("all\n$ ")
+            time.sleep(random.uniform(0, 0.15 if hot else 0.3))
+            console.process.kill()
+            console.process.wait()
+        done = console.text.count("$ ") - 1 - len(asked) - len(hot)
+        for i, (name, new) in enumerate(zip(names, written)):
+            if i <= done:
+                known[name] = {new} if i < done else known.get(name, {b""}) | {new[:end] for end in range(len(new) + 1)}
+        files = tablefs.read(disk.read_bytes(), stopped=True)
+        for name, allowed in known.items():
+            tally.check(files.get(name, b"") in allowed) or tally.note(f"turn {turn}: {name} is {files.get(name)!r}")
+    with closing(Database(tmp_path / "cache")) as kept:
+        good, bad = kept.verify()
+        assert good > 4 and not bad and kept.sound(), (good, bad)
+    tally.done()
 
 
 @pytest.mark.parametrize("words", [[], ["-serial", "file:/dev/full"]])
