@@ -90,8 +90,9 @@ test: $(VENV)/.test lint ## lint and all tests but the long ones (16 minutes on 
 test-long: $(VENV)/.test lint ## all tests, and ten times as many random cases (hours)
 	DRAGOMAN_TEST_SCALE=10 $(RUN) -m pytest -n $(JOBS) --dist worksteal --timeout 10800
 
-test-outside: $(VENV)/.test ## programs from outside the tree: RISCV_TESTS=DIR, XV6=DIR (made), LINUX=FILE
-	RISCV_TESTS=$(RISCV_TESTS) XV6=$(XV6) LINUX=$(LINUX) $(RUN) -m pytest tests/dbt/test_outside*.py -rs -s
+test-outside: $(VENV)/.test ## from outside the tree: RISCV_TESTS=DIR, RISCV_ARCH_TEST=DIR, XV6=DIR (made), LINUX=FILE
+	RISCV_TESTS=$(RISCV_TESTS) RISCV_ARCH_TEST=$(RISCV_ARCH_TEST) XV6=$(XV6) LINUX=$(LINUX) \
+		$(RUN) -m pytest tests/dbt/test_outside*.py -rs -s
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(RUN) -m ruff check .

@@ -4,74 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import peers
+from support import outside, peers
 from support.boot import booted
 
 from bench import initramfs
-from dbt.machine import images
-from dbt.machine.boards import Board
-from dbt.machine.devices.console import Console
-from dbt.machine.exits import SYSTEM_EVENT_SHUTDOWN, SystemEvent
-from dbt.machine.vm import ENGINES
-from dbt.options import Options
 from guests.riscv import machine
 
-RAM = 0x8000_0000
-FLAGS = "-static -fno-pic -mcmodel=medany -fvisibility=hidden -mabi=lp64d -DENTROPY=0x1234567".split()
-LINK = "-no-pie -nostdlib -nostartfiles -Wl,--build-id=none -march=rv64g -std=gnu99 -O2".split()
+FLAGS = ["-DENTROPY=0x1234567"]
 # What a folder of tests asks for: the extension in its name, but for these. Ziccid is how instructions are fetched.
 REQUIRES = {"rv64ui": "i", "rv64si": "S", "rv64mi": "M", "rv64ssvnapot": "svnapot", "rv64mzicbo": "zicboz",
             "rv64uziccid": "i", "rv64uzfh": "zfh", "rv64up": "p"}  # fmt: skip
-MARCH = {"rv64mzicbo": "_zicboz"}  # what assemblers are told, where the name of a folder does not say it
-MOST = 5_000_000  # instructions
-
-
-def claimed() -> set[str]:
-    """The extensions and modes that `dragoman info --isa` prints for a machine's hart."""
-    command = [sys.executable, "-m", "dragoman", "info", "--isa"]
-    environment = {**os.environ, "PYTHONPATH": str(peers.REPOSITORY)}
-    text = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-    rows = dict(line.split(maxsplit=1) for line in text.splitlines())
-    base, *others = rows["machine"].split("_")
-    return {*base.removeprefix("rv64").replace("g", "imafd"), *others, *rows["modes"].split()}
+MARCH = {"rv64mzicbo": ["zicboz"]}  # what assemblers are told, where the name of a folder does not say it
 
 
 def test_what_is_claimed() -> None:
     """All that a machine has is claimed: nothing is left out so that a test of it would not count."""
     guest = machine.guest()
-    assert claimed() == guest.features - {"system", "zicsr", "zifencei"} | {"M", "S", "U"}
+    assert outside.claimed() == guest.features - {"system", "zicsr", "zifencei"} | {"M", "S", "U"}
 
 
 def built(source: Path, root: Path, kind: str, folder: Path) -> Path | str:
-    """A test as a program for a machine, or what the compilers say. What gcc cannot assemble, clang does."""
-    gcc = shutil.which("riscv64-linux-gnu-gcc")
-    if gcc is None:
-        peers.missing("riscv64-linux-gnu-gcc is not installed: install the package gcc-riscv64-linux-gnu")
+    """A test as a program for a machine, or what the compilers say."""
     environment, suite = root / "env" / kind, source.parent.name
     extension = suite.removeprefix("rv64u")
-    more = MARCH.get(suite, f"_{extension}" if extension.startswith("z") and suite not in REQUIRES else "")
-    including = [f"-I{environment}", f"-I{root}/isa/macros/scalar"]
+    more = MARCH.get(suite, [extension] if extension.startswith("z") and suite not in REQUIRES else [])
+    flags = [*FLAGS, f"-I{environment}", f"-I{root}/isa/macros/scalar"]
     runtime = [str(environment / name) for name in ("entry.S", "vm.c", "string.c")] if kind == "v" else []
-    made, part = folder / source.stem, folder / f"{source.stem}.o"
-    link = [gcc, *FLAGS, *LINK, *including, f"-T{environment}/link.ld", *runtime, str(part), "-o", str(made)]
-    assemblers = (
-        [gcc, f"-march=rv64g{more}"],
-        [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-freestanding",
-         f"-mcpu=generic_rv64+m+a+f+d{more.replace('_', '+')}"],
-    )  # fmt: skip
-    for assembler in assemblers:
-        words = [*assembler, *FLAGS, *including, "-c", str(source), "-o", str(part)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode == 0:
-            done = subprocess.run(link, capture_output=True, text=True)
-            return made if done.returncode == 0 else done.stderr
-    return done.stderr
+    return outside.build(source, folder, "_start", more, flags, runtime)
 
 
 @pytest.mark.long
@@ -86,8 +49,8 @@ def test_riscv_tests(tmp_path: Path, kind: str) -> None:
     checkout = os.environ.get("RISCV_TESTS")
     if not checkout:
         pytest.skip("RISCV_TESTS names no checkout of riscv-software-src/riscv-tests")
-    root, claims = Path(checkout), claimed()
-    passed, failed, others = 0, [], []
+    root, claims = Path(checkout), outside.claimed()
+    passed, failed, others, executed = 0, [], [], Counter[str]()
     for folder in sorted((root / "isa").glob("rv64*")):
         needs = REQUIRES.get(folder.name, folder.name.removeprefix("rv64u"))
         if needs not in claims:
@@ -95,25 +58,17 @@ def test_riscv_tests(tmp_path: Path, kind: str) -> None:
         elif kind == "p" or folder.name.startswith("rv64u"):
             for source in sorted(folder.glob("*.S")):
                 program = built(source, root, kind, tmp_path)
-                for engine in ENGINES:
-                    result = run(program, engine)
+                if isinstance(program, str):
+                    failed.append(f"{folder.name}-{kind}-{source.stem} is not built: {program}")
+                    continue
+                for engine in outside.ENGINES:
+                    result, *_ = outside.run(program, engine, executed)
                     passed += not result
                     failed += [f"{folder.name}-{kind}-{source.stem}, {engine}: {result}"] if result else []
     print(f"\nriscv-tests, {kind}: {passed} passed, {len(failed)} failed: {failed}; not claimed: {', '.join(others)}")
+    print(dict(executed))
     assert not failed and passed > 100
-
-
-def run(program: Path | str, engine: str) -> str:
-    """Run a test; what went wrong, if anything did."""
-    if isinstance(program, str):
-        return f"not built: {program}"
-    board = Board(machine.guest(), 16 << 20, Console(lambda data: None), engine, Options(disk=True))
-    placed = images.place(board.vm.memory, board.guest, str(program), RAM)
-    board.add_htif(placed.symbols)
-    board.reset(placed.entry, 0)
-    exit = board.vm.run(MOST)
-    board.vm.close()
-    return "" if exit == SystemEvent(SYSTEM_EVENT_SHUTDOWN, 0) else str(exit)
+    assert executed["regions"] > 9 * executed["regions, monitor"]
 
 
 @pytest.mark.long
