@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from guests.riscv import privileged as p
-from guests.riscv import privileged_csrs
+from guests.riscv import privileged_csrs, privileged_traps
 from guests.riscv.csrs import Csr
 from guests.riscv.privileged_csrs import ALL, SSTATUS, Row, with_dirty
 
@@ -44,6 +44,15 @@ def _write_mip_bits(mask: int, by_hideleg: bool, m, value):
     m.s[p.MIP] = p.merged(m, m.s[p.MIP], m.and_(m.s[p.HIDELEG], mask) if by_hideleg else mask, bits)
 
 
+def _write_hvip(m, value):
+    """In place, unless it lets an interrupt in: a hypervisor writes it at each entry of a guest, to which they go."""
+    new = p.replaced(m, m.s[p.MIP], p.GUEST_INTERRUPTS, m.and_(value, p.GUEST_INTERRUPTS))
+    due = m.ne(privileged_traps.due(m, None, new), 0)
+    m.monitor_if(due)
+    m.s[p.MIP] = new
+    m.attend_if(due)
+
+
 def _write_vsie(m, value):
     m.s[p.MIE] = p.merged(m, m.s[p.MIE], m.s[p.HIDELEG], m.shl(value, 1))
 
@@ -67,7 +76,7 @@ def rows(align: int) -> Iterator[Row]:
     yield Row(0x60A, "henvcfg", p.HENVCFG, read=read_henvcfg, write=_write_henvcfg, attends=True)
     yield Row(0x643, "htval", p.HTVAL, inline=True)
     yield Row(0x644, "hip", p.MIP, read=_read_hip, write=partial(_write_mip_bits, p.VSSI, False), attends=True)
-    yield Row(0x645, "hvip", p.MIP, guest_bits, view=guest_bits, attends=True, inline=True)
+    yield Row(0x645, "hvip", p.MIP, view=guest_bits, write=_write_hvip, inline=True)
     yield Row(0x64A, "htinst", p.HTINST, inline=True)
     yield Row(0x680, "hgatp", p.HGATP, ALL & ~(3 << 58 | 3), legal=privileged_csrs.legal_guest_tables,
               check=_tables_not_trapped, inline=True)  # fmt: skip

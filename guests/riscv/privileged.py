@@ -180,8 +180,10 @@ def by_virtual(m, slot: int, guest: int):
     return m.select(virtual(m), m.s[guest], m.s[slot]) if m.hypervisor else m.s[slot]
 
 
-def pending(m):
-    """mip as it is read: what software set, and the lines. With Sstc on, STIP is the timer's alone."""
-    stored = m.s[MIP]
+def pending(m, stored=None):
+    """mip as it is read: what software set (`stored`, if it is to be another), and the lines. With Sstc on, STIP is the
+    timer's alone.
+    """
+    stored = m.s[MIP] if stored is None else stored
     stored = m.select(has(m, m.s[MENVCFG], STCE), m.and_(stored, ALL & ~STI), stored)
     return m.or_(stored, m.s[LINES])

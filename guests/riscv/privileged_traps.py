@@ -125,13 +125,14 @@ def _leave_guest(m, inside, below, machine, cause, from_supervisor, m_status):
                       m.or_(p.bit_if(m, inside, p.MPV), p.bit_if(m, guest_value, p.GVA)))  # fmt: skip
 
 
-def due(m, after: After | None = None):
+def due(m, after: After | None = None, stored=None):
     """The cause of the interrupt to take now, or after an instruction; or 0: what is pending, enabled, and not masked.
 
     Interrupts that are not delegated are for machine mode, which nothing below can mask; those that a hypervisor does
-    not delegate are for it, which a guest cannot mask; the others are for a guest that runs.
+    not delegate are for it, which a guest cannot mask; the others are for a guest that runs. `stored` is what software
+    will have set of mip, if that is another.
     """
-    ready = m.and_(p.pending(m), m.s[p.MIE])
+    ready = m.and_(p.pending(m, stored), m.s[p.MIE])
     delegated = m.s[p.MIDELEG]
     status, mode, inside, guest_status = After.of(m) if after is None else after
     machine = m.either(m.ltu(mode, p.MACHINE), p.has(m, status, p.MIE_BIT))
