@@ -68,9 +68,8 @@ def command(words: Sequence[str]) -> int:
         ),
         program,
     )  # fmt: skip
-    print(f"{'seeds':>8}  {'first':>8}  outcome")
-    for outcome in found.outcomes:
-        print(f"{len(outcome.seeds):8,}  {outcome.seeds[0]:8}  {_text(outcome)}")
+    lines = [f"{len(each.seeds):8,}  {each.seeds[0]:8}  {_text(each)}" for each in found.outcomes]
+    print(f"{'seeds':>8}  {'first':>8}  outcome", *lines, sep="\n", flush=True)  # before what is said of them
     if not found.suspects:
         return 0
     count = sum(len(outcome.seeds) for outcome in found.suspects)

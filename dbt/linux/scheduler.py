@@ -102,22 +102,25 @@ class Scheduler:
         try:
             while not self._ready:
                 self._rest()
-        except BaseException:  # Ctrl-C: the call is made again when the run goes on
-            self._parked.pop(before.tid, None)
-            self._arm()
+        except BaseException:  # Ctrl-C: when the run goes on, a call that waits is made again
+            tid = before.tid if before.tid in self._parked else next(iter(self._parked))
+            self._enter(self._parked.pop(tid))
             raise
         chosen = self._choose()
-        self._threads.current = chosen
-        self._cpu.restore(chosen.registers)
-        self._cpu.pc = chosen.pc
-        self._disarm()
-        self._arm()
+        self._enter(chosen)
         return chosen
 
     def _choose(self) -> Thread:
         if self._chosen is not None and len(self._ready) > 1:
             self._ready.rotate(-self._chosen.randrange(len(self._ready)))
         return self._ready.popleft()
+
+    def _enter(self, thread: Thread) -> None:
+        self._threads.current = thread
+        self._cpu.restore(thread.registers)
+        self._cpu.pc = thread.pc
+        self._disarm()
+        self._arm()
 
     def _leave(self) -> None:
         thread = self._threads.current

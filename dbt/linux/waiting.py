@@ -123,11 +123,12 @@ def call(kernel: Kernel, name: str, arguments: tuple[Any, ...]) -> int:
     """Make a call of the host's that may sleep, as `Kernel.blocking`."""
     form = _FORMS.get(name)
     if form is None:
-        return _made(kernel, name, arguments)
+        return sleeping.blocking(name, arguments, kernel.signals.interrupting, masked=kernel.thread.replaced)
     return form(kernel, name, arguments)
 
 
 def _made(kernel: Kernel, name: str, arguments: Sequence[Any]) -> int:
+    """Make a call that does not sleep."""
     return sleeping.blocking(name, tuple(arguments), lambda: False)
 
 

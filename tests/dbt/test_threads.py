@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,25 @@ def test_atomics_in_many_schedules(folder: Path, tmp_path: Path) -> None:
     for seed in range(12):
         done = dragoman.run(folder / "guest" / NAME, ["atomic"], seed=seed)
         assert (done.status, done.stdout) == host(folder, "atomic", tmp_path), seed
+
+
+def test_a_run_goes_on_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
+    """Though it came while all threads slept, whichever of them was the last to run."""
+    with open(tmp_path / "out", "w+b") as out, dragoman.load(
+        folder / "guest" / NAME, ["barriers", "slow"], stdout=out.fileno()
+    ) as guest:
+        for _ in range(3):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            before = signal.signal(signal.SIGALRM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    guest.run()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+        assert guest.run() == 0
+        out.seek(0)
+        assert out.read() == host(folder, "barriers", tmp_path)[1] + b"slept 3000\n"
 
 
 def test_single_steps_take_turns_too(folder: Path, tmp_path: Path) -> None:

@@ -855,6 +855,11 @@ static void proc(void) {
     say("same processors: %d\n", CPU_EQUAL(&here, &other));
 }
 
+static void slow(void) {
+    pthread_t made[2] = {begin(sleeper, (void *)1000000), begin(sleeper, (void *)2000000)};
+    say("slept %ld\n", (end(made[0]) + end(made[1])) / 1000);
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
@@ -862,7 +867,7 @@ int main(int argc, char **argv) {
     } probes[] = {
         {"many", many}, {"conditions", conditions}, {"barriers", barriers}, {"atomic", atomic}, {"tls", tls},
         {"ends", ends}, {"fork", fork_probe}, {"signals", signals}, {"waiting", waiting}, {"futexes", futexes},
-        {"shared", shared_memory}, {"proc", proc}, {"report", report},
+        {"shared", shared_memory}, {"proc", proc}, {"report", report}, {"slow", slow},
     };
     self = argv[0];
     alarm(100);
