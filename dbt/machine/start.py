@@ -11,6 +11,7 @@ from dbt.machine import fdt, images
 from dbt.machine.boards import VIRT, Board
 
 OWN = "own"
+INITRD_AWAY = 128 << 20  # from the kernel, or half of RAM, as in QEMU: what takes memory behind itself is common
 KERNEL_ALIGNMENT = 2 << 20  # of a kernel behind firmware, and of what comes behind a kernel
 TREE_BELOW = 3 << 30  # firmware reads the device tree below this distance from the begin of RAM
 TREE_ROOM = 2 << 20
@@ -48,6 +49,9 @@ def place(board: Board, files: Files) -> bytes:
     if files.initrd is not None:
         data = images.read(files.initrd)
         start = _up(behind)
+        away = _up((base if kernel is None else kernel.start) + min(board.ram // 2, INITRD_AWAY))
+        if away + len(data) <= at_tree:
+            start = max(start, away)
         images.put(memory, data, files.initrd, start)
         behind = start + len(data)
         initrd = start, behind

@@ -24,6 +24,7 @@ from support.loopback import free_port
 from support.riscv import asm, words_to_bytes
 from support.tiny import header, segment
 
+from dbt.cli import main
 from dbt.cli.boot import OPENSBI
 from dbt.machine import fdt, images
 from dbt.machine.boards import EPOCH, Board
@@ -611,3 +612,14 @@ def test_a_property_of_no_kind_is_refused() -> None:
 def test_the_tree_is_written_and_nothing_started(tmp_path: Path) -> None:
     done = boot("-dumpdtb", tmp_path / "tree", "-append", "hello")
     assert done.returncode == 0 and b"hello\0" in (tmp_path / "tree").read_bytes()
+
+
+@pytest.mark.parametrize(("size", "expected"), [(4096, 0x8220_0000), (40 << 20, 0x8040_0000)])
+def test_an_initrd_is_far_behind_its_kernel_if_there_is_room(size: int, expected: int, tmp_path: Path) -> None:
+    """Half of RAM behind it, since kernels take what is behind them for themselves before they look."""
+    (tmp_path / "kernel").write_bytes(bytes(4096))
+    (tmp_path / "initrd").write_bytes(bytes(size - 1) + b"\1")
+    words = ["-m", "64", "-kernel", str(tmp_path / "kernel"), "-initrd", str(tmp_path / "initrd")]
+    assert main(["boot", *words, "--dumpdtb", str(tmp_path / "tree")]) == 0
+    tree = (tmp_path / "tree").read_bytes()
+    assert expected.to_bytes(8, "big") in tree and (expected + size).to_bytes(8, "big") in tree
