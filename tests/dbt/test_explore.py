@@ -12,7 +12,10 @@ import pytest
 from support import cross, peers
 
 from dbt.explore import explore
+from dbt.options import Options
 from dbt.process import Settings
+
+KEPT = Settings(options=Options(disk=True))  # or each run would make stencils
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +46,12 @@ def test_a_race_is_found_and_comes_again(program: Path) -> None:
 
 @pytest.mark.parametrize("name", ["locks", "condition"])
 def test_a_deadlock_is_found(name: str, program: Path) -> None:
-    found = explore(program, [name], Settings(), seeds=range(40), jobs=2)
+    found = explore(program, [name], KEPT, seeds=range(40), jobs=2)
     ends = {outcome.end.partition(":")[0]: outcome for outcome in found.outcomes}
     assert set(ends) == {"a deadlock", "exit status 0"}
     assert ends["a deadlock"] in found.suspects and ends["a deadlock"].failed
     seed = ends["a deadlock"].seeds[0]
-    assert explore(program, [name], Settings(), seeds=[seed]).outcomes[0].end.startswith("a deadlock")
+    assert explore(program, [name], KEPT, seeds=[seed]).outcomes[0].end.startswith("a deadlock")
 
 
 def test_nothing_is_found_where_nothing_is(program: Path) -> None:
@@ -58,7 +61,7 @@ def test_nothing_is_found_where_nothing_is(program: Path) -> None:
 
 
 def test_what_has_no_end_is_told(program: Path) -> None:
-    found = explore(program, ["guarded"], Settings(), seeds=[1, 2], max_instructions=20_000)
+    found = explore(program, ["guarded"], KEPT, seeds=[1, 2], max_instructions=20_000)
     assert [outcome.failed for outcome in found.outcomes] == [True] * len(found.outcomes)
     assert all(re.fullmatch(r"no end after 20,\d\d\d instructions", outcome.end) for outcome in found.outcomes)
 

@@ -129,7 +129,7 @@ def test_inside_another_program(folder: Path, tmp_path: Path, monkeypatch: pytes
 def test_atomics_in_many_schedules(folder: Path, tmp_path: Path) -> None:
     """Turns end between a load-reserved and its store-conditional, too."""
     for seed in range(12):
-        done = dragoman.run(folder / "guest" / NAME, ["atomic"], seed=seed)
+        done = dragoman.run(folder / "guest" / NAME, ["atomic"], seed=seed, options=dragoman.Options(disk=True))
         assert (done.status, done.stdout) == host(folder, "atomic", tmp_path), seed
 
 
