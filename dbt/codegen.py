@@ -15,6 +15,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from dbt.code import Code, CodegenError, Relocation
+from dbt.line_table import LineTable
 from dbt.tier0.layout import (
     ACCESS,
     FOLLOWING,
@@ -76,6 +77,16 @@ class Compiler:
 
         `passes` are those of LLVM's, by llvmlite's names, that every function goes through; None: all of -O2.
         """
+        return read_object(self.machine.emit_object(self._improved(text, check, passes)))
+
+    def traced(self, text: str, passes: Sequence[str] | None = ()) -> tuple[Code, LineTable, str]:
+        """The same of a module with debug locations: the code, whose lines it is, and the text after the passes."""
+        module = self._improved(text, True, passes)
+        data = self.machine.emit_object(module)
+        return read_object(data), read_lines(data), str(module)
+
+    def _improved(self, text: str, check: bool, passes: Sequence[str] | None) -> Any:
+        """LLVM's module of a text, after these passes. Raises CodegenError."""
         try:
             module = llvm.parse_assembly(text, llvm.create_context())
             if check:
@@ -92,7 +103,7 @@ class Compiler:
             for function in module.functions:
                 if not function.is_declaration:
                     manager.run(function, builder)
-        return read_object(self.machine.emit_object(module))
+        return module
 
     def _manager(self, passes: tuple[str, ...]) -> Any:
         if passes not in self._managers:
@@ -163,6 +174,19 @@ def read_object(data: bytes) -> Code:
     table = [target for _, target in ends]
     faults = tuple(zip(table[::2], table[1::2]))
     return Code(bytes(code), functions, tuple(relocations), faults, constants)
+
+
+def read_lines(data: bytes) -> LineTable:
+    """The table of lines of an object whose code is all in .text."""
+    (sections_at,) = struct.unpack_from("<Q", data, 40)
+    count, names_index = struct.unpack_from("<HH", data, 60)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + 64 * i) for i in range(count)]
+    names = sections[names_index][4]
+    named = {data[names + s[0] : data.index(0, names + s[0])].decode(): (i, s) for i, s in enumerate(sections)}
+    symtab, program = named[".symtab"][1], named[".debug_line"][1]
+    values = [struct.unpack_from("<IBBHQQ", data, symtab[4] + 24 * i)[4] for i in range(symtab[5] // 24)]
+    places = {at: values[info >> 32] + addend for at, info, addend in _relocations(data, named.get(".rela.debug_line"))}
+    return LineTable(data[program[4] : program[4] + program[5]], places)
 
 
 def read_stencils(data: bytes, sink: int) -> dict[str, Stencil]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what makes translations is imported when one is made: most 
     from ir import llvm
     from ir.block import Block, Exit
     from ir.llvm import Target
+    from ir.region import Region
 
     Admit = Callable[[Arena, Sequence[Code]], list[tuple[int, dict[str, int]]]]
     Compile = Callable[[str], Code]
@@ -46,7 +47,6 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     """
     from dbt.lift import entry
     from ir import llvm, passes
-    from ir.region import Region
 
     clock = time.process_time
     times = [clock()]
@@ -54,10 +54,7 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     times.append(clock())
     optimised = [passes.optimise(block) for block in blocks]
     times.append(clock())
-    options = lifter.options
-    linked = options.region > 0 and options.chain and not options.cache_off
-    returns = options.return_prediction
-    region = Region(optimised, dict(request.weights), dict(request.ways), returns, linked).reachable()
+    region = region_of(request, optimised, lifter.options)
     function = llvm.lower(region, entry(request.blocks[0]), target)
     text = llvm.module([function], target)
     times.append(clock())
@@ -77,6 +74,15 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     away = tuple([symbol for symbol in function.away if symbol in used])
     return Made(request.blocks[0], request.source, region.instructions, reach, size, code, exits, counter, gates, away,
                 function.pages)  # fmt: skip
+
+
+def region_of(request: Request, optimised: list[Block], options: Options) -> Region:
+    """The region of a request's blocks, after the passes."""
+    from ir.region import Region
+
+    linked = options.region > 0 and options.chain and not options.cache_off
+    returns = options.return_prediction
+    return Region(optimised, dict(request.weights), dict(request.ways), returns, linked).reachable()
 
 
 @record

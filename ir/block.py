@@ -92,6 +92,11 @@ class Block:
         """The guest address after the last instruction."""
         return self.guest[-1].pc + self.guest[-1].length if self.guest else self.pc
 
+    @property
+    def ends_by_jump(self) -> bool:
+        """Whether the last instruction leads on, and the block was not cut, or left to the monitor."""
+        return bool(self.guest) and not isinstance(self.exit, (Callout, Continue)) and self.exit != Jump(self.end)
+
     def exit_values(self) -> tuple[Value, ...]:
         """The values that the exit uses."""
         match self.exit:

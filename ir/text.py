@@ -22,32 +22,39 @@ class ParseError(ValueError):
 
 def show(block: Block) -> str:
     """The block as text."""
+    return "\n".join(line for line, _ in lines(block))
+
+
+def lines(block: Block) -> list[tuple[str, int | None]]:
+    """The lines of that text, each with the index of the guest instruction that it is for."""
     names: dict[Inst, str] = {}
-    lines = [f"block {block.pc:#x}" + ("" if block.boundary else " inside")]
-    lines += [f"  guest {g.pc:#x} {g.length} {g.treat} {g.text}" for g in block.guest]
+    found: list[tuple[str, int | None]] = [(f"block {block.pc:#x}" + ("" if block.boundary else " inside"), None)]
+    found += [(f"  guest {g.pc:#x} {g.length} {g.treat} {g.text}", i) for i, g in enumerate(block.guest)]
     at = -1
     for number, inst in numbered(block):
         if inst.at != at:
             at = inst.at
-            lines.append(f"  at {at}")
+            found.append((f"  at {at}", at))
         operands = [_operand(a, names) for a in inst.args] + [str(a) for a in inst.attrs]
         text = f"{inst.op.name} {', '.join(operands)}".rstrip()
         if number is not None:
             names[inst] = f"%{number}"
             text = f"%{number} = {text}"
-        lines.append("  " + text)
+        found.append(("  " + text, at))
     match block.exit:
         case Jump(target):
-            lines.append(f"  jump {target:#x}")
+            end = f"jump {target:#x}"
         case Branch(condition, target, otherwise):
-            lines.append(f"  branch {_operand(condition, names)}, {target:#x}, {otherwise:#x}")
+            end = f"branch {_operand(condition, names)}, {target:#x}, {otherwise:#x}"
         case Indirect(value):
-            lines.append(f"  indirect {_operand(value, names)}")
+            end = f"indirect {_operand(value, names)}"
         case Callout(pc):
-            lines.append(f"  callout {pc:#x}")
+            end = f"callout {pc:#x}"
         case Continue(target):
-            lines.append(f"  continue {target:#x}")
-    return "\n".join(lines)
+            end = f"continue {target:#x}"
+        case None:
+            return found
+    return [*found, (f"  {end}", len(block.guest) - 1 if block.ends_by_jump else None)]
 
 
 def _operand(value: Value, names: dict[Inst, str]) -> str:

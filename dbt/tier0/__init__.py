@@ -340,13 +340,33 @@ class Tier0:
 
     def _counter(self, pc: int) -> int | None:
         """Index of the counter of the block there."""
+        head = self.head(pc)
+        if head is None:
+            return None
+        return int.from_bytes(self.memory.bytes_at(head + self._counter_at, 4), "little") >> 2
+
+    # --- for people -------------------------------------------------------------------------------------
+
+    def head(self, pc: int) -> int | None:
+        """Host address of the block's code there, where jumps to it lead; None if there is none."""
         at = self._entry(pc)
-        if at is None:
+        if at is None or not self._start <= self._words[at] - self.memory.base < SIZE:
             return None
-        offset = self._words[at] - self.memory.base
-        if not self._start <= offset < SIZE:
+        return self._words[at]
+
+    def left(self, pc: int) -> int | None:
+        """How often the block there runs until it says that it is hot; None if there is no such block."""
+        counter = self._counter(pc)
+        if counter is None:
             return None
-        return int.from_bytes(self.memory.bytes_at(self._words[at] + self._counter_at, 4), "little") >> 2
+        left = self._narrow[counter]
+        return 0 if left >> 31 else left  # below zero: it has said so, and did not run
+
+    def blocks(self, first: int = 0, last: int = 1 << SPACE_BITS) -> list[int]:
+        """Guest addresses of the blocks that there is code for, in pages of these numbers."""
+        places = (page << PAGE_SHIFT | at for page in sorted(self._pages) if first <= page <= last
+                  for at in range(0, 1 << PAGE_SHIFT, 2))  # fmt: skip
+        return [pc for pc in places if self.head(pc) is not None]
 
     def unlead(self, pc: int, door: int) -> None:
         """Let them no longer."""

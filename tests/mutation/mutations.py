@@ -44,6 +44,7 @@ ELF = "tests/dbt/test_elf.py::"
 ENGINE = "tests/dbt/test_engine.py::"
 EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
+EXPLAIN = "tests/dbt/test_explain.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
 KVM = "tests/dbt/test_kvm.py::"
@@ -1000,6 +1001,27 @@ FILES = (
 )  # fmt: skip
 
 COMMANDS = (
+    ("lines are the next instruction's", "ir/llvm/origins.py",
+     "return self._before[id(self.block)] + at + 1", "return self._before[id(self.block)] + at + 2",
+     EXPLAIN + "test_a_loop_in_stencils",
+     "an explanation says of host code that it came from the instruction behind"),
+    ("a table of lines never goes back", "dbt/line_table.py",
+     "return value - (1 << shift) if signed and byte & 64 else value", "return value",
+     EXPLAIN + "test_lines_are_what_readelf_says",
+     "host code that was moved is said to be of an instruction that there is not"),
+    ("executions in stencils are one too many", "dbt/explain/watch.py",
+     "self._given.get(pc, self._engine.options.promote) - left",
+     "self._given.get(pc, self._engine.options.promote) - left + 1",
+     EXPLAIN + "test_a_loop_that_became_a_region",
+     "counts of an explanation are about right"),
+    ("ways out of stencils are read from the wrong place", "dbt/tier0/reading.py",
+     "value += at + offset - addend", "value += at + offset",
+     EXPLAIN + "test_its_stencils_are_filled",
+     "an explanation says that a jump leads into the middle of an instruction"),
+    ("who wrote over code is noted after the fact", "dbt/explain/watch.py",
+     "engine.space.watchers.insert(0, self._note_written)", "engine.space.watchers.append(self._note_written)",
+     EXPLAIN + "test_code_that_is_written_over",
+     "an explanation says that a write to code cost nothing"),
     ("reaching the limit is no failure", "dbt/cli/run.py",
      "status = LIMIT", "status = 0",
      CLI + "test_the_limit_is_exact_and_equal_in_both_engines",

@@ -1,0 +1,9 @@
+"""One block or region of a guest program, from guest bytes to host bytes, with what is known of how it ran.
+
+    watch.py     what is noted of a run
+    subject.py   which piece is meant
+    data.py      all there is to say of it, as plain data; why.py has the reasons in words
+    text.py      that for a terminal
+
+Owns: nothing itself.
+"""

@@ -1,0 +1,385 @@
+"""A piece of a guest program, from its bytes to host code, as plain data: what the text, the JSON and the page show.
+
+Guest instructions are numbered from 1 in the order of the region's blocks, and each line of IR, LLVM IR and host code
+says the number of the one that it is `of`, or 0: several, or none. What is shown of a translation that is there is what
+lies in the arena; it is made once more for the numbers, and `same_code` says whether that gave the same bytes.
+Owns: the form of this data. Must not know: how it is shown, which piece is wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dbt import regions
+from dbt.block import Translation
+from dbt.code import Code, CodegenError
+from dbt.explain import why
+from dbt.explain.subject import Subject, is_code
+from dbt.explain.watch import Watch
+from dbt.lift import Lifter, Shape, entry
+from dbt.line_table import LineTable
+from dbt.memory import MemoryFault
+from dbt.options import callouts
+from dbt.process import Process
+from dbt.report import Symbols, symbols_of
+from dbt.state import LEAVE
+from dbt.tier0.reading import NotCopied, Piece, Reading
+from dbt.trace import host_lines
+from dbt.translate import region_of
+from ir import llvm, passes
+from ir import text as ir_text
+from ir.block import Block, Branch, Callout, Continue, Indirect, Jump
+from ir.llvm.origins import FIRST, TracedLowering
+from ir.region import Region, link_of
+
+NEAR = 1 << 15  # bytes of guest code on each side in which is looked for what leads to a block
+SHOWN_WRITES = 20  # writes to code that are told one by one
+_LOCATION = re.compile(r"^!(\d+) = !DILocation\(line: (\d+),", re.MULTILINE)
+_DEBUG = re.compile(r",? !dbg !(\d+)")
+_REGISTER = re.compile(r"(?:= getreg|setreg .*,) (\d+)$")
+
+
+def explain(process: Process, watch: Watch, subject: Subject, title: str, run: str | None) -> dict[str, Any]:
+    """All there is to say of a subject. `run`: how the run ended that `watch` noted; None if there was none."""
+    return _Explanation(process, watch, subject).data(title, run)
+
+
+class _Explanation:
+    def __init__(self, process: Process, watch: Watch, subject: Subject) -> None:
+        self._process = process
+        self._engine = process.engine
+        self._watch = watch
+        self._subject = subject
+        self._symbols: Symbols = symbols_of(process)
+        self._names = why.register_names(process.guest)
+        self._made: Translation | None = subject.translation.of or subject.translation if subject.translation else None
+        source = subject.request.source
+        current = all(self._is_there(start, code) for start, code in source)
+        self._lifter: Lifter = self._engine.translator.lifter
+        if not current:  # a translation of what was there before
+            self._lifter = self._engine.translator.lifter_of(regions.Bytes(source))
+        lifted = [self._lifter.lift(pc, boundary) for pc, boundary in subject.request.blocks]
+        self._stages = {block.pc: _stages(block) for block in lifted}
+        optimised = [self._stages[block.pc][-1][1] for block in lifted]
+        self._region: Region = region_of(subject.request, optimised, self._engine.options)
+        self._left_out = [block.pc for block in optimised if block not in self._region.blocks]
+
+    def _is_there(self, start: int, code: bytes) -> bool:
+        try:
+            return bool(self._process.space.peek(start, len(code)) == code)
+        except MemoryFault:
+            return False
+
+    def data(self, title: str, run: str | None) -> dict[str, Any]:
+        engine, key = self._engine, self._subject.key
+        guest = list(self._guest())
+        found: dict[str, Any] = {
+            "program": title,
+            "run": None if run is None else self._run(run),
+            "kind": "region" if len(self._region.blocks) > 1 else "block",
+            "address": key[0], "symbol": self._symbols.at(key[0]), "boundary": key[1], "asked": self._subject.asked,
+            "translation": self._standing(), "guest": guest,
+            "blocks": [self._block(block) for block in self._region.blocks],
+            "left_out": self._left_out,
+            "links": {"in": self._links_in(), "out": self._links_out()},
+            "stencils": [one for block in self._region.blocks if (one := self._stencils(block)) is not None],
+            **self._host(),
+            "retired": engine.cache.all_retired.get(key, 0),
+            **self._changes(),
+        }  # fmt: skip
+        return found
+
+    def _run(self, ended: str) -> dict[str, Any]:
+        stats = self._process.stats()
+        return {"ended": ended, "instructions": stats["instructions"], "retired": stats["retired"],
+                "promote": self._engine.options.promote}  # fmt: skip
+
+    def _standing(self) -> str:
+        """One of: made, dropped, none."""
+        if self._made is not None:
+            return "made"
+        return "dropped" if any(gone.key == self._subject.key for gone in self._watch.gone) else "none"
+
+    # --- the guest's side -----------------------------------------------------------------------------
+
+    def _guest(self) -> Iterator[dict[str, Any]]:
+        process, number = self._process, 0
+        for block in self._region.blocks:
+            lifted = self._stages[block.pc][0][1]
+            for at, insn in enumerate(block.guest):
+                number += 1
+                decoded = process.guest.decode(self._lifter.code.fetch(insn.pc))
+                assert decoded is not None
+                reason = why.of_class(process.guest, decoded, [i for i in lifted.insts if i.at == at])
+                yield self._row(number, block, insn.pc, insn.length, insn.text, insn.treat, reason) | {
+                    "extension": decoded.row.extension, "manual": decoded.row.manual,
+                }  # fmt: skip
+            if isinstance(block.exit, Callout):
+                yield from self._called_out(block, block.exit.pc)
+
+    def _called_out(self, block: Block, pc: int) -> Iterator[dict[str, Any]]:
+        """The instruction that the monitor executes behind a block: it is no part of the translation."""
+        process = self._process
+        try:
+            word = self._lifter.code.fetch(pc)
+        except MemoryFault:
+            return
+        decoded = process.guest.decode(word)
+        length = decoded.length if decoded else 4 if word & 3 == 3 else 2
+        text = process.guest.disassemble(decoded, pc) if decoded else "(no instruction)"
+        reason = why.of_callout(decoded, callouts(self._engine.options))
+        row = self._row(0, block, pc, length, text, "callout", reason)
+        yield row | ({"extension": decoded.row.extension, "manual": decoded.row.manual} if decoded else {})
+
+    def _row(self, number: int, block: Block, pc: int, length: int, text: str, treat: str, why: str) -> dict[str, Any]:
+        return {
+            "n": number, "pc": pc, "bytes": self._lifter.code.peek(pc, length).hex(), "text": text, "class": treat,
+            "why": why, "block": block.pc, "symbol": self._symbols.at(pc), "monitor": self._watch.stepped[pc],
+        }  # fmt: skip
+
+    def _block(self, block: Block) -> dict[str, Any]:
+        first = self._first(block)
+        return {
+            "address": block.pc, "symbol": self._symbols.at(block.pc), "instructions": len(block.guest),
+            "entered": {"reference": self._watch.interpreted[block.pc], "tier0": self._watch.tier0(block.pc)},
+            "ended": why.of_end(block, self._engine.options.max_instructions),
+            "stages": [
+                {"name": name, "lines": [
+                    {"text": line.strip(), "of": 0 if at is None else first + at, "note": self._register(line)}
+                    for line, at in ir_text.lines(stage) if not line.startswith(("block ", "  guest ", "  at "))
+                ]} for name, stage in self._stages[block.pc]
+            ],
+        }  # fmt: skip
+
+    def _register(self, line: str) -> str:
+        """The name of the register that a line of IR reads or writes; IR knows its slot's number."""
+        found = _REGISTER.search(line)
+        return self._names.get(int(found[1]), "") if found else ""
+
+    def _first(self, block: Block) -> int:
+        """The number of a block's first instruction."""
+        number = 1
+        for one in self._region.blocks:
+            if one is block:
+                break
+            number += len(one.guest)
+        return number
+
+    # --- the host's side ------------------------------------------------------------------------------
+
+    def _host(self) -> dict[str, Any]:
+        """LLVM IR before and after LLVM's passes, and host code."""
+        engine = self._engine
+        shop = engine.translator.backend.shop
+        lowering = TracedLowering(self._region, entry(self._subject.key), shop.target)
+        lowered = lowering.run()
+        text = llvm.module([lowered], shop.target) + lowering.metadata()
+        before = _lines(lowered.text, {str(FIRST + n): n for n in range(lowering.instructions + 1)})
+        try:
+            code, table, improved = shop.compiler.traced(text, engine.options.passes)
+        except CodegenError as error:
+            return {"llvm": before, "improved": [], "host": [], "same_code": None,
+                    "refused": " ".join(str(error).split())}  # fmt: skip
+        numbers = {number: int(line) for number, line in _LOCATION.findall(improved)}
+        start = improved.index("\ndefine ") + 1
+        size = max(at + length for at, length in code.functions.values())
+        placed, same = self._placed(code, size)
+        leads = lowered.exits | {lowered.counter: None}
+        return {
+            "llvm": before,
+            "improved": _lines(improved[start : improved.index("\n}", start) + 2], numbers),
+            "host": list(self._host_lines(code, placed, size, table, leads)),
+            "same_code": same, "refused": "", "host_bytes": size,
+        }  # fmt: skip
+
+    def _placed(self, code: Code, size: int) -> tuple[tuple[int, bytes], bool | None]:
+        """Where the code is and its bytes; and whether a translation that is there is the same but for its slots."""
+        if self._made is None:
+            return (0, code.text[:size]), None
+        there = self._engine.translator.backend.arena.bytes_at(self._made.entry, self._made.size)
+        plain = [bytearray(code.text[:size]), bytearray(there)]
+        for offset, _, _ in code.relocations:
+            for text in plain:
+                text[offset : offset + 4] = bytes(4)
+        return (self._made.entry, there), plain[0] == plain[1]
+
+    def _host_lines(
+        self, code: Code, placed: tuple[int, bytes], size: int, table: LineTable, leads: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        base, text = placed
+        faults = dict(code.faults)
+        for at, raw, shown in host_lines(text, base):
+            offset = at - base
+            notes = [f"{name}: the region is entered here" for name, (start, _) in code.functions.items()
+                     if start == offset and offset]  # fmt: skip
+            for field, symbol, _ in code.relocations:
+                if offset <= field < offset + len(raw):
+                    key = leads.get(symbol)
+                    notes.append("the region's counter" if key is None else f"slot of the exit to {key[0]:#x}")
+            if offset in faults:
+                notes.append(f"guest access: a fault goes on at {base + faults[offset]:#x}")
+            yield {"at": at, "bytes": raw.hex(), "text": shown, "of": table.line(offset), "note": "; ".join(notes)}
+
+    def _stencils(self, block: Block) -> dict[str, Any] | None:
+        """The stencils that the block's code in tier 0 is made of, as they lie there; None if there is none."""
+        tier, backend = self._engine.tier0, self._engine.translator.backend
+        head = tier.head(block.pc) if tier is not None else None
+        if head is None or not block.boundary:
+            return None
+        words = []
+        for insn in block.guest:
+            decoded = self._process.guest.decode(self._lifter.code.fetch(insn.pc))
+            assert decoded is not None
+            words.append((insn.pc, decoded.word, insn.length, decoded.ends_block))
+        if isinstance(block.exit, Callout):
+            words.append((block.exit.pc, 0, 4, True))
+        try:
+            pieces = Reading(backend.library).block(words, head, tier.memory.bytes_at)
+        except NotCopied:  # of older guest code, which is about to go
+            return None
+        numbers = {insn.pc: self._first(block) + at for at, insn in enumerate(block.guest)}
+        return {"block": block.pc, "pieces": [self._piece(piece, numbers) for piece in pieces]}
+
+    def _piece(self, piece: Piece, numbers: dict[int, int]) -> dict[str, Any]:
+        holes = []
+        for hole in piece.holes:
+            shown = f"{hole.value:#x}"
+            if hole.kind.startswith("register"):
+                shown = self._names.get(hole.value >> 3, shown)
+            elif hole.kind == "immediate":
+                shown = str(hole.value)
+            holes.append({"offset": hole.offset, "kind": hole.kind, "value": shown})
+        code = host_lines(piece.code, piece.address)
+        lines = [{"at": at, "bytes": raw.hex(), "text": text} for at, raw, text in code]
+        return {"of": 0 if piece.pc is None else numbers.get(piece.pc, 0), "name": piece.name, "lines": lines,
+                "holes": holes}  # fmt: skip
+
+    # --- links ------------------------------------------------------------------------------------------
+
+    def _links_in(self) -> list[dict[str, Any]]:
+        """What leads here: exits of translations, and blocks of the guest's code near by."""
+        cache, words, key = self._engine.cache, self._engine.state.words, self._subject.key
+        found = []
+        for translation in cache.translations():
+            for slot, leads in translation.exits.items():
+                if leads == key and translation is not self._made:
+                    there = self._made is not None and words[slot >> 3] == self._made.entry
+                    state = "linked" if there else "not linked"
+                    found.append(self._link(translation.key[0], "exit of a region", state))
+        inside = {block.pc for block in self._region.blocks}
+        ran = self._watch.entered()
+        for pc, shape in sorted(self._near(key[0], ran)):
+            state = "in this region" if pc in inside else f"entered {ran[pc]:,} times" if pc in ran else ""
+            if key[0] in shape.leads:
+                found.append(self._link(pc, "block", state))
+            elif shape.indirect and key[0] in self._engine.ways(pc):
+                found.append(self._link(pc, "indirect jump, as it was seen to go", state))
+        return found
+
+    def _link(self, pc: int, how: str, state: str) -> dict[str, Any]:
+        return {"address": pc, "symbol": self._symbols.at(pc), "how": how, "state": state}
+
+    def _near(self, pc: int, ran: Iterable[int]) -> Iterator[tuple[int, Shape]]:
+        """Blocks around an address: those that ran, and all others one behind the other, as far as bytes are code."""
+        region, lifter = self._process.space.region_at(pc), self._engine.translator.lifter
+        if region is None:
+            return
+        low, high = max(region.start, pc - NEAR), min(region.end, pc + NEAR)
+        seen = {at for at in ran if low <= at < high and is_code(self._process, at)}
+        yield from ((at, lifter.shape(at)) for at in seen)
+        starts = [s.address + self._symbols.bias for s in self._symbols.symbols]
+        at = min((start for start in starts if low <= start <= pc), default=low if low == region.start else pc)
+        while at < high:
+            shape = lifter.shape(at) if is_code(self._process, at) else None
+            if shape is None or not shape.instructions:
+                at += self._process.guest.align
+                continue
+            if at not in seen:
+                yield at, shape
+            at = shape.end
+
+    def _links_out(self) -> list[dict[str, Any]]:
+        """Where the blocks lead that is not in the region."""
+        inside = {block.pc for block in self._region.blocks}
+        found: dict[int, dict[str, Any]] = {}
+        for block in self._region.blocks:
+            for to, how in self._leads(block):
+                if to not in inside and to not in found:
+                    state = "" if isinstance(block.exit, Callout) else self._state_of(to)
+                    found[to] = self._link(to, how, state)
+        return list(found.values())
+
+    def _leads(self, block: Block) -> Iterator[tuple[int, str]]:
+        """Where a block may lead, as far as that is known, and how."""
+        match block.exit:
+            case Callout(pc):
+                yield pc, "the monitor executes it"
+            case Continue(pc):
+                yield pc, "cut"
+            case Jump(pc) | Indirect(int(pc)):
+                yield pc, "jump" if block.ends_by_jump else "next"
+            case Branch(_, taken, otherwise):
+                yield taken, "taken"
+                yield otherwise, "not taken"
+            case Indirect():
+                for pc in self._engine.ways(block.pc):
+                    yield pc, "indirect jump, as it was seen to go"
+        if link_of(block) is not None:
+            yield block.end, "behind the call"
+
+    def _state_of(self, to: int) -> str:
+        """What runs when an exit leads there."""
+        engine, made = self._engine, self._made
+        known = engine.cache.get((to, True))
+        slot = next((slot for slot, key in made.exits.items() if key == (to, True)), None) if made else None
+        if known is not None:
+            where = f"the translation of {(known.of or known).key[0]:#x}"
+            linked = slot is not None and engine.state.words[slot >> 3] not in (0, engine.state.words[LEAVE])
+            return f"linked to {where}" if linked else where
+        weight = self._subject.request.weights.get(to)
+        if made is not None and weight:
+            return "stencils: the region had no room for it"
+        tier = engine.tier0
+        if tier is not None and tier.head(to) is not None:
+            return "stencils"
+        return "interpreted so far" if self._watch.interpreted[to] else "never ran"
+
+    # --- what became of it --------------------------------------------------------------------------------
+
+    def _changes(self) -> dict[str, Any]:
+        """Translations of the same key that went, and writes to the bytes, or to their pages."""
+        source = self._subject.request.source or ((self._subject.key[0], b"?"),)
+        pages = {at >> 12 for start, code in source for at in (start, start + len(code) - 1)}
+
+        def hits(start: int, end: int) -> bool:
+            return any(at < end and start < at + len(code) for at, code in source)
+
+        gone = [{"why": g.why, "instructions": g.instructions, "pc": g.pc, "symbol": self._symbols.at(g.pc)}
+                for g in self._watch.gone if g.key == self._subject.key]  # fmt: skip
+        bytes_written = [w for w in self._watch.written if hits(w.start, w.end)]
+        beside = [w for w in self._watch.written
+                  if not hits(w.start, w.end) and pages & set(range(w.start >> 12, (w.end - 1 >> 12) + 1))]  # fmt: skip
+        written = [w._asdict() | {"symbol": self._symbols.at(w.pc)} for w in bytes_written[:SHOWN_WRITES]]
+        return {"gone": gone, "written": written, "writes": len(bytes_written), "writes_beside": len(beside)}
+
+
+def _stages(block: Block) -> list[tuple[str, Block]]:
+    """The block as it was lifted, and after each pass."""
+    found = [("lifted", block)]
+    for name, run in passes.PIPELINE:
+        found.append((name, passes.optimise(found[-1][1], ((name, run),))))
+    return found
+
+
+def _lines(text: str, numbers: dict[str, int]) -> list[dict[str, Any]]:
+    """Lines of LLVM IR without their locations, each with the number that its location stands for."""
+    found = []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        mark = _DEBUG.search(line)
+        of = 0 if mark is None or line.startswith("define") else numbers.get(mark[1], 0)
+        found.append({"text": _DEBUG.sub("", line), "of": of})
+    return found
