@@ -1,5 +1,5 @@
-"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `explore`, `bench`, `explain`, `lab`, `info`, `cache`
-and `binfmt`.
+"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `explore`, `bench`, `explain`, `lab`, `info`,
+`cache` and `binfmt`.
 
 Each is a file of its own. Owns: the table of commands, and that no error reaches a user as a traceback. A command uses
 the public face (`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when

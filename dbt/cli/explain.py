@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dbt.cli.errors import STATUSES, USAGE, Fail, opened
+from dbt.cli.errors import STATUSES, USAGE, Fail, opened, why
 from dbt.cli.options import (
     Parser,
     guest_options,
@@ -31,7 +31,7 @@ without one, or with -, what most instructions were executed in. ARGS are the pr
 
   dragoman explain @sieve                     the hottest block of a run without arguments
   dragoman explain @sieve - small             of a run with one
-  dragoman explain --promote=1000 @sieve - small
+  dragoman explain --promote=1000 --html=page.html @sieve - small
   dragoman explain --static @hello _start     without a run
 
 explain itself exits with 0, whatever the program's status; with 2 if PLACE is in no code of the program.
@@ -47,6 +47,7 @@ def command(words: Sequence[str]) -> int:
     )  # fmt: skip
     parser.option("--static", action="store_true", help="do not run the program; without PLACE its entry is explained")
     parser.option("--json", action="store_true", help="print the data as one JSON object")
+    parser.option("--html", metavar="FILE", help="write a page that needs nothing else, in which lines are linked")
     parser.option(
         "--parts", metavar="LIST", type=_parts, default=PARTS,
         help=f"what the text shows: any of {','.join(PARTS)} (default: all)",
@@ -67,9 +68,13 @@ def command(words: Sequence[str]) -> int:
     if options.tiers == (1,) and options.hot is None:
         options.hot = 64
     data = _explained(parser, options, program, args, None if place == HOTTEST else place)
+    if options.html is not None:
+        from dbt.explain import page
+
+        _write(options.html, page.page(data))
     if options.json:
         print(json.dumps(data))
-    else:
+    elif options.html is None:
         from dbt.explain import text
 
         print(text.text(data, options.parts))
@@ -84,6 +89,14 @@ def _parts(text: str) -> tuple[str, ...]:
 
         raise bad(f"there is no part {unknown[0]!r} (there are: {', '.join(PARTS)})")
     return found
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Fail(USAGE, f"cannot write {path}: {why(error)}") from None
 
 
 def _explained(parser: Parser, options: Any, program: str, args: list[str], place: str | None) -> dict[str, Any]:

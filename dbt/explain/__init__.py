@@ -4,6 +4,7 @@
     subject.py   which piece is meant
     data.py      all there is to say of it, as plain data; why.py has the reasons in words
     text.py      that for a terminal
+    page.py      and as a page, with page.html
 
 Owns: nothing itself.
 """

@@ -18,6 +18,7 @@ from dbt.code import Code, CodegenError
 from dbt.explain import why
 from dbt.explain.subject import Subject, is_code
 from dbt.explain.watch import Watch
+from dbt.explain.why import times
 from dbt.lift import Lifter, Shape, entry
 from dbt.line_table import LineTable
 from dbt.memory import MemoryFault
@@ -271,7 +272,7 @@ class _Explanation:
         inside = {block.pc for block in self._region.blocks}
         ran = self._watch.entered()
         for pc, shape in sorted(self._near(key[0], ran)):
-            state = "in this region" if pc in inside else f"entered {ran[pc]:,} times" if pc in ran else ""
+            state = "in this region" if pc in inside else f"entered {times(ran[pc])}" if pc in ran else ""
             if key[0] in shape.leads:
                 found.append(self._link(pc, "block", state))
             elif shape.indirect and key[0] in self._engine.ways(pc):
@@ -374,12 +375,22 @@ def _stages(block: Block) -> list[tuple[str, Block]]:
 
 
 def _lines(text: str, numbers: dict[str, int]) -> list[dict[str, Any]]:
-    """Lines of LLVM IR without their locations, each with the number that its location stands for."""
-    found = []
+    """Lines of LLVM IR without their locations, each with the number that its location stands for.
+
+    What LLVM writes in several lines has its location in the last one.
+    """
+    found: list[dict[str, Any]] = []
+    begun: list[dict[str, Any]] = []
     for line in text.splitlines():
         if not line.strip():
             continue
         mark = _DEBUG.search(line)
-        of = 0 if mark is None or line.startswith("define") else numbers.get(mark[1], 0)
-        found.append({"text": _DEBUG.sub("", line), "of": of})
+        found.append({"text": re.sub(" +; ", "  ; ", _DEBUG.sub("", line)), "of": 0})
+        if not line.startswith(" "):  # a label, or the function's first or last line
+            continue
+        begun.append(found[-1])
+        if mark is not None:
+            for one in begun:
+                one["of"] = numbers.get(mark[1], 0)
+            begun = []
     return found

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from dbt.explain.why import times
+
 PARTS = ("guest", "counts", "links", "ir", "llvm", "host", "stencils")
 STANDING = {
     "made": "a translation of LLVM's that is in the cache, as it lies there",
@@ -32,6 +34,10 @@ def text(data: dict[str, Any], parts: tuple[str, ...] = PARTS) -> str:
 
 def place(address: int, symbol: str) -> str:
     return f"{address:#x}" + (f" <{symbol}>" if symbol else "")
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _head(data: dict[str, Any]) -> Iterator[str]:
@@ -72,15 +78,15 @@ def _counts(data: dict[str, Any]) -> Iterator[str]:
     for block in data["blocks"]:
         entered = block["entered"]
         yield (
-            f"  block {block['address']:#x} ({block['instructions']} instructions) was entered "
-            f"{entered['reference']:,} times in the interpreter, {entered['tier0']:,} times in stencils"
+            f"  block {block['address']:#x} ({_several(block['instructions'], 'instruction')}) was entered "
+            f"{times(entered['reference'])} in the interpreter, {times(entered['tier0'])} in stencils"
         )
     yield f"  translations retired {data['retired']:,} instructions"
     for row in data["guest"]:
         if row["monitor"]:
-            yield f"  the monitor executed the instruction at {row['pc']:#x} {row['monitor']:,} times"
+            yield f"  the monitor executed the instruction at {row['pc']:#x} {times(row['monitor'])}"
     if data["run"] is not None and not data["retired"]:
-        yield f"  what runs {data['run']['promote']:,} times from stencils is translated (--promote=N)"
+        yield f"  what runs {times(data['run']['promote'])} from stencils is translated (--promote=N)"
 
 
 def _links(data: dict[str, Any]) -> Iterator[str]:
@@ -100,7 +106,7 @@ def _links(data: dict[str, Any]) -> Iterator[str]:
             f"{place(gone['pc'], gone['symbol'])}: {gone['why']}"
         )
     for w in data["written"]:
-        what = f"{w['translations']} translations" + (" and its page's stencils" if w["stencils"] else "")
+        what = _several(w["translations"], "translation") + (" and its page's stencils" if w["stencils"] else "")
         yield (
             f"  {w['end'] - w['start']} bytes at {w['start']:#x} were written after {w['instructions']:,} "
             f"instructions by {place(w['pc'], w['symbol'])}: {what} went"

@@ -16,6 +16,10 @@ def register_names(guest: Guest) -> dict[int, str]:
     return {register.slot: register.aliases[0] if register.aliases else register.name for register in guest.registers}
 
 
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def of_class(guest: Guest, decoded: Decoded, insts: Iterable[Inst]) -> str:
     """Of an instruction that was lifted to these instructions of IR."""
     names = register_names(guest)

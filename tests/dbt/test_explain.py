@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from support import tiny
+from support.page import Page
+from support.peers import need
 from support.riscv import asm, words_to_bytes
 from support.tiny import A0, A1, A2, A3, START, li
 
@@ -321,8 +323,8 @@ def test_lines_are_what_readelf_says(tmp_path: Path) -> None:
     module = llvm.parse_assembly(text)
     object_file = shop.machine.emit_object(module)
     (tmp_path / "f.o").write_bytes(object_file)
-    said = subprocess.run(["readelf", "--debug-dump=decodedline", tmp_path / "f.o"], capture_output=True, text=True,
-                          check=True).stdout  # fmt: skip
+    command = [need("readelf", "binutils"), "--debug-dump=decodedline", tmp_path / "f.o"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [(int(m[2], 0), int(m[1])) for m in re.finditer(r"^f\s+(\d+)\s+(0x[0-9a-f]+|0)\s", said, re.MULTILINE)]
     table = read_lines(object_file)
     assert len(rows) > 20
@@ -346,6 +348,7 @@ def test_lines_are_what_readelf_says(tmp_path: Path) -> None:
     (["/bin/sh"], 126, "is for x86-64"),
     ([], 2, "which program?"),
     (["--parts=guest,nothing", "@hello"], 2, "there is no part 'nothing'"),
+    (["--html=/nowhere/page.html", "@hello"], 2, "cannot write /nowhere/page.html"),
     (["--disk-cache", "@hello"], 2, "--disk-cache: a translation from disk does not say"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(
@@ -384,3 +387,52 @@ def test_the_text_has_what_the_data_has(capfd: pytest.CaptureFixture[str]) -> No
     assert cli.main(["explain", "--parts=counts", *words]) == 0
     short = capfd.readouterr().out
     assert "LLVM IR" not in short and f"translations retired {found['retired']:,} instructions" in short
+
+
+# --- as a page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("--promote=1000", "@sieve", "-", "small")
+    path = tmp_path / "page.html"
+    assert cli.main(["explain", f"--html={path}", *words]) == 0
+    assert capfd.readouterr() == ("", "")
+    page = Page(path.read_text())
+    page.needs_nothing_else()
+    assert "@sieve small" in page.words
+    found, shown = explained(capfd, *words), page.data
+    for one in (found, shown):  # where the host has put them
+        for name in ("host", "stencils"):
+            del one[name]
+    assert shown == found
+
+
+def test_a_name_with_markup_is_no_markup(tmp_path: Path) -> None:
+    path = tiny.program(tmp_path / "<!--<script><b>", tiny.leave(0))
+    made = tmp_path / "page.html"
+    assert cli.main(["explain", f"--html={made}", str(path)]) == 0
+    assert Page(made.read_text()).data["program"] == str(path)
+
+
+def test_a_browser_draws_it(tmp_path: Path) -> None:
+    """The lines of one instruction are lit in all panes, and every number of the data is on the page."""
+    browser = need("chromium", "chromium")
+    path = tmp_path / "page.html"
+    assert cli.main(["explain", f"--html={path}", "--promote=1000", "@sieve", "-", "small"]) == 0
+    drawn = subprocess.run(
+        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'user'}",
+         "--dump-dom", f"{path.as_uri()}#2"], capture_output=True, text=True, timeout=300, check=True,
+    ).stdout  # fmt: skip
+    found = Page(path.read_text()).data
+    body = drawn[drawn.index("<h1") : drawn.index("<footer")]
+    for name, lines in (("Guest", found["guest"]), ("IR", [
+        line for block in found["blocks"] for line in block["stages"][-1]["lines"]
+    ]), ("LLVM IR", found["improved"]), ("Host", found["host"])):  # fmt: skip
+        pane = re.search(rf'<section class="pane" aria-label="{name}">.*?</section>', body, re.DOTALL)
+        assert pane is not None
+        numbers = Counter(line.get("of", line.get("n")) for line in lines)
+        drawn_numbers = Counter(map(int, re.findall(r'data-of="(\d+)"', pane[0])))
+        assert {n: count for n, count in numbers.items() if n} == dict(drawn_numbers), name
+        lit = re.findall(r'<div class="of lit held" data-of="(\d+)"', pane[0])
+        assert lit == ["2"] * numbers[2] and lit, name
+    assert "is of class" in body and "Where its exits lead" in body
