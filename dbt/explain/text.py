@@ -86,7 +86,8 @@ def _counts(data: dict[str, Any]) -> Iterator[str]:
         if row["monitor"]:
             yield f"  the monitor executed the instruction at {row['pc']:#x} {times(row['monitor'])}"
     if data["run"] is not None and not data["retired"]:
-        yield f"  what runs {times(data['run']['promote'])} from stencils is translated (--promote=N)"
+        often = times(data["run"]["promote"])
+        yield f"  what runs {often} from stencils, or less if it is long, is translated (--promote=N)"
 
 
 def _links(data: dict[str, Any]) -> Iterator[str]:

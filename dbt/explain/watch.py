@@ -55,13 +55,14 @@ class Watch:
         self._ran: Counter[int] = Counter()  # in tier 0, counted by counters that are no longer
         self._given: dict[int, int] = {}  # what a counter began with, where that is not what all begin with
         self._why = ""
+        self._asking = False
         self._disk: Any = None  # stencils come from there, and go there
 
     def attach(self) -> None:
         """Begin. Translations are made here and now: none is taken from disk, for that does not say what it is of."""
         engine: Any = self._engine
         self._disk, engine.disk = engine.disk, None
-        engine.translator.keep = lambda made: None
+        engine.translator.keep = lambda request, made: None
         engine.cache.dropped = self._then(self._note_gone, engine.cache.dropped)
         engine.cache.evict = self._because("evicted: the cache was full", engine.cache.evict)
         engine.cache.invalidate = self._because("its guest code was written, or its mapping changed",
@@ -83,6 +84,7 @@ class Watch:
             tier: Any = make(*arguments)
             for name in ("lead", "rest", "again"):
                 setattr(tier, name, self._recounting(tier, getattr(tier, name)))
+            tier.code = self._entering(tier.code)
             tier.drop, tier.flush = self._forgetting(tier, tier.drop), self._forgetting(tier, tier.flush)
             found: Tier0 = tier
             return found
@@ -157,7 +159,9 @@ class Watch:
     def _since(self, tier: Tier0, pc: int) -> int:
         """How often the block has run since its counter was set."""
         left = tier.left(pc)
-        return 0 if left is None else self._given.get(pc, self._engine.options.promote) - left
+        if left is None:
+            return 0
+        return (self._given.get(pc, self._engine.options.promote) - left) // tier.cost(pc)
 
     def _recounting(self, tier: Tier0, call: Callable[..., Any]) -> Callable[..., Any]:
         """A call that sets a block's counter, or leads past it."""
@@ -170,6 +174,21 @@ class Watch:
                 self._given.pop(pc, None)
             else:
                 self._given[pc] = left
+
+        return counted
+
+    def _entering(self, call: Callable[..., int | None]) -> Callable[..., int | None]:
+        """A call that gives code to enter. That of a block which is to run alone has no counter."""
+
+        def counted(pc: int, inside: bool) -> int | None:
+            again, self._asking = self._asking, True  # it asks itself again when it has made room
+            try:
+                found = call(pc, inside)
+            finally:
+                self._asking = again
+            if found is not None and inside and not again and not self._engine.state.mid_block:
+                self._ran[pc] += 1
+            return found
 
         return counted
 

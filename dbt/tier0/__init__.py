@@ -46,7 +46,7 @@ from dbt.state import (
     WRITE,
     State,
 )
-from dbt.tier0.layout import counter_at
+from dbt.tier0.layout import head_at
 
 PAGE_SHIFT = 12
 SIZE = 32 << 20  # bytes of code
@@ -166,7 +166,7 @@ class Tier0:
         self._bytes[TABLES : TABLES + TABLE] = self._empty
         self._begin()  # another engine may have run in this state
         self._pages: set[int] = set()
-        self._counter_at = counter_at(library)
+        self._counter_at, self._cost_at = head_at(library, 1), head_at(library, 2)
         self._inside: dict[int, int] = {}  # what is no boundary: guest address -> host code
         self.flushes = 0
         self._copy: mmap.mmap | None = None  # of the code, for a child that is being forked
@@ -343,7 +343,10 @@ class Tier0:
         head = self.head(pc)
         if head is None:
             return None
-        return int.from_bytes(self.memory.bytes_at(head + self._counter_at, 4), "little") >> 2
+        return self._parameter(head, self._counter_at) >> 2
+
+    def _parameter(self, head: int, at: int) -> int:
+        return int.from_bytes(self.memory.bytes_at(head + at, 4), "little")
 
     # --- for people -------------------------------------------------------------------------------------
 
@@ -355,12 +358,17 @@ class Tier0:
         return self._words[at]
 
     def left(self, pc: int) -> int | None:
-        """How often the block there runs until it says that it is hot; None if there is no such block."""
+        """What is left of the count after which the block there says that it is hot; None if there is no such block."""
         counter = self._counter(pc)
         if counter is None:
             return None
         left = self._narrow[counter]
         return 0 if left >> 31 else left  # below zero: it has said so, and did not run
+
+    def cost(self, pc: int) -> int:
+        """What an execution of the block there counts for: 1, or more for a long one."""
+        head = self.head(pc)
+        return 1 if head is None else self._parameter(head, self._cost_at)
 
     def blocks(self, first: int = 0, last: int = 1 << SPACE_BITS) -> list[int]:
         """Guest addresses of the blocks that there is code for, in pages of these numbers."""

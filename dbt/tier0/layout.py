@@ -39,12 +39,12 @@ def door(library: bytes, room: int) -> bytes:
     return library[at : at + size] + b"\xe9" + struct.pack("<i", -(room + size + 5))
 
 
-def counter_at(library: bytes) -> int:
-    """Where in a block's head the displacement of its counter is: parameter 1."""
+def head_at(library: bytes, parameter: int) -> int:
+    """Where in a block's head a parameter is: 1, the displacement of its counter; 2, what an execution counts for."""
     (stencil,) = struct.unpack_from("<I", library, 4 * HEADER.index("head"))
     _, holes, _ = struct.unpack_from("<3I", library, stencil)
     for number in range(holes):
         offset, kind, argument, _ = struct.unpack_from("<4I", library, stencil + 12 + 16 * number)
-        if (kind, argument) == (PARAM32, 1):
+        if (kind, argument) == (PARAM32, parameter):
             return int(offset)
-    raise AssertionError("a block's head has no counter")
+    raise AssertionError(f"a block's head has no parameter {parameter}")

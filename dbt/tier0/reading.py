@@ -21,8 +21,8 @@ KINDS = {
     lib.OUT_HEAD: "out of the head", lib.OUT_LEAVE: "monitor", lib.OUT_AT_HEAD: "event", lib.OUT_NATIVE: "native code",
 }  # fmt: skip
 PARAMETERS = {
-    "head": {0: "price of the segment", 1: "counter"}, "segment": {0: "price of the segment"},
-    "callout": {1: "given back", 2: "reason"},
+    "head": {0: "price of the segment", 1: "counter", 2: "an execution counts for"},
+    "segment": {0: "price of the segment"}, "callout": {1: "given back", 2: "reason"},
 }  # fmt: skip
 _WIDE = {lib.PC, lib.FOLLOWING, lib.PARAM64}
 _OUT = {lib.OUT_NEXT, lib.OUT_TAKEN, lib.OUT_MISS, lib.OUT_SIDE, lib.OUT_HEAD, lib.OUT_LEAVE, lib.OUT_AT_HEAD,
