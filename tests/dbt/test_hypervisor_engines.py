@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support import tablefs
 from support.pair import csr_word, word
 from support.riscv import asm, scaled
 from support.small import (
@@ -252,6 +253,20 @@ def test_the_hypervisor_and_its_guest_from_reset_to_shutdown() -> None:
     assert sum(taken[cause, 4] for cause in (8, 13, 15)) > 100  # the guest's own traps
     assert sum(taken[cause, 5] for cause in (8, 20, 21, 23)) > 400  # exits
     assert boards[0].vcpu.engine.stepped < 4000  # of 1.7 million
+
+
+def test_a_disk_is_passed_through_to_the_guest(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads and writes files by its own driver, where the hypervisor has mapped the transport for it."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(tablefs.write({"note": b"kept\n"}))
+    script = b"cat note\nwrite other words\nshutdown 3\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(script)))
+    words = ["-cpu", "rv64,h=true", "--deterministic", "-drive", f"file={disk}", "@hypervisor"]
+    assert main(["boot", *words]) == 3
+    assert "$ cat note\r\nkept\r\n" in capfd.readouterr().out.replace("\r\r", "\r")
+    assert tablefs.read(disk.read_bytes()) == {"note": b"kept\n", "other": b"words\n"}
 
 
 INSIDE = [RAM + 0x30_0000 + 0x1000 * i for i in range(6)]

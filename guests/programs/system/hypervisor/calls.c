@@ -1,7 +1,7 @@
 /* What the guest asks for by ecall: the SBI of RISC-V, as far as a kernel on one hart needs it; and its timer.
  *
  * Owns: the answers, and vstimecmp, which is the guest's timer: its interrupt comes without the hypervisor. (It could be
- * made of the hypervisor's own timer and hvip, too, but QEMU 7.2 ignores that bit of hvip where there is Sstc.)
+ * made of the hypervisor's own timer and hvip, too, but on QEMU 7.2 that bit stayed pending when it was cleared.)
  * Must not know: devices. */
 #include "hypervisor.h"
 
