@@ -35,7 +35,8 @@ def of_class(guest: Guest, decoded: Decoded, insts: Iterable[Inst]) -> str:
                 (reads if inst.op.name == "getreg" else writes)[name] = None
         elif {"load", "store"} & inst.op.effects:
             what = " and ".join(sorted({"load": "loads", "store": "stores"}[e] for e in inst.op.effects - {"exit"}))
-            memory[f"{what} {inst.attrs[-1] if what != 'loads' else inst.attrs[1]} bytes"] = None
+            size = inst.attrs[1]
+            memory[f"{what} {size} byte{'' if size == 1 else 's'}"] = None
         elif inst.op.name == "leave_if":
             leaves[str(inst.attrs[0])] = None
         flags = flags or "flags" in inst.op.effects

@@ -154,6 +154,7 @@ def test_a_region_of_several_blocks(capfd: pytest.CaptureFixture[str]) -> None:
     assert any(link["address"] in inside and link["state"] == "in this region" for link in found["links"]["in"])
     assert not inside & {link["address"] for link in found["links"]["out"]}
     assert any("a fault goes on at" in line["note"] for line in found["host"])
+    assert [row["why"].rpartition("; ")[2] for row in found["guest"] if "lbu" in row["text"]] == ["loads 1 byte"]
     middle = found["guest"][2]["pc"]
     again = explained(capfd, "--promote=1000", "@sieve", hex(middle), "small")
     assert again["asked"] == middle and again["address"] == found["address"]
