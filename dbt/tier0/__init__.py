@@ -252,6 +252,7 @@ class Tier0:
         """There is no code, no page is open or has a table."""
         words = self._words
         words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
+        self._counted: dict[int, int] = {}  # of counters that began anew: what is left and what has run add up to
         _forget(self._state.address + OPEN, TABLES - OPEN)
 
     def _close_all(self) -> None:
@@ -305,7 +306,7 @@ class Tier0:
         Direct jumps to a block that is there lead to its head still, which finds out when it is told to be hot.
         """
         if self._is_open(pc >> PAGE_SHIFT):
-            self._count_down(pc, 0)
+            self._count_down(pc, 0, self._words[HOT_AFTER])
             at = self._entry(pc)
             if at is None:
                 if self._words[TABLES_USED] >= TABLES_MOST * TABLE:
@@ -316,27 +317,32 @@ class Tier0:
             self._words[at] = door
 
     def executions(self, pc: int) -> int:
-        """How often the block there has run, or since it was told to be hot; 0 if there is none."""
+        """How often the block there has run, or since its counter began again; 0 if there is none. A long block's
+        executions count for more.
+        """
         counter = self._counter(pc)
         if counter is None:
             return 0
         left, hot = self._narrow[counter], self._words[HOT_AFTER]
         if left >> 31:  # below zero
             return hot
-        return hot - left if left <= hot else hot + REFUSED - left
+        return self._counted.get(counter, hot) - left
 
     def rest(self, pc: int) -> None:
         """Say no more that the block there is hot."""
-        self._count_down(pc, REFUSED)
+        self._count_down(pc, REFUSED, self._words[HOT_AFTER] + REFUSED)
 
     def again(self, pc: int, times: int = 1) -> None:
         """Say so once it has run as often again, or so many times as often."""
-        self._count_down(pc, min(self._words[HOT_AFTER] * times, REFUSED))
+        left = min(self._words[HOT_AFTER] * times, REFUSED)
+        self._count_down(pc, left, left if times == 1 else self._words[HOT_AFTER] + left)
 
-    def _count_down(self, pc: int, left: int) -> None:
+    def _count_down(self, pc: int, left: int, counted: int) -> None:
+        """From now on the block has `left` to go, of `counted`: what it ran before is a part of that, or forgotten."""
         counter = self._counter(pc)
         if counter is not None:
             self._narrow[counter] = left
+            self._counted[counter] = counted
 
     def _counter(self, pc: int) -> int | None:
         """Index of the counter of the block there."""

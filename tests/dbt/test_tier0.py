@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -152,6 +153,22 @@ def test_a_block_that_takes_long_is_hot_sooner() -> None:
         rig.run(1 << 60)
         assert rig.state.slots[6] == length * times and (rig.engine.exits["hot"] > 0) == hot
         rig.close()
+
+
+def test_how_often_a_block_has_run_is_known_whatever_its_counter_is_for() -> None:
+    """Until it is hot, when it is to say so again after some more, and when it is never to."""
+    loop = [asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-4), asm("ecall")]
+    rig = Rig(((CODE, 0x1000, 7),), Options(tiers=(0,), patience=0, promote=1000), translated=True)
+    rig.space.poke(CODE, words_to_bytes(loop))
+    rig.state.pc, rig.state.slots[5] = CODE, 1 << 20
+    rig.run(1200)
+    tier = rig.engine.tier0
+    assert abs(tier.executions(CODE) - 600) < 3
+    for begin, before in ((tier.again, 0), (partial(tier.again, times=4), 1000), (tier.rest, 1000)):
+        begin(CODE)
+        rig.run(rig.state.count + 1200)
+        assert abs(tier.executions(CODE) - before - 600) < 3
+    rig.close()
 
 
 def test_what_is_left_before_an_event_runs_here() -> None:
