@@ -51,7 +51,7 @@ from ir.llvm.target import CALLOUT, MISS, SIDE, Target, Translations
 PAGE = 1 << 12
 CROSSING = 2  # `inside`, for an instruction that lies in two pages
 MOST = 192  # guest instructions of a batch, after which it begins no more blocks
-WEIGHT = 7  # an execution of a block counts as one for so many bytes of its code, two to this power
+WEIGHT = 9  # an execution of a block counts as one for so many bytes of its code, two to this power
 SEGMENT = 64  # guest instructions that are taken off the budget at once
 # Work memory: addresses to begin blocks at, then what is made at the end: four words each.
 PENDING = 1 << 14

@@ -143,8 +143,8 @@ def test_promotion_is_exact_and_goes_native() -> None:
 
 
 def test_a_block_that_takes_long_is_hot_sooner() -> None:
-    """An execution counts by the code that it runs through: 100 of a long block are as hot as 1000 of a short one."""
-    for length, times, hot in ((400, 100, True), (4, 100, False), (4, 2000, True)):
+    """An execution counts by the code that it runs through: 200 of a long block are as hot as 1000 of a short one."""
+    for length, times, hot in ((400, 200, True), (4, 200, False), (4, 2000, True)):
         body = [asm("addi", rd=6, rs1=6, imm=1)] * length
         loop = [*body, asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-4 * (length + 1)), asm("ecall")]
         rig = Rig(((CODE, 0x1000, 7),), Options(patience=0, promote=1000, background=False), translated=True)
