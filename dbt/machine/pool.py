@@ -67,7 +67,7 @@ class Pool:
         self._closing()
 
 
-def address_of(memory: mmap.mmap) -> int:
+def address_of(memory: mmap.mmap | memoryview) -> int:
     """The host address of its first byte."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CODED = 1 << 62  # no address that can be executed has this bit without the one above
 GENERATION = 40  # bit of a place
+OFTEN = 64  # writes beside code of a page until that goes
 NATIVES = {  # the words that lead to native functions, and their names
     FOUND: "found", MOVED: "moved", CROSS: "to_tail", AGAIN: "to_tail_again", GO_ON: "on",
 }  # fmt: skip
@@ -49,6 +50,7 @@ class MachineTier0(Tier0):
         self._pairs: dict[int, tuple[int, int]] = {}  # table -> its pages
         self._tables: dict[tuple[int, int], int] = {}  # page of addresses, page of RAM -> its table
         self._of: dict[int, set[int]] = {}  # page of RAM -> its tables
+        self._writes: dict[int, int] = {}  # page of RAM with code -> writes that were told of beside it
 
     def code(self, pc: int, inside: bool) -> int | None:
         number = self._space.code_page(pc)
@@ -99,17 +101,23 @@ class MachineTier0(Tier0):
         return (CODED | (self.flushes & 0xFFFF) << GENERATION) >> PAGE_SHIFT | table // TABLE
 
     def changed(self, start: int, end: int) -> bool:
-        """These bytes of RAM are written: forget code that depends on any; returns whether there is other code."""
+        """These bytes of RAM are written: forget code that depends on any; returns whether there is other code.
+
+        A page that is written often is being filled: all of its code goes, so that the rest need not be told.
+        """
         left = False
         for number in range(start >> PAGE_SHIFT, (end - 1 >> PAGE_SHIFT) + 1):
+            writes = self._writes[number] = self._writes.get(number, 0) + 1
             first = max(start - (number << PAGE_SHIFT), 0) >> 1
             last = min(end - (number << PAGE_SHIFT), 1 << PAGE_SHIFT) - 1 >> 1
             for table in self._of.get(number, ()):
                 looked_at = COPIED + (table >> 3)
-                if any(self._bytes[looked_at + first : looked_at + last + 1]):
+                if writes >= OFTEN or any(self._bytes[looked_at + first : looked_at + last + 1]):
                     self._shut(table)
                     self._gone(number)
                 left = left or bool(self._bytes[OPEN + table // TABLE])
+            if not left:
+                del self._writes[number]
         return left
 
     def looked_at(self, start: int, end: int) -> None:
@@ -134,6 +142,7 @@ class MachineTier0(Tier0):
             self._space.ram.tables(number, 0)
         self._tables.clear()
         self._of.clear()
+        self._writes.clear()
         self._pairs.clear()
         self._space.forget_code()
         self._flushed()

@@ -315,6 +315,23 @@ def test_code_that_another_hart_writes_runs_as_written(tells: bool, turn: int, m
     assert board.vcpus[1].state.slots[A2] == (rounds if tells else 0)
 
 
+def test_a_page_with_code_that_is_filled_is_soon_a_page_like_others() -> None:
+    """A kernel gives a page of code back and fills it. Not each of the stores is told of, and the function there
+    runs on as before: its bytes are not written.
+    """
+    worker = program(
+        asm("jalr", rd=RA, rs1=S3, imm=0), asm("addi", rd=T2, rs1=S3, imm=1024),
+        "fill", asm("sb", rs1=T2, rs2=S2, imm=0), asm("addi", rd=T2, rs1=T2, imm=1),
+        asm("addi", rd=S2, rs1=S2, imm=-1), to("bne", "fill", rs1=S2, rs2=0),
+        asm("jalr", rd=RA, rs1=S3, imm=0), asm("sd", rs1=S5, rs2=A0, imm=0), *END,
+    )  # fmt: skip
+    function = [asm("addi", rd=A0, rs1=A0, imm=5), asm("jalr", rd=0, rs1=RA, imm=0)]
+    board = run([(CODE, {S2: 3000, S3: FUNCTION, S5: DATA}), (CODE + 0x800, {})],
+                {CODE: worker, CODE + 0x800: program(*IDLE), FUNCTION: function}, stride=4000)  # fmt: skip
+    assert board.vm.memory.read(DATA, 8) == 10 and board.vm.memory.read(FUNCTION + 1024, 1) == 3000 & 0xFF
+    assert board.vcpus[0].engine.coherence.writes < 200
+
+
 @TURNS
 @pytest.mark.parametrize("tells", [True, False], ids=["sfence.vma by interrupt", "only stored"])
 def test_a_page_table_that_another_hart_writes(tells: bool, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
