@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from dbt.kvm.abi import KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, MEMORY_SLOTS
 from dbt.kvm.errors import BadMemory, BadRegion, NoSuchRegion, RegionOverlap
@@ -26,7 +27,7 @@ class Region:
         self.gpa = gpa
         self.memory = memory
         self.flags = flags
-        self.host = address_of(memory)  # type: ignore[arg-type]
+        self.host = address_of(memory)
         self.dirty: set[int] = set()  # pages written, by their numbers in physical memory
 
     @property
@@ -183,10 +184,10 @@ def _watch(watch: Callable[[int, int], None], pages: set[int]) -> None:
         at += 1
 
 
-def _bytes_of(memory: object, size: int) -> memoryview:
+def _bytes_of(memory: Any, size: int) -> memoryview:
     """The first bytes of host memory. Raises BadMemory."""
     try:
-        view = memoryview(memory).cast("B")  # type: ignore[arg-type]
+        view = memoryview(memory).cast("B")
     except (TypeError, ValueError) as error:
         raise BadMemory(f"this is no memory in one piece: {error}") from None
     if view.readonly:

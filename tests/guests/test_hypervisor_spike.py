@@ -31,6 +31,7 @@ from support.pair import (
     VALUES_DIFFER,
     Pair,
     corner,
+    csr_instruction,
     csr_word,
     word,
 )
@@ -108,31 +109,14 @@ def test_every_csr_number_in_every_mode(pair: Pair) -> None:
     tally = Tally("CSR instructions")
     outcomes: Counter[str] = Counter()
     rng = Random(2)
-    forms = ("csrrw", "csrrs", "csrrc", "csrrwi", "csrrsi", "csrrci")
     known = [number for number in pair.ours.csrs if number not in VALUES_DIFFER | NOT_WRITTEN]
     unknown = [n for n in range(1 << 12) if n not in pair.ours.csrs and n not in SPIKE_ONLY | {0x6A8}]
     for number in known * scaled(12) + rng.sample(unknown, min(len(unknown), scaled(600))):
         pair.reset()
         pair.open_memory()
         random_state(pair, rng)
-        name = rng.choice(forms)
-        field, most = ("imm", 2) if name.endswith("i") else ("rs1", 1)
-        reads = rng.getrandbits(1) and name not in ("csrrw", "csrrwi")
-        source = {field: 0 if reads else rng.randrange(1, 16) << 1 if most == 2 else 10}
-        pair.poke(CODE, csr_word(name, number, source))
-        mode = rng.choice(MODES)
-        pair.put(MIE, 0)
-        pair.fence()
-        pair.to(mode, CODE)
-        value = corner(rng) & ~BITS_DIFFER.get(number, 0)
-        if number == MENVCFG:
-            value &= ~p.STCE
-        pair.set_x(10, value)
-        pair.set_x(11, 0x5555)
-        pair.step()
+        what, wrong = csr_instruction(pair, rng, number, MODES, SHOWN_DIFFER.get(number, 0))
         outcomes[outcome(pair)] += 1
-        wrong = pair.differences((10, 11), SHOWN_DIFFER.get(number, 0))
-        what = f"mode {mode}: {name} {number:#x} {source} x10={value:#x}"
         tally.check(not wrong) or tally.note(f"{what}: {wrong}")
         pair.to_machine_mode()
     assert all(outcomes[kind] > scaled(50) for kind in ("executed", "trap 2", "trap 22")), outcomes

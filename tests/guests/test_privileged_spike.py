@@ -37,6 +37,7 @@ from support.pair import (
     VALUES_DIFFER,
     Pair,
     corner,
+    csr_instruction,
     csr_word,
     word,
 )
@@ -88,33 +89,14 @@ def test_every_csr_number_in_every_mode(pair: Pair) -> None:
     tally = Tally("CSR instructions")
     traps: Counter[str] = Counter()
     rng = Random(2)
-    forms = ("csrrw", "csrrs", "csrrc", "csrrwi", "csrrsi", "csrrci")
     known = [number for number in pair.ours.csrs if number not in VALUES_DIFFER | NOT_WRITTEN]
     unknown = [number for number in range(1 << 12) if number not in pair.ours.csrs and number not in SPIKE_ONLY]
     for number in known * scaled(12) + rng.sample(unknown, min(len(unknown), scaled(800))):
         pair.reset()
         pair.open_memory()
         random_state(pair, rng)
-        name = rng.choice(forms)
-        read_only = rng.getrandbits(1) and name not in ("csrrw", "csrrwi")
-        source = {} if name.endswith("i") else {"rs1": 0 if read_only else 10}
-        if name.endswith("i"):
-            source = {"imm": 0 if read_only else rng.randrange(1, 16) << 1}
-        instruction = csr_word(name, number, source)
-        pair.poke(CODE, instruction)
-        mode = rng.choice(MODES)
-        pair.put(MIE, 0)  # what is pending comes in other tests
-        pair.fence()
-        pair.to(mode, CODE)
-        value = corner(rng) & ~BITS_DIFFER.get(number, 0)
-        if number == MENVCFG:
-            value &= ~p.STCE
-        pair.set_x(10, value)
-        pair.set_x(11, 0x5555)
-        pair.step()
+        what, wrong = csr_instruction(pair, rng, number, MODES)
         traps["trapped" if pair.ours.pc != CODE + 4 else "executed"] += 1
-        wrong = pair.differences((10, 11))
-        what = f"mode {mode}: {name} {number:#x} {source} x10={value:#x}"
         tally.check(not wrong) or tally.note(f"{what}: {wrong}")
         pair.to_machine_mode()
     assert traps["trapped"] > scaled(100) and traps["executed"] > scaled(100)

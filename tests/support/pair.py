@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
-from support.harts import OurHart, SpikeHart
+from support.harts import CODE, OurHart, SpikeHart
 from support.riscv import MASK, random_integer
 
 from guests.decode import encode
@@ -135,3 +136,27 @@ def corner(rng: Random) -> int:
 def csr_word(name: str, number: int, source: dict[str, int]) -> int:
     code = {"csrrw": 1, "csrrs": 2, "csrrc": 3, "csrrwi": 5, "csrrsi": 6, "csrrci": 7}[name]
     return number << 20 | source.get("rs1", source.get("imm", 0)) << 15 | code << 12 | 11 << 7 | 0x73
+
+
+def csr_instruction(pair: Pair, rng: Random, number: int, modes: Sequence[int], ignored: int = 0) -> tuple[str, str]:
+    """Any CSR instruction in any of these modes, executed by both harts: what it was, and what differs afterwards. Of
+    what it reads the bits of `ignored` are not compared.
+    """
+    name = rng.choice(("csrrw", "csrrs", "csrrc", "csrrwi", "csrrsi", "csrrci"))
+    reads = rng.getrandbits(1) and name not in ("csrrw", "csrrwi")
+    if name.endswith("i"):
+        source = {"imm": 0 if reads else rng.randrange(1, 16) << 1}
+    else:
+        source = {"rs1": 0 if reads else 10}
+    pair.poke(CODE, csr_word(name, number, source))
+    mode = rng.choice(modes)
+    pair.put(MIE, 0)  # what is pending comes in other tests
+    pair.fence()
+    pair.to(mode, CODE)
+    value = corner(rng) & ~BITS_DIFFER.get(number, 0)
+    if number == MENVCFG:
+        value &= ~p.STCE  # Spike's mip keeps a bit of the timer that is turned off
+    pair.set_x(10, value)
+    pair.set_x(11, 0x5555)
+    pair.step()
+    return f"mode {mode}: {name} {number:#x} {source} x10={value:#x}", pair.differences((10, 11), ignored)
