@@ -1434,7 +1434,7 @@ PRIVILEGED = (
      ENGINES + "test_accesses_across_pages_of_which_one_is_not_there[8-1]",
      "an access across a page's end goes to the page of RAM behind it"),
     ("code is kept when it is written", "dbt/machine/tier0.py",
-     "if any(self._bytes[looked_at + first : looked_at + last + 1]):", "if looked_at < 0:",
+     "or any(self._bytes[looked_at + first : looked_at + last + 1]):", "or looked_at < 0:",
      ENGINES + "test_code_that_the_guest_writes_runs_as_written[same page-1]", "old code runs"),
     ("an interrupt that is let in waits until something else happens", "guests/riscv/privileged_csrs.py",
      "    m.monitor_if(due)", "    m.monitor_if(m.both(due, m.not_(due)))",
