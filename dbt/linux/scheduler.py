@@ -139,8 +139,7 @@ class Scheduler:
         """Have the turn end when it must."""
         if self._ready:
             length = self._quantum()
-        elif any(thread.call.polled or thread.call.end is not None or thread.call.ask for thread in
-                 self._parked.values() if thread.call is not None):
+        elif any(call.polled or call.end is not None or call.ask for _thread, call in self._calls()):
             length = min(LOOK, self._until_end())
         else:
             return
@@ -153,8 +152,7 @@ class Scheduler:
     def _until_end(self) -> int:
         """Instructions until the first wait is over, where they are what time is measured by."""
         kernel = self._kernel
-        ends = [thread.call.end for thread in self._parked.values()
-                if kernel.deterministic and thread.call is not None and thread.call.end is not None]
+        ends = [call.end for _thread, call in self._calls() if kernel.deterministic and call.end is not None]
         return max(1, min(ends, default=kernel.virtual_time() + LOOK) - kernel.virtual_time())
 
     def _disarm(self) -> None:
@@ -163,6 +161,10 @@ class Scheduler:
             self._event = None
 
     # What threads wait for --------------------------------------------------------------------------------
+
+    def _calls(self) -> list[tuple[Thread, waiting.Waiting]]:
+        """Who is parked, in which call."""
+        return [(thread, thread.call) for thread in self._parked.values() if thread.call is not None]
 
     def look(self) -> None:
         """Make threads ready for which something has come; not too often, as a look is a call of the host's."""
@@ -178,15 +180,14 @@ class Scheduler:
             if self._ready or self._jump():
                 return
         soonest = self._soonest()
-        if soonest is None and all(thread.call is not None and thread.call.waiter for thread in self._parked.values()):
+        if soonest is None and all(call.waiter for _thread, call in self._calls()):
             self._kernel.stuck("all of the guest's threads wait for futexes that nobody can wake")
         self._poll(soonest)
 
     def _soonest(self) -> int | None:
         """Nanoseconds until the end of a wait, or until something has to be asked for again."""
         now = waiting.clock(self._kernel)
-        points = [point for thread in self._parked.values() if thread.call is not None
-                  for point in (thread.call.end, thread.call.ask) if point is not None]
+        points = [point for _thread, call in self._calls() for point in (call.end, call.ask) if point is not None]
         return max(0, min(points) - now) if points else None
 
     def _poll(self, limit: int | None) -> None:
@@ -194,7 +195,7 @@ class Scheduler:
 
         When all have waited in earnest, whoever asks may do so, though virtual time stood still.
         """
-        calls = [(thread, thread.call) for thread in self._parked.values() if thread.call is not None]
+        calls = self._calls()
         owners = [(thread, row) for thread, call in calls for row in call.polled]
         self._pass_time()
         for index in self._descriptors([row for _thread, row in owners], limit):
@@ -233,8 +234,7 @@ class Scheduler:
     def _jump(self) -> bool:
         """Go on to the next point of virtual time at which something happens; False: there is none."""
         kernel = self._kernel
-        points = [thread.call.end for thread in self._parked.values()
-                  if thread.call is not None and thread.call.end is not None]
+        points = [call.end for _thread, call in self._calls() if call.end is not None]
         points += [timer.next for timer in kernel.timers.values() if timer.next is not None]
         if "alarms" in kernel.__dict__ and kernel.alarms.due is not None:
             points.append(kernel.alarms.due)

@@ -347,45 +347,38 @@ _TABLE = (
 
 PROGRAMS: dict[str, Program] = {program.name: program for program in _TABLE}
 
+# Of the small operating system's shell, without a disk: what is typed, and what is there then.
+_SHELL_INPUT = "echo hello\nprimes 1000\nforks\nfault load\nshutdown\n"
+_SHELL_OUTPUT = (
+    "disk: none\n"
+    "$ echo hello\n"
+    "hello\n"
+    "$ primes 1000\n"
+    "168 primes below 1000\n"
+    "$ forks\n"
+    "15 processes, 0 pages lost\n"
+    "$ fault load\n"
+    "process 18 (fault): load page fault at pc 100d6, address 8\n"
+    "process 18 was killed\n"
+    "$ shutdown\n"
+)
+
 _SYSTEMS = (
     System(
         name="kernel",
         about="a small operating system: processes, Sv39, preemption, files on a virtio disk, a shell",
-        input="echo hello\nprimes 1000\nforks\nfault load\nshutdown\n",
-        output=(
-            "kernel: started in machine mode\n"
-            "disk: none\n"
-            "$ echo hello\n"
-            "hello\n"
-            "$ primes 1000\n"
-            "168 primes below 1000\n"
-            "$ forks\n"
-            "15 processes, 0 pages lost\n"
-            "$ fault load\n"
-            "process 18 (fault): load page fault at pc 100d6, address 8\n"
-            "process 18 was killed\n"
-            "$ shutdown\n"
-        ),
+        input=_SHELL_INPUT,
+        output="kernel: started in machine mode\n" + _SHELL_OUTPUT,
     ),
     System(
         name="hypervisor",
         about="runs the small operating system as its guest, with two stages of page tables; needs -cpu rv64,h=true",
-        input="echo hello\nprimes 1000\nforks\nfault load\nshutdown\n",
+        input=_SHELL_INPUT,
         output=(
             "hypervisor: a guest begins at 80200000\n"
             "kernel: started in supervisor mode, without stimecmp\n"
-            "disk: none\n"
-            "$ echo hello\n"
-            "hello\n"
-            "$ primes 1000\n"
-            "168 primes below 1000\n"
-            "$ forks\n"
-            "15 processes, 0 pages lost\n"
-            "$ fault load\n"
-            "process 18 (fault): load page fault at pc 100d6, address 8\n"
-            "process 18 was killed\n"
-            "$ shutdown\n"
-            "hypervisor: the guest has ended with status 0\n"
+            + _SHELL_OUTPUT
+            + "hypervisor: the guest has ended with status 0\n"
         ),
         hypervisor=True,
     ),

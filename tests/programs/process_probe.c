@@ -21,19 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "say.h"
+
 extern char **environ;
 static const char *self;
-
-static void say(const char *form, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *form, ...) {
-    char line[512];
-    __builtin_va_list list;
-    __builtin_va_start(list, form);
-    int length = vsnprintf(line, sizeof line, form, list);
-    __builtin_va_end(list);
-    if (write(1, line, length) != length)
-        _exit(99);
-}
 
 static const char *ended(int status) {
     static char text[64];

@@ -26,18 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *self;
+#include "say.h"
 
-static void say(const char *form, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *form, ...) {
-    char line[512];
-    __builtin_va_list list;
-    __builtin_va_start(list, form);
-    int length = vsnprintf(line, sizeof line, form, list);
-    __builtin_va_end(list);
-    if (write(1, line, length) != length)
-        _exit(99);
-}
+static const char *self;
 
 static pthread_t begin(void *(*body)(void *), void *argument) {
     pthread_t made;
