@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support import tiny
-from support.page import Page
+from support.page import Page, drawn_page
 from support.peers import need
 from support.riscv import asm, words_to_bytes
 from support.tiny import A0, A1, A2, A3, START, li
@@ -429,18 +429,11 @@ def test_a_name_with_markup_is_no_markup(tmp_path: Path) -> None:
     assert Page(made.read_text()).data["program"] == str(path)
 
 
-def test_a_browser_draws_it(tmp_path: Path) -> None:
+def test_its_script_draws_it(tmp_path: Path) -> None:
     """The lines of one instruction are lit in all panes, and every number of the data is on the page."""
-    browser = need("chromium", "chromium")
     path = tmp_path / "page.html"
     assert cli.main(["explain", f"--html={path}", "--promote=1000", "@sieve", "-", "small"]) == 0
-    done = subprocess.run(
-        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--in-process-gpu", "--disable-dev-shm-usage",
-         f"--user-data-dir={tmp_path / 'user'}", "--dump-dom", f"{path.as_uri()}#2"],
-        capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    drawn = done.stdout
+    drawn = drawn_page(path, "#2")
     found = Page(path.read_text()).data
     body = drawn[drawn.index("<h1") : drawn.index("<footer")]
     for name, lines in (("Guest", found["guest"]), ("IR", [
@@ -454,3 +447,13 @@ def test_a_browser_draws_it(tmp_path: Path) -> None:
         lit = re.findall(r'<div class="of lit held" data-of="(\d+)"', pane[0])
         assert lit == ["2"] * numbers[2] and lit, name
     assert "is of class" in body and "Where its exits lead" in body
+
+
+def test_an_error_of_its_script_is_seen(tmp_path: Path) -> None:
+    """The witness of the test above sees an error at the script's start, and prints what a script has drawn."""
+    path = tmp_path / "page.html"
+    path.write_text("<!DOCTYPE html><p id=p></p><script>document.getElementById('p').append(location.hash)</script>")
+    assert '<p id="p">#7</p>' in drawn_page(path, "#7")
+    path.write_text("<!DOCTYPE html><script>throw new Error('at its start')</script><p>as it was</p>")
+    with pytest.raises(AssertionError, match="at its start"):
+        drawn_page(path)

@@ -1,12 +1,18 @@
-"""Reading a page of HTML that we write: whether it is whole, and the data that stands in it."""
+"""Reading a page of HTML that we write: whether it is whole, the data in it, and what its script draws of them."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+from support.peers import need, need_file
+
+MODULES = Path("/usr/share/nodejs")  # where Debian's packages put modules
 VOID = {"meta", "input", "br", "hr", "link", "img"}
 
 
@@ -50,3 +56,13 @@ class Page(HTMLParser):
         foreign = r"https?:|@import|url\(|\bimport\b|fetch\(|XMLHttp|WebSocket|eval\("
         assert not re.search(foreign, self.text)
         assert not [pair for pair in self.attributes if pair[0] in ("src", "href", "action", "srcset", "data")]
+
+
+def drawn_page(path: Path, fragment: str = "") -> str:
+    """The document of a page when its script has run, opened at a fragment such as #2, as text."""
+    need_file(MODULES / "jsdom", "apt-get install node-jsdom")
+    command = [need("node", "nodejs"), Path(__file__).with_name("draw.js"), path, fragment]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+                          env=os.environ | {"NODE_PATH": str(MODULES)})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
