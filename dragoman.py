@@ -11,12 +11,14 @@ Must not know: how anything is done. Nothing of `dbt`, `ir` or `guests` is impor
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "dragoman"
 PACKAGES = ("ir", "guests", "dbt")
+_COLLECT = 100_000  # objects made until garbage is looked for: a start makes 50,000 that stay, and a search visits them
 
 _HOME = {  # public names that live elsewhere, imported at first use
     "Process": "dbt.process",
@@ -369,6 +372,8 @@ def __dir__() -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The `dragoman` command, or `dragoman run` if we were called as dragoman-riscv64 or the like; the exit status."""
+    if arguments is None:
+        gc.set_threshold(_COLLECT)
     try:
         _check_packages()
     except ForeignPackage as error:
@@ -376,7 +381,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 125
     from dbt import cli
 
-    return cli.main(cli.words_of(sys.argv) if arguments is None else arguments)
+    if arguments is not None:
+        return cli.main(arguments)
+    status = cli.main(cli.words_of(sys.argv))
+    _end(status)
+    return status
+
+
+def _end(status: int) -> None:
+    """End this process, which is ours, without taking Python apart: its memory goes back anyway.
+
+    What was registered for the end is done. Where output cannot be written any more, Python may end and say so.
+    """
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":

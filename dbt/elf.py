@@ -146,7 +146,10 @@ def contents(path: str) -> tuple[bytes, int]:
             raise NotRunnable(f"{path}: is not a regular file", errno.EACCES)
         with open(path, "rb", buffering=0) as file:
             head = file.read(_HEAD)
-            return (head + file.read() if head.startswith(MAGIC) else head), mode
+            if not head.startswith(MAGIC):
+                return head, mode
+            file.seek(0)
+            return file.readall(), mode  # at once: two parts would be copied to be joined
     except FileNotFoundError:
         raise
     except OSError as error:

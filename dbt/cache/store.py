@@ -8,7 +8,6 @@ Owns: the translations, exit slots, the jump cache, the bound. Must not know: ho
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -76,9 +75,8 @@ class TranslationCache:
         self._pages: dict[int, set[Translation]] = {}
         self._free: list[int] = []
         self._fresh = 0
-        # Entry 0 could match pc 0, so empty entries hold an odd address.
-        empty = JUMP_EMPTY.to_bytes(8, "little") + bytes(8)
-        ctypes.memmove(state.address + JUMP_CACHE, empty * JUMP_ENTRIES, 16 * JUMP_ENTRIES)
+        # New state is zero, and so are its entries: pc 0 alone would find itself, in the first one.
+        self._words[JUMP_CACHE >> 3] = JUMP_EMPTY
 
     @cached_property
     def _policy(self) -> Policy:

@@ -8,9 +8,7 @@ it is asked for. Must not know: how anything is done.
 
 from __future__ import annotations
 
-import atexit
 import errno
-import gc
 import os
 import signal
 import sys
@@ -127,8 +125,6 @@ def _standard_descriptors() -> None:
 
 def main(words: Sequence[str]) -> int:
     """Carry out a command; returns the exit status."""
-    atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)  # no search for garbage at the end of the process, when its memory goes back anyway
     _standard_descriptors()
     try:
         status = _dispatch(words)

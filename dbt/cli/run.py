@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +193,7 @@ def command(words: Sequence[str]) -> int:
     if engine == "translated":
         settings["options"] = translation(parser, options, options.dump, log.to(options.dump_file or options.log))
     start = time.perf_counter()
-    with _uncollected():
-        process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
+    process: Process = opened(lambda: dragoman.load(program, args, engine=engine, **settings), program)
     process.flushes.append(log.share)
     process.child_killed = lambda: _tell_death(process)
     if options.events:
@@ -244,18 +241,6 @@ def _show_progress(done: int, of: int) -> None:
     end = "\r\x1b[K" if done == of else ""
     text = f"\rdragoman: making stencils for this machine, once: {done} of {of}{end}"
     print(text, end="", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Getting ready makes much that stays, and no garbage: looking for some costs milliseconds."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _tell_death(process: Process) -> None:

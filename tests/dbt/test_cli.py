@@ -525,6 +525,18 @@ def test_lockstep() -> None:
     assert done.returncode == 0 and "stopped at --max-instructions" in done.stdout
 
 
+def test_what_was_registered_for_the_end_is_done() -> None:
+    """The process ends without taking Python apart: after all that others want done, and with nothing left unsaid."""
+    text = (
+        "import atexit, sys, dragoman\n"
+        "atexit.register(lambda: sys.stdout.write('the last word'))\n"
+        "sys.argv = ['dragoman', 'run', '@hello']\n"
+        "sys.exit(dragoman.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("argc = 1\nthe last word"), done
+
+
 def test_no_memory_is_one_sentence() -> None:
     import resource
 
