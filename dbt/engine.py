@@ -143,6 +143,18 @@ class Translated:
         counts[Treat.IDENT] = retired - counts[Treat.INLINE] - counts[Treat.CALLOUT]
         return counts
 
+    @property
+    def retired(self) -> dict[str, int]:
+        """Instructions by what executed them. The parts make up all: tier 0, which does not count, has the rest."""
+        monitor = sum(self.monitor.classes.values()) - self.monitor.trapped
+        regions = sum(self.cache.all_retired.values())
+        return {
+            "reference": self.interpreted,
+            "monitor": monitor - self.interpreted,
+            "tier0": self.state.count - monitor - regions,
+            "regions": regions,
+        }
+
     # --- running ------------------------------------------------------------------------------------
 
     @property
@@ -375,7 +387,7 @@ class Translated:
             from dbt.background import Background
 
             state = self.state
-            self.background = Background(state.guest, self.options, self._request, self._ran, self._gave_up)
+            self.background = Background(state.guest, self.options, self.request, self._ran, self._gave_up)
         if self.background is None:
             return self._translate(key)
         found = self._recalled(key)
@@ -403,7 +415,8 @@ class Translated:
                     if background.queue.pop(key, None) is not None and key not in self.cache:
                         self.tier0.again(key[0])
 
-    def _request(self, key: Key) -> Request:
+    def request(self, key: Key) -> Request:
+        """What a translation of `key` is to be made of now."""
         return self.translator.request(key, self)
 
     def _ran(self, key: Key) -> int:
@@ -485,7 +498,7 @@ class Translated:
         found = self._recalled(key)
         if found is not None:
             return found
-        return self._admitted(self.translator.translate(self._request(key), self.cache.admit), key)
+        return self._admitted(self.translator.translate(self.request(key), self.cache.admit), key)
 
     def _recalled(self, key: Key) -> Translation | None:
         """From disk: it may have been dropped since, or another process may have made it."""

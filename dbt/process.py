@@ -686,7 +686,7 @@ class Process:
                 "python_entries": engine.entries,
                 "interpreted_cold": engine.interpreted,
                 "retired_in_regions": sum(engine.cache.all_retired.values()),
-                "retired": self._retired(),
+                "retired": engine.retired,
                 "copied_instructions": engine.state.words[MADE_INSTRUCTIONS],
                 "copied_blocks": engine.state.words[MADE_BLOCKS],
                 "monitor_steps": engine.stepped,
@@ -696,15 +696,3 @@ class Process:
                 "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
             }
         return result
-
-    def _retired(self) -> dict[str, int]:
-        """Instructions by what executed them. The parts make up all: tier 0, which does not count, has the rest."""
-        engine = self.engine
-        monitor = sum(engine.monitor.classes.values()) - engine.monitor.trapped
-        regions = sum(engine.cache.all_retired.values())
-        return {
-            "reference": engine.interpreted,
-            "monitor": monitor - engine.interpreted,
-            "tier0": self.state.count - monitor - regions,
-            "regions": regions,
-        }

@@ -7,6 +7,7 @@ works, any architecture (names, disassembly and classes come from the guest), th
 from __future__ import annotations
 
 import os
+import re
 import signal as host_signal
 from bisect import bisect_right
 from collections import Counter
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
     from guests.programs import Program
 
 MASK = (1 << 64) - 1
+_LISTED = re.compile(r"^([0-9a-fA-F]{8,16}) [a-zA-Z?] (\S+)", re.MULTILINE)
 _LOOK_BACK = 256  # symbols before an address that are looked at: labels inside a function have no size
 
 
 class Symbols:
     """From addresses to "function+0x12"."""
 
-    def __init__(self, image: elf.Image, bias: int = 0) -> None:
+    def __init__(
+        self, symbols: Iterable[elf.Symbol] = (), segments: Sequence[elf.Segment] = (), bias: int = 0
+    ) -> None:
         self.bias = bias
-        self.symbols = [s for s in image.symbols() if not s.name.startswith(".L")]
+        self.symbols = [s for s in symbols if not s.name.startswith(".L")]
         self._addresses = [s.address for s in self.symbols]
-        self._segments = image.segments
+        self._segments = segments
 
     def at(self, address: int) -> str:
         """The function or object around an address, or the label before it in its segment; "" if there is none."""
@@ -62,10 +66,27 @@ def _offset(name: str, offset: int) -> str:
     return f"{name}+{offset:#x}" if offset else name
 
 
+def image_symbols(image: elf.Image, bias: int = 0) -> Symbols:
+    """The symbols of a file."""
+    return Symbols(image.symbols(), image.segments, bias)
+
+
 def symbols_of(process: Process) -> Symbols:
     """The symbols of the program that a process runs."""
     loaded = process.kernel.loaded
-    return Symbols(process.image, loaded.bias if loaded else 0)
+    return image_symbols(process.image, loaded.bias if loaded else 0)
+
+
+def listed_symbols(text: str) -> Symbols:
+    """The symbols of a list such as nm, a kernel's System.map and /proc/kallsyms have: address, letter, name.
+
+    Without any if it is no such list.
+    """
+    found = sorted({elf.Symbol(int(at, 16), 0, name) for at, name in _LISTED.findall(text) if int(at, 16)})
+    if not found:
+        return Symbols()
+    first, last = found[0].address, found[-1].address
+    return Symbols(found, [elf.Segment(first, last + 1 - first, 0, 0, READ | EXEC)])
 
 
 def signal_name(number: int) -> str:
@@ -308,7 +329,7 @@ _SWEEP = 64 << 20  # bytes of code that are looked at
 def program_text(path: Path, guest: Guest, bundled: Program | None = None) -> str:
     """What an ELF file is, what is in it, and which instruction set it needs of all that the guest has."""
     image = elf.open_image(path, guest.linux)
-    symbols = Symbols(image)
+    symbols = image_symbols(image)
     entry = symbols.at(image.entry)
     kind = "position-independent executable" if image.position_independent else "executable at fixed addresses"
     lines = [f"{path}: {guest.name} {kind}"]

@@ -19,7 +19,7 @@ from dbt.elf import Image, NotRunnable
 from dbt.linux import siginfo
 from dbt.linux.abi import layout
 from dbt.memory import EXEC, READ, MemoryFault, Region, page_down
-from dbt.report import Symbols
+from dbt.report import image_symbols
 from guests.spec import Decoded
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Module:
 
     def __init__(self, name: str, image: Image, bias: int) -> None:
         self.name, self.image, self.bias = name, image, bias
-        self.symbols = Symbols(image, bias)
+        self.symbols = image_symbols(image, bias)
 
     @property
     def entry(self) -> int:

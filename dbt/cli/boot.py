@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from dbt.machine.devices.console import Console
     from dbt.machine.devices.virtio import Function
     from dbt.machine.exits import Exit
+    from dbt.machine.lockstep import Make
     from dbt.machine.log import Log
     from dbt.machine.pool import Pool
     from dbt.options import Options
+    from dbt.report import Symbols
+    from guests.spec import Guest
 
 IGNORED = {  # words of QEMU's that hold anyway, or are about what a machine of ours never has: their values
     "global": "PROPERTY", "accel": "NAME", "display": "none", "name": "NAME", "parallel": "none",
@@ -198,6 +201,14 @@ def _normal(words: Sequence[str]) -> list[str]:
 
 
 def command(words: Sequence[str]) -> int:
+    options = asked(words)
+    if options is None:
+        return 0
+    return _boot(options) if options.lockstep is None else _lockstep(options)
+
+
+def asked(words: Sequence[str]) -> Any:
+    """The options that are meant; None if there was a question, which is answered. Raises Fail."""
     for word in words:
         if word in REFUSED:
             raise Fail(USAGE, f"{word} of qemu-system-riscv64 is not done: {REFUSED[word]}")
@@ -214,7 +225,7 @@ def command(words: Sequence[str]) -> int:
         from dbt.machine.log import Log
 
         sys.stdout.write(Log.help())
-        return 0
+        return None
     if rest:
         parser.error(f"what is {rest[0]!r}? A kernel is given with -kernel")
     if options.machine.partition(",")[0] != "virt":
@@ -231,8 +242,7 @@ def command(words: Sequence[str]) -> int:
     if options.lockstep is not None:
         if options.drive and not options.snapshot:
             parser.error("--lockstep is two machines, which cannot both write a disk: add -snapshot")
-        return _lockstep(options)
-    return _boot(options)
+    return options
 
 
 def _board(
@@ -265,12 +275,8 @@ def _pool(options: Any) -> Pool | None:
         raise Fail(USAGE, f"--hpa-layout={options.hpa_layout}: {error}") from None
 
 
-def _lockstep(options: Any) -> int:
-    """Run the machine in both engines."""
-    from dbt.machine.exits import Intr
-    from dbt.machine.lockstep import lockstep
-    from dbt.options import Options
-
+def repeatable(options: Any) -> Make:
+    """What makes the machine, as often as is wanted, each time with all of its input, which is read now."""
     began = epoch(options)()
     feed = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
 
@@ -279,6 +285,16 @@ def _lockstep(options: Any) -> int:
         console.feed(feed)
         return board
 
+    return build
+
+
+def _lockstep(options: Any) -> int:
+    """Run the machine in both engines."""
+    from dbt.machine.exits import Intr
+    from dbt.machine.lockstep import lockstep
+    from dbt.options import Options
+
+    build = repeatable(options)
     report = opened(
         lambda: lockstep(build, options.lockstep, 0, options.max_instructions, Options(disk=True)), "",
     )  # fmt: skip
@@ -430,24 +446,49 @@ def _write(path: str, data: bytes) -> int:
 
 
 def _status(exit: Exit, board: Board) -> int:
-    """The status that goes with how the machine ended, and the line that goes with ours."""
+    """The status that goes with how the machine ended; the line that goes with ours is said."""
+    from dbt.machine.exits import SYSTEM_EVENT_RESET, Hlt, Intr, SystemEvent
+
+    if not isinstance(exit, SystemEvent) or exit.kind == SYSTEM_EVENT_RESET:
+        say(ending(exit, board))
+    match exit:
+        case SystemEvent(_, code):
+            return code & 0xFF
+        case Intr():
+            return LIMIT
+        case Hlt():
+            return FAILURE
+    return NOT_RUNNABLE
+
+
+def symbols(path: str | None, guest: Guest) -> Symbols:
+    """The names that a file has for a machine's code, an ELF file or a list; none where it has none."""
+    from dbt import elf
+    from dbt.machine import images
+    from dbt.report import Symbols, image_symbols, listed_symbols
+
+    if path in (None, "own"):
+        return Symbols()
+    data = images.read(path)
+    if data.startswith(elf.MAGIC):
+        return image_symbols(elf.parse(data, guest.linux, path))
+    return listed_symbols(data.decode(errors="replace")) if b"\0" not in data[:4096] else Symbols()
+
+
+def ending(exit: Exit, board: Board) -> str:
+    """How the machine ended, in words."""
     from dbt.machine.exits import SYSTEM_EVENT_RESET, Hlt, Intr, Shutdown, SystemEvent
 
     match exit:
         case SystemEvent(kind, code):
-            if kind == SYSTEM_EVENT_RESET:
-                say("the machine asked for a reset, and ended")
-            return code & 0xFF
+            return "the machine asked for a reset, and ended" if kind == SYSTEM_EVENT_RESET else f"status {code & 0xFF}"
         case Intr():
-            say(f"the limit was reached after {board.vm.clock.retired:,} instructions")
-            return LIMIT
+            return f"the limit was reached after {board.vm.clock.retired:,} instructions"
         case Shutdown(pc, cause):
             name = board.guest.trap_names.get(cause, f"cause {cause}")
             hart = "the hart" if len(board.vcpus) == 1 else f"hart {board.vm.turn.number}"
-            say(f"{hart} is lost: its handler at {pc:#x} traps ({name}), for ever")
-            return NOT_RUNNABLE
+            return f"{hart} is lost: its handler at {pc:#x} traps ({name}), for ever"
         case Hlt():
             who = "the hart waits" if len(board.vcpus) == 1 else "all harts wait"
-            say(f"{who} for an interrupt that nothing will ever send")
-            return FAILURE
+            return f"{who} for an interrupt that nothing will ever send"
     raise AssertionError(exit)

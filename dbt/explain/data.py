@@ -9,22 +9,20 @@ Owns: the form of this data. Must not know: how it is shown, which piece is want
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dbt import regions
-from dbt.block import Translation
 from dbt.code import Code, CodegenError
 from dbt.explain import why
-from dbt.explain.subject import Subject, is_code
-from dbt.explain.watch import Watch
+from dbt.explain.process import Name
+from dbt.explain.subject import Subject
 from dbt.explain.why import times
 from dbt.lift import Lifter, Shape, entry
 from dbt.line_table import LineTable
-from dbt.memory import MemoryFault
+from dbt.memory import PAGE_SHIFT, MemoryFault
 from dbt.options import callouts
-from dbt.process import Process
-from dbt.report import Symbols, symbols_of
 from dbt.state import LEAVE
 from dbt.tier0.reading import NotCopied, Piece, Reading
 from dbt.trace import host_lines
@@ -42,78 +40,93 @@ _DEBUG = re.compile(r",? !dbg !(\d+)")
 _REGISTER = re.compile(r"(?:= getreg|setreg .*,) (\d+)$")
 
 
-def explain(process: Process, watch: Watch, subject: Subject, title: str, run: str | None) -> dict[str, Any]:
-    """All there is to say of a subject. `run`: how the run ended that `watch` noted; None if there was none."""
-    return _Explanation(process, watch, subject).data(title, run)
+def explain(subject: Subject, title: str, run: str | None, total: Counter[Name] | None = None) -> dict[str, Any]:
+    """All there is to say of a subject. `run`: how the run ended that was watched; None if there was none. `total`: how
+    often blocks ran in all, in regions too, if that is known.
+    """
+    return _Explanation(subject, total).data(title, run)
 
 
 class _Explanation:
-    def __init__(self, process: Process, watch: Watch, subject: Subject) -> None:
-        self._process = process
-        self._engine = process.engine
-        self._watch = watch
+    def __init__(self, subject: Subject, total: Counter[Name] | None) -> None:
+        self._total = total
+        self._where = where = subject.where
+        self._engine: Any = where.engine
+        self._watch = subject.watch
         self._subject = subject
-        self._symbols: Symbols = symbols_of(process)
-        self._names = why.register_names(process.guest)
-        self._made: Translation | None = subject.translation.of or subject.translation if subject.translation else None
-        source = subject.request.source
-        current = all(self._is_there(start, code) for start, code in source)
-        self._lifter: Lifter = self._engine.translator.lifter
-        if not current:  # a translation of what was there before
-            self._lifter = self._engine.translator.lifter_of(regions.Bytes(source))
-        lifted = [self._lifter.lift(pc, boundary) for pc, boundary in subject.request.blocks]
+        self._symbols = where.symbols
+        self._names = why.register_names(where.guest)
+        self._made = subject.translation
+        request = subject.request
+        translator = self._engine.translator
+        self._lifter: Lifter = translator.lifter_of(where.code(request))
+        self._now = self._lifter  # which reads the code as it is now
+        if not all(self._is_there(start, code) for start, code in request.source):
+            self._lifter = translator.lifter_of(regions.Bytes(request.source))  # as it was before
+        lifted = [self._lifter.lift(pc, boundary) for pc, boundary in request.blocks]
         self._stages = {block.pc: _stages(block) for block in lifted}
         optimised = [self._stages[block.pc][-1][1] for block in lifted]
-        self._region: Region = region_of(subject.request, optimised, self._engine.options)
+        self._region: Region = region_of(request, optimised, self._engine.options)
         self._left_out = [block.pc for block in optimised if block not in self._region.blocks]
 
     def _is_there(self, start: int, code: bytes) -> bool:
         try:
-            return bool(self._process.space.peek(start, len(code)) == code)
+            return self._now.code.peek(start, len(code)) == code
         except MemoryFault:
             return False
 
+    def _name(self, pc: int) -> Name:
+        """What the watch knows the code at a guest address by."""
+        return self._where.name(self._subject.request, pc)
+
+    def _place(self, pc: int) -> int:
+        """What tier 0 and translations know it by."""
+        return self._where.key(self._subject.request, pc)[0]
+
+    def _is_code(self, pc: int) -> bool:
+        return self._where.is_code(self._name(pc))
+
     def data(self, title: str, run: str | None) -> dict[str, Any]:
-        engine, key = self._engine, self._subject.key
+        pc, boundary = self._subject.request.blocks[0]
         guest = list(self._guest())
         found: dict[str, Any] = {
             "program": title,
             "run": None if run is None else self._run(run),
             "kind": "region" if len(self._region.blocks) > 1 else "block",
-            "address": key[0], "symbol": self._symbols.at(key[0]), "boundary": key[1], "asked": self._subject.asked,
+            "address": pc, "symbol": self._symbols.at(pc), "boundary": boundary, "asked": self._subject.asked,
+            **self._where.facts(self._subject.request),
             "translation": self._standing(), "guest": guest,
             "blocks": [self._block(block) for block in self._region.blocks],
             "left_out": self._left_out,
             "links": {"in": self._links_in(), "out": self._links_out()},
             "stencils": [one for block in self._region.blocks if (one := self._stencils(block)) is not None],
             **self._host(),
-            "retired": engine.cache.all_retired.get(key, 0),
+            "retired": self._watch.retired()[self._subject.name, boundary],
             **self._changes(),
         }  # fmt: skip
         return found
 
     def _run(self, ended: str) -> dict[str, Any]:
-        stats = self._process.stats()
-        return {"ended": ended, "instructions": stats["instructions"], "retired": stats["retired"],
+        return {"ended": ended, "instructions": self._where.position[0], "retired": self._engine.retired,
                 "promote": self._engine.options.promote}  # fmt: skip
 
     def _standing(self) -> str:
         """One of: made, dropped, none."""
         if self._made is not None:
             return "made"
-        return "dropped" if any(gone.key == self._subject.key for gone in self._watch.gone) else "none"
+        return "dropped" if any(gone.name == self._subject.name for gone in self._watch.gone) else "none"
 
     # --- the guest's side -----------------------------------------------------------------------------
 
     def _guest(self) -> Iterator[dict[str, Any]]:
-        process, number = self._process, 0
+        guest, number = self._where.guest, 0
         for block in self._region.blocks:
             lifted = self._stages[block.pc][0][1]
             for at, insn in enumerate(block.guest):
                 number += 1
-                decoded = process.guest.decode(self._lifter.code.fetch(insn.pc))
+                decoded = guest.decode(self._lifter.code.fetch(insn.pc))
                 assert decoded is not None
-                reason = why.of_class(process.guest, decoded, [i for i in lifted.insts if i.at == at])
+                reason = why.of_class(guest, decoded, [i for i in lifted.insts if i.at == at])
                 yield self._row(number, block, insn.pc, insn.length, insn.text, insn.treat, reason) | {
                     "extension": decoded.row.extension, "manual": decoded.row.manual,
                 }  # fmt: skip
@@ -122,14 +135,14 @@ class _Explanation:
 
     def _called_out(self, block: Block, pc: int) -> Iterator[dict[str, Any]]:
         """The instruction that the monitor executes behind a block: it is no part of the translation."""
-        process = self._process
+        guest = self._where.guest
         try:
             word = self._lifter.code.fetch(pc)
         except MemoryFault:
             return
-        decoded = process.guest.decode(word)
+        decoded = guest.decode(word)
         length = decoded.length if decoded else 4 if word & 3 == 3 else 2
-        text = process.guest.disassemble(decoded, pc) if decoded else "(no instruction)"
+        text = guest.disassemble(decoded, pc) if decoded else "(no instruction)"
         reason = why.of_callout(decoded, callouts(self._engine.options))
         row = self._row(0, block, pc, length, text, "callout", reason)
         yield row | ({"extension": decoded.row.extension, "manual": decoded.row.manual} if decoded else {})
@@ -137,14 +150,15 @@ class _Explanation:
     def _row(self, number: int, block: Block, pc: int, length: int, text: str, treat: str, why: str) -> dict[str, Any]:
         return {
             "n": number, "pc": pc, "bytes": self._lifter.code.peek(pc, length).hex(), "text": text, "class": treat,
-            "why": why, "block": block.pc, "symbol": self._symbols.at(pc), "monitor": self._watch.stepped[pc],
+            "why": why, "block": block.pc, "symbol": self._symbols.at(pc),
+            "monitor": self._watch.stepped[self._name(pc)], "devices": self._where.devices(self._name(pc)),
         }  # fmt: skip
 
     def _block(self, block: Block) -> dict[str, Any]:
         first = self._first(block)
         return {
             "address": block.pc, "symbol": self._symbols.at(block.pc), "instructions": len(block.guest),
-            "entered": {"reference": self._watch.interpreted[block.pc], "tier0": self._watch.tier0(block.pc)},
+            "entered": self._entered(self._name(block.pc)),
             "ended": why.of_end(block, self._engine.options.max_instructions),
             "stages": [
                 {"name": name, "lines": [
@@ -153,6 +167,11 @@ class _Explanation:
                 ]} for name, stage in self._stages[block.pc]
             ],
         }  # fmt: skip
+
+    def _entered(self, name: Name) -> dict[str, int]:
+        """How often the block there began in each way; inside regions, if that is known."""
+        found = {"reference": self._watch.interpreted[name], "tier0": self._watch.tier0(name)}
+        return found if self._total is None else found | {"regions": self._total[name] - sum(found.values())}
 
     def _register(self, line: str) -> str:
         """The name of the register that a line of IR reads or writes; IR knows its slot's number."""
@@ -174,7 +193,7 @@ class _Explanation:
         """LLVM IR before and after LLVM's passes, and host code."""
         engine = self._engine
         shop = engine.translator.backend.shop
-        lowering = TracedLowering(self._region, entry(self._subject.key), shop.target)
+        lowering = TracedLowering(self._region, entry(self._subject.request.blocks[0]), shop.target)
         lowered = lowering.run()
         text = llvm.module([lowered], shop.target) + lowering.metadata()
         before = _lines(lowered.text, {str(FIRST + n): n for n in range(lowering.instructions + 1)})
@@ -187,7 +206,9 @@ class _Explanation:
         start = improved.index("\ndefine ") + 1
         size = max(at + length for at, length in code.functions.values())
         placed, same = self._placed(code, size)
-        leads = lowered.exits | {lowered.counter: None}
+        words = {symbol: f"where the page at {page << PAGE_SHIFT:#x} is" for symbol, page in lowered.pages.items()}
+        leads = {symbol: f"slot of the exit to {key[0]:#x}" for symbol, key in lowered.exits.items()}
+        leads |= words | {lowered.counter: "the region's counter"}
         return {
             "llvm": before,
             "improved": _lines(improved[start : improved.index("\n}", start) + 2], numbers),
@@ -207,7 +228,7 @@ class _Explanation:
         return (self._made.entry, there), plain[0] == plain[1]
 
     def _host_lines(
-        self, code: Code, placed: tuple[int, bytes], size: int, table: LineTable, leads: dict[str, Any]
+        self, code: Code, placed: tuple[int, bytes], size: int, table: LineTable, leads: dict[str, str]
     ) -> Iterator[dict[str, Any]]:
         base, text = placed
         faults = dict(code.faults)
@@ -217,8 +238,7 @@ class _Explanation:
                      if start == offset and offset]  # fmt: skip
             for field, symbol, _ in code.relocations:
                 if offset <= field < offset + len(raw):
-                    key = leads.get(symbol)
-                    notes.append("the region's counter" if key is None else f"slot of the exit to {key[0]:#x}")
+                    notes.append(leads[symbol])
             if offset in faults:
                 notes.append(f"guest access: a fault goes on at {base + faults[offset]:#x}")
             yield {"at": at, "bytes": raw.hex(), "text": shown, "of": table.line(offset), "note": "; ".join(notes)}
@@ -226,12 +246,12 @@ class _Explanation:
     def _stencils(self, block: Block) -> dict[str, Any] | None:
         """The stencils that the block's code in tier 0 is made of, as they lie there; None if there is none."""
         tier, backend = self._engine.tier0, self._engine.translator.backend
-        head = tier.head(block.pc) if tier is not None else None
+        head = tier.head(self._place(block.pc)) if tier is not None else None
         if head is None or not block.boundary:
             return None
         words = []
         for insn in block.guest:
-            decoded = self._process.guest.decode(self._lifter.code.fetch(insn.pc))
+            decoded = self._where.guest.decode(self._lifter.code.fetch(insn.pc))
             assert decoded is not None
             words.append((insn.pc, decoded.word, insn.length, decoded.ends_block))
         if isinstance(block.exit, Callout):
@@ -261,22 +281,25 @@ class _Explanation:
 
     def _links_in(self) -> list[dict[str, Any]]:
         """What leads here: exits of translations, and blocks of the guest's code near by."""
-        cache, words, key = self._engine.cache, self._engine.state.words, self._subject.key
+        cache, words = self._engine.cache, self._engine.state.words
+        request = self._subject.request
+        pc, boundary = request.blocks[0]
+        keys = ((pc, boundary), (self._place(pc), boundary))  # that of the address: of an exit to another page
         found = []
         for translation in cache.translations():
             for slot, leads in translation.exits.items():
-                if leads == key and translation is not self._made:
+                if leads in keys and translation is not self._made:
                     there = self._made is not None and words[slot >> 3] == self._made.entry
                     state = "linked" if there else "not linked"
-                    found.append(self._link(translation.key[0], "exit of a region", state))
+                    found.append(self._link(self._watch.name(translation.key)[0], "exit of a region", state))
         inside = {block.pc for block in self._region.blocks}
-        ran = self._watch.entered()
-        for pc, shape in sorted(self._near(key[0], ran)):
-            state = "in this region" if pc in inside else f"entered {times(ran[pc])}" if pc in ran else ""
-            if key[0] in shape.leads:
-                found.append(self._link(pc, "block", state))
-            elif shape.indirect and key[0] in self._engine.ways(pc):
-                found.append(self._link(pc, "indirect jump, as it was seen to go", state))
+        ran = {name[0]: count for name, count in self._watch.entered().items() if self._name(name[0]) == name}
+        for at, shape in sorted(self._near(pc, ran)):
+            state = "in this region" if at in inside else f"entered {times(ran[at])}" if at in ran else ""
+            if pc in shape.leads:
+                found.append(self._link(at, "block", state))
+            elif shape.indirect and pc in self._engine.ways(self._place(at)):
+                found.append(self._link(at, "indirect jump, as it was seen to go", state))
         return found
 
     def _link(self, pc: int, how: str, state: str) -> dict[str, Any]:
@@ -284,18 +307,18 @@ class _Explanation:
 
     def _near(self, pc: int, ran: Iterable[int]) -> Iterator[tuple[int, Shape]]:
         """Blocks around an address: those that ran, and all others one behind the other, as far as bytes are code."""
-        region, lifter = self._process.space.region_at(pc), self._engine.translator.lifter
-        if region is None:
+        bounds, lifter = self._where.bounds(self._subject.request, pc), self._now
+        if bounds is None:
             return
-        low, high = max(region.start, pc - NEAR), min(region.end, pc + NEAR)
-        seen = {at for at in ran if low <= at < high and is_code(self._process, at)}
+        low, high = max(bounds[0], pc - NEAR), min(bounds[1], pc + NEAR)
+        seen = {at for at in ran if low <= at < high and self._is_code(at)}
         yield from ((at, lifter.shape(at)) for at in seen)
         starts = [s.address + self._symbols.bias for s in self._symbols.symbols]
-        at = min((start for start in starts if low <= start <= pc), default=low if low == region.start else pc)
+        at = min((start for start in starts if low <= start <= pc), default=low if low == bounds[0] else pc)
         while at < high:
-            shape = lifter.shape(at) if is_code(self._process, at) else None
+            shape = lifter.shape(at) if self._is_code(at) else None
             if shape is None or not shape.instructions:
-                at += self._process.guest.align
+                at += self._where.guest.align
                 continue
             if at not in seen:
                 yield at, shape
@@ -325,7 +348,7 @@ class _Explanation:
                 yield taken, "taken"
                 yield otherwise, "not taken"
             case Indirect():
-                for pc in self._engine.ways(block.pc):
+                for pc in self._engine.ways(self._place(block.pc)):
                     yield pc, "indirect jump, as it was seen to go"
         if link_of(block) is not None:
             yield block.end, "behind the call"
@@ -333,32 +356,36 @@ class _Explanation:
     def _state_of(self, to: int) -> str:
         """What runs when an exit leads there."""
         engine, made = self._engine, self._made
-        known = engine.cache.get((to, True))
-        slot = next((slot for slot, key in made.exits.items() if key == (to, True)), None) if made else None
+        keys = ((to, True), self._where.key(self._subject.request, to))
+        known = engine.cache.get(keys[1])
+        slot = next((slot for slot, key in made.exits.items() if key in keys), None) if made else None
         if known is not None:
-            where = f"the translation of {(known.of or known).key[0]:#x}"
+            where = f"the translation of {self._watch.name((known.of or known).key)[0]:#x}"
             linked = slot is not None and engine.state.words[slot >> 3] not in (0, engine.state.words[LEAVE])
             return f"linked to {where}" if linked else where
         weight = self._subject.request.weights.get(to)
         if made is not None and weight:
             return "stencils: the region had no room for it"
         tier = engine.tier0
-        if tier is not None and tier.head(to) is not None:
+        if tier is not None and tier.head(keys[1][0]) is not None:
             return "stencils"
-        return "interpreted so far" if self._watch.interpreted[to] else "never ran"
+        if not self._is_code(to):  # it is not known where that is
+            return ""
+        return "interpreted so far" if self._watch.interpreted[self._name(to)] else "never ran"
 
     # --- what became of it --------------------------------------------------------------------------------
 
     def _changes(self) -> dict[str, Any]:
         """Translations of the same key that went, and writes to the bytes, or to their pages."""
-        source = self._subject.request.source or ((self._subject.key[0], b"?"),)
-        pages = {at >> 12 for start, code in source for at in (start, start + len(code) - 1)}
+        request = self._subject.request
+        source = [(self._name(start)[1], code) for start, code in request.source or ((request.blocks[0][0], b"?"),)]
+        pages = {at >> PAGE_SHIFT for start, code in source for at in (start, start + len(code) - 1)}
 
         def hits(start: int, end: int) -> bool:
             return any(at < end and start < at + len(code) for at, code in source)
 
         gone = [{"why": g.why, "instructions": g.instructions, "pc": g.pc, "symbol": self._symbols.at(g.pc)}
-                for g in self._watch.gone if g.key == self._subject.key]  # fmt: skip
+                for g in self._watch.gone if g.name == self._subject.name]  # fmt: skip
         bytes_written = [w for w in self._watch.written if hits(w.start, w.end)]
         beside = [w for w in self._watch.written
                   if not hits(w.start, w.end) and pages & set(range(w.start >> 12, (w.end - 1 >> 12) + 1))]  # fmt: skip

@@ -5,15 +5,21 @@ Owns: that choice. Must not know: what is said of it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.block import Key, Translation
+from dbt.block import Translation
+from dbt.explain.process import InProcess, Name
 from dbt.explain.watch import Watch
-from dbt.lift import Lifter
-from dbt.memory import EXEC, MemoryFault
-from dbt.process import Process
+from dbt.memory import PAGE_SHIFT
 from dbt.regions import Request
-from dbt.report import symbols_of
+
+if TYPE_CHECKING:
+    from dbt.explain.hart import OnHart
+
+    Where = InProcess | OnHart
+
+PHYSICAL = "phys:"  # before a number: an address of a machine's memory
 
 
 class NotExplained(ValueError):
@@ -21,24 +27,30 @@ class NotExplained(ValueError):
 
 
 class Subject(NamedTuple):
-    """A block, or a region, which has one translation or would have. `asked`: the address that was asked for, if any.
+    """A block, or a region, which has one translation or would have, and where it stands. `asked`: the address that was
+    asked for, if any.
 
     `translation` is None where the engine has made none, or has dropped it.
     """
 
+    where: Where
+    watch: Watch
     request: Request
     translation: Translation | None
     asked: int | None
 
     @property
-    def key(self) -> Key:
-        return self.request.blocks[0]
+    def name(self) -> Name:
+        return self.where.name(self.request, self.request.blocks[0][0])
 
 
-def address_of(process: Process, place: str) -> int:
-    """The guest address of code that a number, a symbol, or one with an offset means. Raises NotExplained."""
-    symbols = symbols_of(process)
-    name, plus, more = place.partition("+")
+def address_of(where: Where, place: str) -> tuple[int, bool]:
+    """The address that a number, a symbol, or one with an offset means, and whether it is a physical one. Raises
+    NotExplained.
+    """
+    symbols = where.symbols
+    physical = where.kind == "machine" and place.startswith(PHYSICAL)
+    name, plus, more = place.removeprefix(PHYSICAL if physical else "").partition("+")
     try:
         offset = int(more, 0) if plus else 0
         address = int(name, 0) if name[:1].isdigit() else None
@@ -48,61 +60,65 @@ def address_of(process: Process, place: str) -> int:
         found = sorted({symbol.address for symbol in symbols.symbols if symbol.name == name})
         if not found:
             hint = "" if symbols.symbols else ", which has no symbols at all"
-            raise NotExplained(f"there is no symbol {name!r} in the program{hint}")
+            raise NotExplained(f"there is no symbol {name!r} in the {where.kind}{hint}")
         address = found[0] + symbols.bias
-    address += offset
-    if not is_code(process, address):
-        what = f"{place} is {address:#x}, which" if name[:1].isalpha() or offset else f"{place}"
-        raise NotExplained(f"{what} is in no code of the program")
-    return address
+    return address + offset, physical
 
 
-def is_code(process: Process, pc: int) -> bool:
-    """Whether an instruction may begin there."""
-    if pc % process.guest.align or not 0 <= pc < process.space.size:
-        return False
-    try:
-        process.space.fetch(pc)
-    except MemoryFault:
-        return False
-    return bool((process.space.protection(pc) or 0) & EXEC)
+def choose(candidates: Sequence[tuple[Where, Watch]], place: str | None, pc: int) -> Subject:
+    """What is meant, or what was executed most; of a machine, on one of its harts. `pc` is meant if nothing was
+    executed. Raises NotExplained.
+    """
+    where, watch = candidates[0]
+    if place is None:
+        hottest = max([(*_hottest(*each), -i) for i, each in enumerate(candidates)])
+        executed, _, name, boundary, i = hottest
+        where, watch = candidates[-i]
+        if not executed:
+            name, boundary = where.find(pc, False), True
+        if not where.is_code(name):
+            raise NotExplained(f"the {where.kind} is at {pc:#x}, where it has no code")
+        return _subject(where, watch, name, boundary)
+    address, physical = address_of(where, place)
+    names = [each.find(address, physical) for each, _ in candidates]
+    ran = [watch.near(name) for name, (_, watch) in zip(names, candidates)]
+    at = ran.index(max(ran))
+    (where, watch), name = candidates[at], names[at]
+    if not where.is_code(name):
+        plain = place.removeprefix(PHYSICAL).isalnum() and (physical or place[:1].isdigit())
+        raise NotExplained(f"{place if plain else f'{place} is {address:#x}, which'} is in no code of the {where.kind}")
+    return _subject(where, watch, name, True)._replace(asked=name[0])
 
 
-def choose(process: Process, watch: Watch, place: str | None) -> Subject:
-    """What is meant, or what was executed most. Raises NotExplained."""
-    engine = process.engine
-    asked = None if place is None else address_of(process, place)
-    key = _hottest(process, watch) if asked is None else _around(process, asked)
-    if not is_code(process, key[0]):
-        raise NotExplained(f"the program is at {key[0]:#x}, where it has no code")
-    translation = engine.cache.get(key)
-    if translation is not None:
-        return Subject(watch.requests[translation.key], translation, asked)
-    return Subject(engine.translator.request(key, engine), None, asked)
+def _subject(where: Where, watch: Watch, name: Name, boundary: bool) -> Subject:
+    """What begins there; else what holds the instruction; else the block itself."""
+    cache = where.engine.cache
+    place = where.place(name)
+    found = None
+    if place is not None:
+        found = cache.get((place, boundary))
+        holding = [t for t in cache.in_page(name[1] >> PAGE_SHIFT)
+                   if any(at <= name[1] < at + len(code) for at, code in t.source)
+                   and where.name(watch.requests[t.key], name[0]) == name]  # fmt: skip
+        if found is None and holding:
+            found = max(holding, key=cache.retired)
+    if found is None:
+        return Subject(where, watch, where.request(name), None, None)
+    whole = found.of or found
+    return Subject(where, watch, watch.requests[whole.key], whole, None)
 
 
-def _hottest(process: Process, watch: Watch) -> Key:
-    """The key of the region, or the block, that most instructions were executed in; else of the next instruction."""
-    lifter: Lifter = process.engine.translator.lifter
-    executed: dict[Key, int] = {}
-    for pc, times in watch.entered().items():
-        if is_code(process, pc):
-            executed[pc, True] = times * max(lifter.shape(pc).instructions, 1)
-    for key, retired in process.engine.cache.all_retired.items():
-        if is_code(process, key[0]):
-            executed[key] = max(retired, executed.get(key, 0))
-    return max(executed, key=lambda key: (executed[key], -key[0]), default=(process.pc, True))
-
-
-def _around(process: Process, pc: int) -> Key:
-    """The key of the translation that begins there, or that holds the instruction; else of the block itself."""
-    cache = process.engine.cache
-    found = cache.get((pc, True))
-    if found is not None:
-        key: Key = (found.of or found).key
-        return key
-    holding = [t for t in cache.in_page(pc >> 12) if any(at <= pc < at + len(code) for at, code in t.source)]
-    if holding:
-        key = max(holding, key=cache.retired).key
-        return key
-    return pc, True
+def _hottest(where: Where, watch: Watch) -> tuple[int, int, Name, bool]:
+    """The region, or the block, that most instructions were executed in: how many, about, and where it begins."""
+    most = where.engine.options.max_instructions
+    best = 0, 0, (0, 0), True
+    for (name, boundary), retired in watch.retired().items():
+        if where.is_code(name):
+            best = max(best, (retired, -name[0], name, boundary))
+    for name, times in watch.entered().most_common():
+        if times * most < best[0]:
+            break  # however long it is
+        if where.is_code(name):
+            length = where.engine.translator.lifter_of(where.around(name)).shape(name[0]).instructions
+            best = max(best, (times * max(length, 1), -name[0], name, True))
+    return best

@@ -45,6 +45,12 @@ def _head(data: dict[str, Any]) -> Iterator[str]:
     yield f"{data['program']}: {data['kind']} at {place(data['address'], data['symbol'])}{inside}"
     if data["asked"] not in (None, data["address"]):
         yield f"{data['asked']:#x} is a part of it"
+    if "physical" in data:
+        modes = ", ".join(f"{mode} ({times(count)})" for mode, count in data["modes"].items()) or "none"
+        yield f"on hart {data['hart']}, at {data['physical']:#x} of memory; Python saw its page in modes: {modes}"
+        for other in data["elsewhere"]:
+            what = "the same bytes" if other["physical"] == data["physical"] else "other code"
+            yield f"{what} ran at {other['address']:#x}, at {other['physical']:#x} of memory"
     run = data["run"]
     if run is None:
         yield "the program was not run: there are no counts, and nothing is known of where indirect jumps go"
@@ -80,11 +86,17 @@ def _counts(data: dict[str, Any]) -> Iterator[str]:
         yield (
             f"  block {block['address']:#x} ({_several(block['instructions'], 'instruction')}) was entered "
             f"{times(entered['reference'])} in the interpreter, {times(entered['tier0'])} in stencils"
+            + (f", {times(entered['regions'])} in regions" if "regions" in entered else "")
         )
     yield f"  translations retired {data['retired']:,} instructions"
     for row in data["guest"]:
         if row["monitor"]:
             yield f"  the monitor executed the instruction at {row['pc']:#x} {times(row['monitor'])}"
+        for device in row["devices"]:
+            yield (f"  the instruction at {row['pc']:#x} read {device['device']} {times(device['read'])}, and wrote it "
+                   f"{times(device['write'])}")  # fmt: skip
+    if data["retired"] and "regions" not in data["blocks"][0]["entered"]:
+        yield "  how often each block ran inside regions, a second run would tell (--recount)"
     if data["run"] is not None and not data["retired"]:
         often = times(data["run"]["promote"])
         yield f"  what runs {often} from stencils, or less if it is long, is translated (--promote=N)"
@@ -107,10 +119,11 @@ def _links(data: dict[str, Any]) -> Iterator[str]:
             f"{place(gone['pc'], gone['symbol'])}: {gone['why']}"
         )
     for w in data["written"]:
+        by = f" ({w['by']})" if w["by"] else ""
         what = _several(w["translations"], "translation") + (" and its page's stencils" if w["stencils"] else "")
         yield (
             f"  {w['end'] - w['start']} bytes at {w['start']:#x} were written after {w['instructions']:,} "
-            f"instructions by {place(w['pc'], w['symbol'])}: {what} went"
+            f"instructions by {place(w['pc'], w['symbol'])}{by}: {what} went"
         )
     if data["writes"] > len(data["written"]):
         yield f"  and {data['writes'] - len(data['written']):,} writes more"

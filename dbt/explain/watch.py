@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from dbt.block import Key, Translation
-    from dbt.process import Process
+    from dbt.explain.hart import OnHart
+    from dbt.explain.process import InProcess, Name
     from dbt.regions import Request
     from dbt.tier0 import Tier0
 
 MOST = 100_000  # notes of a kind
-ALL = 1 << 52  # more than any page's number
 
 
 class Gone(NamedTuple):
-    """A translation that was dropped: why, at which count of instructions, where the guest was."""
+    """A translation that was dropped, of which code: why, at which count of instructions, where the guest was."""
 
-    key: Key
+    name: Name
     why: str
     instructions: int
     pc: int
 
 
 class Written(NamedTuple):
-    """A change of guest memory that code was made from: the bytes, what had to go for it, and as of `Gone`."""
+    """A change of guest memory that code was made from: the bytes, what had to go for it, as of `Gone`, and by whom if
+    it was not that instruction alone.
+    """
 
     start: int
     end: int
@@ -39,20 +41,21 @@ class Written(NamedTuple):
     stencils: bool
     instructions: int
     pc: int
+    by: str
 
 
 class Watch:
-    """The notes of one process under the translating engine, which must not have run yet."""
+    """The notes of one engine that translates, which must not have run yet."""
 
-    def __init__(self, process: Process) -> None:
-        self.interpreted: Counter[int] = Counter()  # guest address -> times that a block was interpreted from there
-        self.stepped: Counter[int] = Counter()  # instructions that the monitor executed one by one
+    def __init__(self, where: InProcess | OnHart) -> None:
+        self.interpreted: Counter[Name] = Counter()  # times that a block was interpreted from there
+        self.stepped: Counter[Name] = Counter()  # instructions that the monitor executed one by one
         self.requests: dict[Key, Request] = {}
         self.gone: list[Gone] = []
         self.written: list[Written] = []
-        self._process = process
-        self._engine = process.engine
-        self._ran: Counter[int] = Counter()  # in tier 0, counted by counters that are no longer
+        self._where = where
+        self._engine: Any = where.engine
+        self._ran: Counter[Name] = Counter()  # in tier 0, counted by counters that are no longer
         self._given: dict[int, int] = {}  # what a counter began with, where that is not what all begin with
         self._why = ""
         self._asking = False
@@ -60,7 +63,7 @@ class Watch:
 
     def attach(self) -> None:
         """Begin. Translations are made here and now: none is taken from disk, for that does not say what it is of."""
-        engine: Any = self._engine
+        engine = self._engine
         self._disk, engine.disk = engine.disk, None
         engine.translator.keep = lambda request, made: None
         engine.cache.dropped = self._then(self._note_gone, engine.cache.dropped)
@@ -70,13 +73,15 @@ class Watch:
         engine.cache.drop = self._because("found stale, or flushed", engine.cache.drop)
         engine.cache.insert = self._because("replaced by a new translation", engine.cache.insert)
         engine.coherence.fence = self._because("found stale at a fence", engine.coherence.fence)
-        engine.space.watchers.insert(0, self._note_written)
+        for owner, name, why in self._where.ways_out:
+            setattr(owner, name, self._because(why, getattr(owner, name)))
+        self._where.listen(self._note_written)
         engine.monitor.run = self._counting(self.interpreted, engine.monitor.run)
         engine.monitor.step = self._counting(self.stepped, engine.monitor.step)
-        request, make = engine.translator.request, engine.translator.backend.tier0
+        request, make = engine.request, engine.translator.backend.tier0
 
-        def noted(key: Key, *rest: Any) -> Request:
-            found: Request = request(key, *rest)
+        def noted(key: Key) -> Request:
+            found: Request = request(key)
             self.requests[key] = found
             return found
 
@@ -85,11 +90,11 @@ class Watch:
             for name in ("lead", "rest", "again"):
                 setattr(tier, name, self._recounting(tier, getattr(tier, name)))
             tier.code = self._entering(tier.code)
-            tier.drop, tier.flush = self._forgetting(tier, tier.drop), self._forgetting(tier, tier.flush)
+            tier.forgetting = lambda page: self._forget(tier, page)
             found: Tier0 = tier
             return found
 
-        engine.translator.request, engine.translator.backend.tier0 = noted, made
+        engine.request, engine.translator.backend.tier0 = noted, made
 
     def close(self) -> None:
         """Leave stencils that are new for later runs."""
@@ -97,18 +102,35 @@ class Watch:
             self._disk.save()
             self._disk.close()
 
-    def tier0(self, pc: int) -> int:
-        """How often the block at a guest address has run from stencils."""
-        tier = self._engine.tier0
-        return self._ran[pc] + (0 if tier is None else self._since(tier, pc))
+    def tier0(self, name: Name) -> int:
+        """How often the block there has run from stencils."""
+        tier, place = self._engine.tier0, self._where.place(name)
+        return self._ran[name] + (0 if tier is None or place is None else self._since(tier, place))
 
-    def entered(self) -> Counter[int]:
-        """How often blocks were entered from Python or in tier 0, by guest address; what regions enter is not known."""
+    def near(self, name: Name) -> int:
+        """How often blocks of the same page were entered, as far as they are known to."""
+        page = name[0] >> 12, name[1] >> 12
+        return sum(times for (pc, at), times in self.entered().items() if (pc >> 12, at >> 12) == page)
+
+    def entered(self) -> Counter[Name]:
+        """How often blocks were entered from Python or in tier 0; what regions enter is not known."""
         found = +self.interpreted
         tier = self._engine.tier0
-        for pc in {*self._ran, *(() if tier is None else tier.blocks())}:
-            found[pc] += self.tier0(pc)
+        for name in {*self._ran, *(() if tier is None else map(self._where.named, tier.blocks()))}:
+            found[name] += self.tier0(name)
         return found
+
+    def retired(self) -> Counter[tuple[Name, bool]]:
+        """Instructions that translations have retired, by the code and the boundary that they begin with."""
+        found: Counter[tuple[Name, bool]] = Counter()
+        for key, retired in self._engine.cache.all_retired.items():
+            found[self.name(key), key[1]] += retired
+        return found
+
+    def name(self, key: Key) -> Name:
+        """The code that the translation of a key began with."""
+        request = self.requests[key]
+        return self._where.name(request, request.blocks[0][0])
 
     # --- inside -------------------------------------------------------------------------------------
 
@@ -134,46 +156,42 @@ class Watch:
 
         return within
 
-    def _counting(self, into: Counter[int], call: Callable[..., Any]) -> Callable[..., Any]:
-        state = self._engine.state
-
+    def _counting(self, into: Counter[Name], call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any) -> Any:
-            into[state.pc] += 1
+            into[self._where.here()] += 1
             return call(*arguments)
 
         return counted
 
     def _note_gone(self, way: Translation) -> None:
         if way.of is None and len(self.gone) < MOST:
-            state = self._engine.state
-            self.gone.append(Gone(way.key, self._why, state.count, state.pc))
+            self.gone.append(Gone(self.name(way.key), self._why, *self._where.position))
 
     def _note_written(self, start: int, end: int) -> None:
-        engine, state = self._engine, self._engine.state
-        pages = range(start >> 12, (end - 1 >> 12) + 1)
-        doomed = {t for t in engine.cache.translations() if t.overlaps(start, end)}
-        copied = engine.tier0 is not None and any(engine.tier0.blocks(page, page) for page in pages[:MOST])
+        doomed = {t for t in self._engine.cache.translations() if t.overlaps(start, end)}
+        copied = self._where.depends(start, end)
         if (doomed or copied) and len(self.written) < MOST:
-            self.written.append(Written(start, end, len(doomed), copied, state.count, state.pc))
+            count, pc = self._where.position
+            self.written.append(Written(start, end, len(doomed), copied, count, pc, self._where.writer()))
 
-    def _since(self, tier: Tier0, pc: int) -> int:
+    def _since(self, tier: Tier0, place: int) -> int:
         """How often the block has run since its counter was set."""
-        left = tier.left(pc)
+        left = tier.left(place)
         if left is None:
             return 0
-        return (self._given.get(pc, self._engine.options.promote) - left) // tier.cost(pc)
+        return (self._given.get(place, self._engine.options.promote) - left) // tier.cost(place)
 
     def _recounting(self, tier: Tier0, call: Callable[..., Any]) -> Callable[..., Any]:
         """A call that sets a block's counter, or leads past it."""
 
-        def counted(pc: int, *rest: Any) -> None:
-            self._ran[pc] += self._since(tier, pc)
-            call(pc, *rest)
-            left = tier.left(pc)
+        def counted(place: int, *rest: Any) -> None:
+            self._ran[self._where.named(place)] += self._since(tier, place)
+            call(place, *rest)
+            left = tier.left(place)
             if left is None:
-                self._given.pop(pc, None)
+                self._given.pop(place, None)
             else:
-                self._given[pc] = left
+                self._given[place] = left
 
         return counted
 
@@ -186,24 +204,16 @@ class Watch:
                 found = call(pc, inside)
             finally:
                 self._asking = again
-            if found is not None and inside and not again and not self._engine.state.mid_block:
-                self._ran[pc] += 1
+            if found is not None and not again:
+                name = self._where.here()
+                if inside and not self._engine.state.mid_block:
+                    self._ran[name] += 1
             return found
 
         return counted
 
-    def _forgetting(self, tier: Tier0, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A call that drops copies in pages of these numbers, or in all, and their counters with them."""
-
-        def counted(first: int = 0, last: int = ALL) -> Any:
-            blocks = tier.blocks(first - 1, last)  # what lies in two pages goes with either
-            for pc in blocks:
-                self._ran[pc] += self._since(tier, pc)
-                self._given[pc] = tier.left(pc) or 0
-            dropped = call() if last == ALL else call(first, last)
-            for pc in blocks:
-                if tier.head(pc) is None:
-                    del self._given[pc]
-            return dropped
-
-        return counted
+    def _forget(self, tier: Tier0, page: int) -> None:
+        """Copies in this page are about to go, and their counters with them."""
+        for place in tier.blocks(page, page):
+            self._ran[self._where.named(place)] += self._since(tier, place)
+            self._given.pop(place, None)

@@ -27,6 +27,7 @@ def of_class(guest: Guest, decoded: Decoded, insts: Iterable[Inst]) -> str:
     writes: dict[str, None] = {}
     memory: dict[str, None] = {}
     leaves: dict[str, None] = {}
+    raises: list[str] = []
     others = flags = False
     for inst in insts:
         if inst.op.name in ("getreg", "setreg"):
@@ -40,17 +41,23 @@ def of_class(guest: Guest, decoded: Decoded, insts: Iterable[Inst]) -> str:
         elif inst.op.name == "leave_if":
             leaves[str(inst.attrs[0])] = None
         flags = flags or "flags" in inst.op.effects
-        others = others or bool({"host", "time", "remap", "raise"} & inst.op.effects)
+        others = others or bool({"host", "time", "remap"} & inst.op.effects)
+        raises += [_trap(guest, inst)] if inst.op.name == "raise" else []
     parts = [f"reads {', '.join(reads)}"] if reads else []
     parts += [f"writes {', '.join(writes)}"] if writes else []
     parts += list(memory)
     parts += ["accrues floating-point flags"] if flags else []
     parts += ["works on the host's own state, or on time"] if others else []
-    parts += [f"leaves to the monitor for: {', '.join(leaves)}"] if leaves else []
+    parts += raises or ([f"leaves to the monitor for: {', '.join(leaves)}"] if leaves else [])
     said = "; ".join(parts) or "changes nothing"
     if decoded.treat is Treat.INLINE:
         return f"other state of the CPU is edited in place: {said}"
     return f"touches registers and memory alone: {said}"
+
+
+def _trap(guest: Guest, inst: Inst) -> str:
+    name = guest.trap_names.get(int(str(inst.attrs[0])), f"cause {inst.attrs[0]}")
+    return f"raises a trap ({name.partition(' from ')[0]}), which a handler of the guest's takes"
 
 
 def of_callout(decoded: Decoded | None, callouts: frozenset[Treat]) -> str:
@@ -72,6 +79,8 @@ def of_end(block: Block, most: int) -> str:
             return f"the monitor executes the instruction at {pc:#x}"
         case Continue(pc):
             return f"it was cut after {most} instructions; the guest's own block goes on at {pc:#x}"
+        case Jump() if any(inst.op.name == "raise" and inst.at == len(block.guest) - 1 for inst in block.insts):
+            return f"`{last}` traps"
         case Jump(pc) if not block.ends_by_jump:
             return f"the instruction behind it, at {pc:#x}, is in another page, or `{last}` may change what follows"
         case Jump(pc):

@@ -165,7 +165,7 @@ class MachineTranslated(Translated):
 
         return MachineTier0(
             self.state, library, natives, self.options.promote, self._may_open, self._opened, self.cache.clear,
-            self._gone, self.space,
+            self.given_up, self.space,
         )  # fmt: skip
 
     def _may_open(self, page: int) -> bool:
@@ -176,7 +176,7 @@ class MachineTranslated(Translated):
             self.space.ram.records[place, TABLE_OF] = MANY
         return True
 
-    def _gone(self, number: int) -> None:
+    def given_up(self, number: int) -> None:
         """Regions of this page of RAM go with its code of tier 0, which knew of which bytes stores must be told."""
         self.cache.invalidate(number << PAGE_SHIFT, number + 1 << PAGE_SHIFT)
 
@@ -207,7 +207,7 @@ class MachineTranslated(Translated):
         """Where a page of addresses is in the hart's context, as far as that is known."""
         return None if self.tier0 is None else self.tier0.home(self.space.table(page << PAGE_SHIFT))
 
-    def _request(self, key: Key) -> Request:
+    def request(self, key: Key) -> Request:
         """A region that begins in the page of this key, from the bytes that its pages have now."""
         from dbt.regions import Request
 

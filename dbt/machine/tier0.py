@@ -10,7 +10,7 @@ Owns: which table is whose. Must not know: page tables, modes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from dbt.code import Code
@@ -111,14 +111,27 @@ class MachineTier0(Tier0):
             first = max(start - (number << PAGE_SHIFT), 0) >> 1
             last = min(end - (number << PAGE_SHIFT), 1 << PAGE_SHIFT) - 1 >> 1
             for table in self._of.get(number, ()):
-                looked_at = COPIED + (table >> 3)
-                if writes >= OFTEN or any(self._bytes[looked_at + first : looked_at + last + 1]):
+                if writes >= OFTEN or self._depends(table, first, last):
                     self._shut(table)
                     self._gone(number)
                 left = left or bool(self._bytes[OPEN + table // TABLE])
             if not left:
                 del self._writes[number]
         return left
+
+    def depends(self, start: int, end: int) -> bool:
+        """Whether code was made from any of these bytes of a page of RAM."""
+        first, last = start >> 1 & (1 << PAGE_SHIFT - 1) - 1, (end - 1) >> 1 & (1 << PAGE_SHIFT - 1) - 1
+        return any(self._depends(table, first, last) for table in self._of.get(start >> PAGE_SHIFT, ()))
+
+    def _depends(self, table: int, first: int, last: int) -> bool:
+        looked_at = COPIED + (table >> 3)
+        return any(self._bytes[looked_at + first : looked_at + last + 1])
+
+    def known(self, page: int, number: int) -> int | None:
+        """The place where a page of addresses begins that is this page of RAM; None if it has no code."""
+        table = self._tables.get((page, number))
+        return None if table is None else self._page_of(table) << PAGE_SHIFT
 
     def looked_at(self, start: int, end: int) -> None:
         """Code that is not of this tier was made from these bytes of a page of RAM: stores to them must be told."""
@@ -129,12 +142,16 @@ class MachineTier0(Tier0):
 
     def _shut(self, table: int) -> None:
         """Forget the code of a table."""
+        self.forgetting(self._page_of(table))
         self._bytes[OPEN + table // TABLE] = 0
         self._words[TAILS + table // TABLE * TAIL >> 3] = 0
         self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty
         self._bytes[COPIED + (table >> 3) : COPIED + (table + TABLE >> 3)] = bytes(TABLE >> 3)
         for key in [key for key in self._inside if key >> PAGE_SHIFT == table]:
             del self._inside[key]
+
+    def _coded(self) -> Collection[int]:
+        return [self._page_of(table) for table in self._pairs]
 
     def _close_all(self) -> None:
         for (_, number), table in self._tables.items():

@@ -16,7 +16,7 @@ import ctypes
 import mmap
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from dbt.child import FAILURE
@@ -168,6 +168,7 @@ class Tier0:
         self._pages: set[int] = set()
         self._counter_at, self._cost_at = head_at(library, 1), head_at(library, 2)
         self._inside: dict[int, int] = {}  # what is no boundary: guest address -> host code
+        self.forgetting: Callable[[int], None] = lambda page: None  # told of each page whose code is about to go
         self.flushes = 0
         self._copy: mmap.mmap | None = None  # of the code, for a child that is being forked
         handler = FaultHandler.one
@@ -237,13 +238,14 @@ class Tier0:
                 if one in self._pages:
                     self._pages.discard(one)
                     self._bytes[OPEN + one] = 0
+                    self.forgetting(one)
                     self._clear(one)
         return bool(found)
 
     def flush(self) -> None:
         """Forget all code, and have all room again."""
-        self.flushes += 1
         self._close_all()
+        self.flushes += 1
         self._inside.clear()
         self._begin()
         self.memory.forget_faults()
@@ -255,8 +257,14 @@ class Tier0:
         self._counted: dict[int, int] = {}  # of counters that began anew: what is left and what has run add up to
         _forget(self._state.address + OPEN, TABLES - OPEN)
 
+    def _coded(self) -> Collection[int]:
+        """Pages that there may be code for."""
+        return self._pages
+
     def _close_all(self) -> None:
         """Know no page that is open."""
+        for page in self._pages:
+            self.forgetting(page)
         self._pages.clear()
 
     def before_fork(self) -> None:
@@ -376,9 +384,9 @@ class Tier0:
         head = self.head(pc)
         return 1 if head is None else self._parameter(head, self._cost_at)
 
-    def blocks(self, first: int = 0, last: int = 1 << SPACE_BITS) -> list[int]:
+    def blocks(self, first: int = 0, last: int = 1 << 64 - PAGE_SHIFT) -> list[int]:
         """Guest addresses of the blocks that there is code for, in pages of these numbers."""
-        places = (page << PAGE_SHIFT | at for page in sorted(self._pages) if first <= page <= last
+        places = (page << PAGE_SHIFT | at for page in sorted(self._coded()) if first <= page <= last
                   for at in range(0, 1 << PAGE_SHIFT, 2))  # fmt: skip
         return [pc for pc in places if self.head(pc) is not None]
 

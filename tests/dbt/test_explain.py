@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import tiny
+from support.fed import fed
 from support.page import Page, drawn_page
 from support.peers import need
 from support.riscv import asm, words_to_bytes
@@ -20,6 +21,7 @@ from support.tiny import A0, A1, A2, A3, START, li
 import dragoman
 from dbt import cli
 from dbt.explain import data
+from dbt.explain.process import InProcess
 from dbt.explain.subject import choose
 from dbt.explain.watch import Watch
 from dbt.options import Options
@@ -160,6 +162,21 @@ def test_a_region_of_several_blocks(capfd: pytest.CaptureFixture[str]) -> None:
     assert again["asked"] == middle and again["address"] == found["address"]
 
 
+def test_blocks_inside_regions_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a second run from stencils: the counts are the reference interpreter's, and make up what was retired."""
+    fed(monkeypatch)
+    path = tiny.program(tmp_path / "loop", counted(20_000))
+    entered = explained(capfd, *SOON, "--recount", str(path))["blocks"][0]["entered"]
+    assert sum(entered.values()) == executed(path)[LOOP] - 1 and entered["regions"] > 19_000
+    found = explained(capfd, "--promote=1000", "--recount", "@sieve", "-", "small")
+    inside = sum(block["entered"]["regions"] * block["instructions"] for block in found["blocks"])
+    assert inside == found["retired"] > 100_000
+    assert cli.main(["explain", "--promote=1000", "--recount", "--parts=counts", "@sieve", "-", "small"]) == 0
+    assert f"{found['blocks'][0]['entered']['regions']:,} times in regions" in capfd.readouterr().out
+
+
 def test_a_call_and_what_is_behind_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [
         li(A1, 500), asm("jal", rd=1, imm=16), asm("addi", rd=A1, rs1=A1, imm=-1), asm("bne", rs1=A1, rs2=0, imm=-8),
@@ -286,16 +303,17 @@ def test_origins_change_no_code(program: str) -> None:
     """Each translation of a run, made once more with locations, is byte for byte the one that ran."""
     options = Options(promote=40, disk=False)
     with dragoman.load(program, ["small"], seed=0, stdout=2, options=options) as process:
-        watch = Watch(process)
+        where = InProcess(process)
+        watch = Watch(where)
         watch.attach()
         process.run()
         translations = list(process.engine.cache.translations())
         assert translations
         for translation in translations[:12]:
-            subject = choose(process, watch, hex(translation.key[0]))
+            subject = choose([(where, watch)], hex(translation.key[0]), process.pc)
             if subject.translation is not translation:
                 continue  # inside a block
-            found = data.explain(process, watch, subject, program, "")
+            found = data.explain(subject, program, "")
             assert found["same_code"] is True
             count = sum(block["instructions"] for block in found["blocks"])
             numbers = {line["of"] for line in found["host"]}

@@ -45,6 +45,7 @@ ENGINE = "tests/dbt/test_engine.py::"
 EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXPLAIN = "tests/dbt/test_explain.py::"
+EXPLAIN_MACHINES = "tests/dbt/test_explain_machines.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
 KVM = "tests/dbt/test_kvm.py::"
@@ -1010,16 +1011,28 @@ COMMANDS = (
      EXPLAIN + "test_lines_are_what_readelf_says",
      "host code that was moved is said to be of an instruction that there is not"),
     ("executions in stencils are one too many", "dbt/explain/watch.py",
-     "self._given.get(pc, self._engine.options.promote) - left)",
-     "self._given.get(pc, self._engine.options.promote) - left + 1)",
+     "self._given.get(place, self._engine.options.promote) - left)",
+     "self._given.get(place, self._engine.options.promote) - left + 1)",
      EXPLAIN + "test_a_loop_that_became_a_region",
      "counts of an explanation are about right"),
     ("ways out of stencils are read from the wrong place", "dbt/tier0/reading.py",
      "value += at + offset - addend", "value += at + offset",
      EXPLAIN + "test_its_stencils_are_filled",
      "an explanation says that a jump leads into the middle of an instruction"),
-    ("who wrote over code is noted after the fact", "dbt/explain/watch.py",
-     "engine.space.watchers.insert(0, self._note_written)", "engine.space.watchers.append(self._note_written)",
+    ("what ran in stencils counts as run in regions", "dbt/explain/data.py",
+     'found | {"regions": self._total[name] - sum(found.values())}', 'found | {"regions": self._total[name]}',
+     EXPLAIN + "test_blocks_inside_regions_are_counted",
+     "the counts of an explanation make up more than was executed"),
+    ("code of a machine is known by its address alone", "dbt/explain/hart.py",
+     "return pc, number << PAGE_SHIFT | pc & PAGE - 1", "return pc, pc",
+     EXPLAIN_MACHINES + "test_a_process_of_a_kernel",
+     "an explanation shows the code of another process"),
+    ("an access of a device is that of the block's first instruction", "dbt/explain/hart.py",
+     "self.of[vcpu].at(vcpu.engine.domain.at)", "self.of[vcpu].at(vcpu.state.pc)",
+     EXPLAIN_MACHINES + "test_accesses_of_a_device",
+     "an explanation says that another instruction reached a device"),
+    ("who wrote over code is noted after the fact", "dbt/explain/process.py",
+     "self._space.watchers.insert(0, written)", "self._space.watchers.append(written)",
      EXPLAIN + "test_code_that_is_written_over",
      "an explanation says that a write to code cost nothing"),
     ("reaching the limit is no failure", "dbt/cli/run.py",
@@ -1366,7 +1379,7 @@ PRIVILEGED = (
      HARTS + "test_harts_that_spin_do_not_keep_others_from_running[500]",
      "a hart that spins keeps the others from running"),
     ("a page with code that is filled stays one", "dbt/machine/tier0.py",
-     "if writes >= OFTEN or any(", "if any(",
+     "if writes >= OFTEN or self._depends(", "if self._depends(",
      HARTS + "test_a_page_with_code_that_is_filled_is_soon_a_page_like_others",
      "a kernel on several harts takes milliseconds to free a page"),
     ("a store asks only its own hart's code of a page", "dbt/machine/tlb.py",
@@ -1434,7 +1447,7 @@ PRIVILEGED = (
      ENGINES + "test_accesses_across_pages_of_which_one_is_not_there[8-1]",
      "an access across a page's end goes to the page of RAM behind it"),
     ("code is kept when it is written", "dbt/machine/tier0.py",
-     "or any(self._bytes[looked_at + first : looked_at + last + 1]):", "or looked_at < 0:",
+     "or self._depends(table, first, last):", "or table < 0:",
      ENGINES + "test_code_that_the_guest_writes_runs_as_written[same page-1]", "old code runs"),
     ("an interrupt that is let in waits until something else happens", "guests/riscv/privileged_csrs.py",
      "    m.monitor_if(due)", "    m.monitor_if(m.both(due, m.not_(due)))",
