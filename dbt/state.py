@@ -75,6 +75,9 @@ PATH = FIELDS + 62  # five words for a walk: the entries that it has read
 WANTED = FIELDS + 67  # three words: the context that has no set
 CONTEXTS = FIELDS + 72  # of each set of translations: its context, in three words, and when it was come back to
 CONTEXT = 4  # words
+STAGE_BASE = FIELDS + 200  # tables of a second stage that the machine alone writes, if there are: physical address,
+STAGE_SIZE = FIELDS + 201  # bytes,
+STAGE_HOST = FIELDS + 202  # host address
 TRAPS = FIELDS + 208  # how often each trap was taken in native code: by cause, of each mode
 CAUSES, MODES = 32, 8
 

@@ -35,11 +35,23 @@ def load_machine(name: str, isa: str | None = None, hypervisor: bool = False) ->
 
 
 VIRTUAL = {"riscv64": "guests.riscv.kvm"}  # name -> the module that says what a virtual CPU of KVM's is
+WORLDS = {"riscv64": "guests.riscv.worlds"}  # name -> the module that says how a hart has a guest of KVM's
+STAGES = {"riscv64": "guests.riscv.second_stage"}  # name -> the module that makes tables of guest physical addresses
 
 
 def load_virtual(name: str) -> ModuleType:
     """What KVM's virtual CPU of this architecture is."""
     return import_module(VIRTUAL[name])
+
+
+def load_world(name: str, features: frozenset[str], hypervisor: bool) -> Any:
+    """How a hart has a guest of these extensions: in its own modes, or in those of a hypervisor's guest."""
+    return import_module(WORLDS[name]).WORLDS[hypervisor](features)
+
+
+def load_second_stage(name: str, base: int) -> Any:
+    """Tables of guest physical addresses, which are to lie at this address; nothing is mapped."""
+    return import_module(STAGES[name]).SecondStage(base)
 
 
 def load(name: str, isa: str | None = None, extensions: Sequence[Any] = ()) -> Guest:

@@ -137,28 +137,35 @@ class Regions:
             memory.add_ram(region.gpa, region.size, region.memory, region.readonly)
         memory.told = self._is_watched
 
+    def at(self, gpa: int) -> Region | None:
+        """The one that has this address."""
+        return next((region for region in self if region.gpa <= gpa < region.end), None)
+
     def watch(self, memory: Memory) -> None:
         """Have the machine, whose harts there are, tell of writes: of the next one to each page of a log's; and never
         take one to what is read only.
         """
-        memory.watchers.append(self._written)
+        memory.watchers.append(self.written)
         for region in self:
             if region.readonly:
                 memory.watch(region.gpa, region.end)
             elif region.logs:
                 _watch(memory.watch, set(region.pages) - region.dirty)
 
-    def dirty_log(self, slot: int, memory: Memory) -> bytes:
-        """A bit for each page of a region that was written since this was asked last; 64-bit words, little-endian."""
+    def dirty_log(self, slot: int, watch: Callable[[int, int], None]) -> bytes:
+        """A bit for each page of a region that was written since this was asked last; 64-bit words, little-endian.
+        `watch` is told from where to where the next write is to be told of.
+        """
         region = self.of(slot)
         if not region.logs:
             raise NoSuchRegion(f"memory slot {slot} keeps no log of pages that are written")
         bits = sum(1 << page - region.pages.start for page in region.dirty)
-        _watch(memory.watch, region.dirty)
+        _watch(watch, region.dirty)
         region.dirty = set()
         return bits.to_bytes((len(region.pages) + 63) // 64 * 8, "little")
 
-    def _written(self, start: int, end: int) -> bool:
+    def written(self, start: int, end: int) -> bool:
+        """Note a write; whether the next one is to be told of as well."""
         again = False
         for region in self:
             if start < region.end and region.gpa < end:

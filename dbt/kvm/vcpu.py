@@ -14,10 +14,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbt.events import NEVER
 from dbt.kvm import abi
+from dbt.kvm.emulate import Emulator
 from dbt.kvm.errors import BadValue, NoSuchRegister, NotEmulated, VcpuBusy
 from dbt.machine.exits import (
     SYSTEM_EVENT_CRASH,
@@ -27,6 +29,7 @@ from dbt.machine.exits import (
     Exit,
     Mmio,
     RiscvSbi,
+    Shutdown,
     SystemEvent,
     Trapped,
 )
@@ -68,6 +71,7 @@ class Vcpu:
         self.stats = Stats()
         self.exit: Exit | None = None  # that is to be replied to
         self._virtual = vm.virtual
+        self._world = vm.world
         self._reply: tuple[int, ...] = ()
         self._debug = 0
         self._access: Mmio | None = None  # that the last trap was of
@@ -83,7 +87,8 @@ class Vcpu:
     def attach(self, hart: Hart, interruptions: Interruptions) -> None:
         """Be on this hart, of the machine as it is now."""
         self._hart, self.interruptions = hart, interruptions
-        self._firmware = hart.privileged.firmware(hart.state.slots, _Platform(self.vm, hart), self.vm.firmware)
+        self._firmware = self._world.firmware(hart.state.slots, _Platform(self.vm, hart), self.vm.firmware)
+        self._emulator = Emulator(hart, self._world, self.vm.physical.view)
 
     @property
     def immediate_exit(self) -> bool:
@@ -158,7 +163,7 @@ class Vcpu:
     def interrupt(self, level: bool) -> None:
         """Raise or lower the guest's external interrupt. Any thread may."""
         with self.vm.turns:
-            self._hart.set_line(self._virtual.EXTERNAL, level)
+            self._world.interrupt(self._hart, level)
 
     @property
     def instructions(self) -> int:
@@ -166,7 +171,7 @@ class Vcpu:
         return self._hart.retired
 
     def _registers(self) -> dict[int, Any]:
-        found: dict[int, Any] = self._virtual.one_regs(self.vm.guest.features)
+        found: dict[int, Any] = self._world.registers
         return found
 
     def _one(self, number: int) -> Any:
@@ -182,7 +187,7 @@ class Vcpu:
         raise NoSuchRegister(f"there is no register {name}")
 
     def _leave_for(self, debug: bool) -> None:
-        for mode, causes in self._virtual.leaves(debug).items():
+        for mode, causes in self._world.leaves(debug).items():
             self._hart.leaves[mode] = causes
 
     # --- running ---------------------------------------------------------------------------------------------
@@ -193,21 +198,12 @@ class Vcpu:
         An exit that wants an answer has it by `reply` before the next call. Raises VcpuBusy, NoMemory, NotEmulated.
         """
         with self._alone():
-            self._complete()
             end = min(self.instructions + most, NEVER)
-            while True:
-                found: Exit | None
-                seen = self._enter(end)
-                if isinstance(seen, Exit):
-                    found = seen
-                    self.stats.note(type(seen).__name__)
-                else:
-                    self.stats.note(self._virtual.NAMES[seen.scause])
-                    found = self._first(seen)
-                if found is not None:
-                    self.stats.to_user += 1
-                    self.exit = found
-                    return found
+            found = self._complete()
+            while found is None:
+                seen = self._enter(end, waiting=True)
+                found = seen if isinstance(seen, Exit) else self._first(seen)
+            return self._for_user(found)
 
     def enter(self, most: int = NEVER) -> Any:
         """The world switch alone, for who answers all traps: `VmExit` of the architecture, or an Exit.
@@ -215,12 +211,16 @@ class Vcpu:
         The guest goes on at its pc: `skip` has it go on behind the instruction, `inject` take the trap itself.
         """
         with self._alone():
-            self._complete()
-            seen = self._enter(min(self.instructions + most, NEVER))
-            self.stats.note(type(seen).__name__ if isinstance(seen, Exit) else self._virtual.NAMES[seen.scause])
+            end = min(self.instructions + most, NEVER)
+            seen = self._complete()
+            while seen is None:
+                seen = self._enter(end, waiting=False)
+                if not isinstance(seen, Exit) and self._is_for_log(seen):
+                    seen = None
+            if isinstance(seen, Exit):
+                return self._for_user(seen)
+            self._hart.forget_access()
             self.stats.to_user += 1
-            if not isinstance(seen, Exit):
-                self._hart.forget_access()
             return seen
 
     def reply(self, *values: int) -> None:
@@ -237,12 +237,12 @@ class Vcpu:
     def skip(self) -> None:
         """Go on behind the instruction at pc."""
         pc = self.get("pc")
-        self.set(pc=pc + self._virtual.length(self._hart.space.fetch(pc)))
+        self.set(pc=pc + self._virtual.length(self._world.fetch(self._hart, pc)))
 
     def inject(self, cause: int, value: int) -> None:
         """Have the guest's own handler take a trap at pc."""
         with self._alone():
-            self._hart.take(cause, value)
+            self._world.redirect(self._hart, cause, value)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -253,8 +253,13 @@ class Vcpu:
         finally:
             self._running.release()
 
-    def _complete(self) -> None:
-        """What the last exit was answered becomes the guest's."""
+    def _for_user(self, exit: Exit) -> Exit:
+        self.stats.to_user += 1
+        self.exit = exit
+        return exit
+
+    def _complete(self) -> Exit | None:
+        """What the last exit was answered becomes the guest's; what its instruction wants besides."""
         exit, self.exit = self.exit, None
         values, self._reply = self._reply, ()
         if isinstance(exit, Mmio) and not exit.is_write:
@@ -262,17 +267,27 @@ class Vcpu:
         elif isinstance(exit, RiscvSbi):
             error, value = values or (self._virtual.NOT_SUPPORTED, 0)
             self._virtual.answer(self._hart.state.slots, exit.extension, error, value)
-            self._hart.state.pc += self.vm.guest.syscall_length
+            self._pass_call()
+        found = self._emulate() if self._emulator.waits else None
+        if found is not None:
+            self.stats.note(type(found).__name__)
+        return found
 
-    def _enter(self, end: int) -> Any:
+    def _pass_call(self) -> None:
+        """The guest goes on behind its call."""
+        self._world.set_pc(self._hart, self._world.pc(self._hart) + self.vm.guest.syscall_length)
+
+    def _enter(self, end: int, waiting: bool) -> Any:
         """Let the guest run until a trap ends it, or to this count of instructions."""
-        exit = self.vm.switch(self, end, bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP))
+        exit = self.vm.switch(self, end, bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP), waiting)
         if not isinstance(exit, Trapped):
+            self.stats.note(type(exit).__name__)
             return exit
-        hart = self._hart
         self._access = exit.access
         absent = exit.access.address if exit.access is not None else self._absent(exit)
-        return self._virtual.seen(hart.state.slots, exit.cause, exit.value, hart.state.pc, absent)
+        seen = self._world.seen(self._hart, exit, absent)
+        self.stats.note(self._virtual.NAMES[seen.scause])
+        return seen
 
     def _absent(self, exit: Trapped) -> int | None:
         """Where a fetch goes that finds no memory."""
@@ -292,11 +307,12 @@ class Vcpu:
         virtual = self._virtual
         handler: Callable[[Any], Exit | None] = {
             virtual.SUPERVISOR_CALL: self._call,
-            virtual.LOAD_GUEST: self._mmio,
-            virtual.STORE_GUEST: self._mmio,
-            virtual.FETCH_GUEST: self._fetch,
+            virtual.LOAD_GUEST: self._guest_page_fault,
+            virtual.STORE_GUEST: self._guest_page_fault,
+            virtual.FETCH_GUEST: self._guest_page_fault,
+            virtual.VIRTUAL_INSTRUCTION: self._virtual_instruction,
             virtual.BREAK: self._break,
-        }.get(trap.scause, self._redirect)
+        }.get(trap.scause, lambda trap: self._redirect(trap.scause, trap.stval))
         return handler(trap)
 
     def _call(self, trap: Any) -> Exit | None:
@@ -308,25 +324,45 @@ class Vcpu:
         self._firmware.answers(self.vm.guest.syscall_cause)
         ending = self._hart.vm.take_ending()
         if ending is None:
-            self._hart.state.pc += self.vm.guest.syscall_length
+            self._pass_call()
         else:
             self._hart.state.restore(before)  # it does not come back from this call
         return ending
 
-    def _mmio(self, trap: Any) -> Exit | None:
-        assert self._access is not None
-        return self._access
+    def _guest_page_fault(self, trap: Any) -> Exit | None:
+        if self._is_for_log(trap):
+            return None
+        if trap.scause == self._virtual.FETCH_GUEST:
+            raise NotEmulated(f"virtual CPU {self.id} executes at {trap.sepc:#x}, where its guest has no memory "
+                              f"(guest physical address {trap.gpa:#x})")  # fmt: skip
+        return self._access or self._emulate()
 
-    def _fetch(self, trap: Any) -> Exit | None:
-        raise NotEmulated(f"virtual CPU {self.id} executes at {trap.sepc:#x}, where its guest has no memory "
-                          f"(guest physical address {trap.gpa:#x})")  # fmt: skip
+    def _is_for_log(self, trap: Any) -> bool:
+        """Whether it was a write of a page of which the log has taken note now."""
+        return trap.scause in self._virtual.GUEST_FAULTS.values() and self.vm.physical.answers(trap.gpa)
+
+    def _virtual_instruction(self, trap: Any) -> Exit | None:
+        """To wait is allowed; whatever else a hypervisor could do is illegal."""
+        if trap.stval == self._virtual.WAIT and self._emulator.execute() == (None, None):
+            return None
+        return self._redirect(self._virtual.ILLEGAL, trap.stval)
 
     def _break(self, trap: Any) -> Exit | None:
         return Debug(trap.sepc)
 
-    def _redirect(self, trap: Any) -> Exit | None:
-        """It is the guest's own."""
-        return self._hart.take(trap.scause, trap.stval)
+    def _redirect(self, cause: int, value: int) -> Exit | None:
+        """It is the guest's own; the exit, if it would take this trap for ever."""
+        hart, world = self._hart, self._world
+        pc = world.pc(hart)
+        if hart.repeats(cause, pc, world.mode(hart)):
+            return Shutdown(pc, cause)
+        world.redirect(hart, cause, value)
+        return None
+
+    def _emulate(self) -> Exit | None:
+        """Execute the guest's instruction, which left for an access; the access, if it is the user's."""
+        access, trap = self._emulator.execute()
+        return access if trap is None else self._redirect(*trap)
 
 
 class _Platform:
@@ -337,9 +373,9 @@ class _Platform:
     def __init__(self, vm: Vm, hart: Hart) -> None:
         self._vm = vm
         self._hart = hart
-        self.read = hart.vm.memory.peek
-        self.write = hart.vm.memory.poke
-        self.load = hart.space.load
+        self.read = vm.physical.view.peek
+        self.write = vm.physical.view.poke
+        self.load = partial(vm.world.load, hart)
 
     def put(self, data: bytes) -> None:
         raise Absent(0)
@@ -354,5 +390,5 @@ class _Platform:
         self._hart.vm.end(SystemEvent(SYSTEM_EVENT_RESET))
 
     def go_to(self, address: int) -> None:
-        self._hart.state.pc = address
+        self._vm.world.set_pc(self._hart, address)
         self._hart.space.remap()

@@ -13,19 +13,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import guests
 from dbt.events import NEVER
 from dbt.kvm import abi
 from dbt.kvm.errors import BadValue, Closed, NoMemory, NoSuchRegion, RegionOverlap, VcpuExists
 from dbt.kvm.memory import Region, Regions
+from dbt.kvm.physical import TABLES, Flat, Staged
 from dbt.kvm.vcpu import Vcpu
 from dbt.machine.clock import Clock
-from dbt.machine.exits import Debug, Exit, Hlt, Intr
-from dbt.machine.memory import Device
+from dbt.machine.exits import Debug, Exit, Hlt, Intr, Trapped
+from dbt.machine.memory import Device, Memory
 from dbt.machine.outside import Inputs, Outside
-from dbt.machine.vm import Caller, Machine
+from dbt.machine.vm import Machine
 from dbt.machine.vm import Vm as Behind
 from dbt.options import Options
 from guests.spec import Absent
@@ -33,13 +34,25 @@ from guests.spec import Absent
 if TYPE_CHECKING:
     from dbt.machine.vm import Vcpu as Hart
 
-METHODS = {"interp": "reference", "bt": "translated"}  # how a guest is run: the engine that does it
 ARCHITECTURE = "riscv64"
 NAP = 0.005  # seconds that a virtual CPU sleeps at most until it looks whether it is to be left
 
 
+class Method(NamedTuple):
+    """How a guest is run: the engine that does it, and whether as a guest of a hart with the hypervisor extension."""
+
+    engine: str
+    hypervisor: bool
+
+
+METHODS = {
+    "interp": Method("reference", False), "bt": Method("translated", False), "hw": Method("translated", True),
+}  # fmt: skip
+
+
 class Kvm:
-    """What /dev/kvm is: it makes virtual machines. `method` is "bt", binary translation, or "interp", interpretation.
+    """What /dev/kvm is: it makes virtual machines. `method` is "bt", binary translation, "interp", interpretation, or
+    "hw": the guest has VS and VU mode of a hart with the hypervisor extension, which itself is translated.
 
     isa       instruction-set string of the guest's harts; None is all that is implemented
     follows   the guest's clock is the host's, and waiting sleeps; else time is that of instructions, and waiting jumps
@@ -51,14 +64,17 @@ class Kvm:
         """BadValue for a method that there is not, or an extension that no guest can have; UnknownIsa."""
         if method not in METHODS:
             raise BadValue(f"there is no method {method!r} (there are: {', '.join(METHODS)})")
-        self.method = method
+        self.method = METHODS[method]
         self.follows = follows
         self.options = options
         self.guest = guests.load_machine(ARCHITECTURE, isa)
+        self.features = self.guest.features  # the guest's own, though the hart may have more
         self.virtual: Any = guests.load_virtual(ARCHITECTURE)
-        refused = sorted(self.guest.features & self.virtual.REFUSED)
+        refused = sorted(self.features & self.virtual.REFUSED)
         if refused:
             raise BadValue(f"a guest cannot have the extension {refused[0]}: its kernel would be a hypervisor")
+        if self.method.hypervisor:
+            self.guest = guests.load_machine(ARCHITECTURE, isa, hypervisor=True)
 
     def check_extension(self, capability: int) -> int:
         """What KVM_CHECK_EXTENSION answers: 0 for what there is not."""
@@ -76,6 +92,7 @@ class Vm:
         self.kvm = kvm
         self.guest = kvm.guest
         self.virtual = kvm.virtual
+        self.world: Any = guests.load_world(ARCHITECTURE, kvm.features, kvm.method.hypervisor)
         self.vcpus: list[Vcpu] = []
         self.regions = Regions()
         self.devices: list[tuple[int, Device]] = []
@@ -84,6 +101,7 @@ class Vm:
         self._inside = 0  # threads that run a virtual CPU
         self._stale = False  # it is another one that is wanted
         self.turns = Turns()
+        self.physical: Flat | Staged
         self._behind = self._new("reference")  # until there is memory
 
     # --- memory and devices -------------------------------------------------------------------------------------
@@ -108,7 +126,8 @@ class Vm:
         """A bit for each page of the slot that was written since this was asked last. Raises NoSuchRegion."""
         with self.turns:
             self._check()
-            return self.regions.dirty_log(slot, self._now().memory)
+            self._now()
+            return self.regions.dirty_log(slot, self.physical.watch)
 
     def read(self, gpa: int, size: int) -> bytes:
         """Guest memory. Raises NoSuchRegion where there is none."""
@@ -119,7 +138,7 @@ class Vm:
         """Write guest memory, as a device does. Raises NoSuchRegion where there is none."""
         with self.turns:
             try:
-                self._now().memory.poke(gpa, memoryview(data))
+                self.memory.poke(gpa, memoryview(data))
             except Absent:
                 raise NoSuchRegion(f"the guest has no memory of {len(data):#x} bytes at {gpa:#x}") from None
 
@@ -132,7 +151,7 @@ class Vm:
 
         with self.turns:
             self._check()
-            return images.place(self._now().memory, self.guest, path, gpa).entry
+            return images.place(self.memory, self.guest, path, gpa).entry
 
     def written(self, gpa: int, size: int) -> None:
         """Say that guest memory was written by other ways: code and tables there are looked at again."""
@@ -151,9 +170,15 @@ class Vm:
             self.devices.append((gpa, device))
             self._stale = True
 
+    @property
+    def memory(self) -> Memory:
+        """Guest physical memory, with devices in it."""
+        self._now()
+        return self.physical.view
+
     def _peek(self, gpa: int, size: int) -> bytes:
         try:
-            return self._now().memory.peek(gpa, size)
+            return self.memory.peek(gpa, size)
         except Absent:
             raise NoSuchRegion(f"the guest has no memory of {size:#x} bytes at {gpa:#x}") from None
 
@@ -176,8 +201,8 @@ class Vm:
             vcpu.begin()
             return vcpu
 
-    def switch(self, vcpu: Vcpu, end: int, step: bool) -> Exit:
-        """Let a virtual CPU run to this count of instructions, or by one; for `Vcpu`."""
+    def switch(self, vcpu: Vcpu, end: int, step: bool, waiting: bool) -> Exit:
+        """Let a virtual CPU run to this count of instructions, or by one; for `Vcpu`. `waiting`: see `world.enter`."""
         self._inside += 1
         try:
             while True:
@@ -185,15 +210,16 @@ class Vm:
                     self._check()
                     if not self.regions:
                         raise NoMemory("the virtual machine has no memory: it wants a region before it runs")
-                    exit = self._go(vcpu, end, step)
+                    exit = self._go(vcpu, end, step, waiting)
                 if isinstance(exit, Hlt) and self._inside > 1:
                     time.sleep(NAP)  # who may wake it runs in another thread
                 elif exit is not _TURN:
                     return exit
+                vcpu.stats.note("turn of another thread")
         finally:
             self._inside -= 1
 
-    def _go(self, vcpu: Vcpu, end: int, step: bool) -> Exit:
+    def _go(self, vcpu: Vcpu, end: int, step: bool, waiting: bool) -> Exit:
         """_TURN where another thread waits for the machine."""
         behind = self._now()
         hart = behind.vcpus[vcpu.id]
@@ -206,19 +232,25 @@ class Vm:
         behind.outside = interruptions
         if vcpu.immediate_exit:
             return _ASKED
+        self.world.enter(hart, waiting)
         if step:
-            return behind.step() or Debug(hart.state.pc)
-        interruptions.enter()
-        return behind.run(most=min(NEVER, behind.clock.retired + max(0, end - hart.retired)))
+            exit = behind.step() or Debug(hart.state.pc)
+        else:
+            interruptions.enter()
+            exit = behind.run(most=min(NEVER, behind.clock.retired + max(0, end - hart.retired)))
+        self.world.leave(hart, exit if isinstance(exit, Trapped) else None)
+        return exit
 
     # --- the machine behind -----------------------------------------------------------------------------------------
 
     def _new(self, engine: str) -> Behind:
         behind = Machine(self.guest, engine, self.kvm.options).create_vm()
-        self.regions.place(behind.memory)
-        for base, device in self.devices:
-            behind.add_device(base, device)
-        behind.memory.beyond = Caller(behind, 0, 1 << 64)
+        if self.kvm.method.hypervisor:
+            stage = guests.load_second_stage(ARCHITECTURE, TABLES)
+            self.world.hgatp = stage.hgatp
+            self.physical = Staged(behind, self.regions, self.devices, stage)
+        else:
+            self.physical = Flat(behind, self.regions, self.devices)
         return behind
 
     def _now(self) -> Behind:
@@ -227,7 +259,7 @@ class Vm:
         """
         if self._stale:
             old, self._stale = self._behind, False
-            new = self._new(METHODS[self.kvm.method] if self.regions else "reference")
+            new = self._new(self.kvm.method.engine if self.regions else "reference")
             for _ in self.vcpus:
                 new.create_vcpu()
             if old.vcpus:
@@ -236,7 +268,7 @@ class Vm:
             self.firmware.clear()
             for vcpu, hart in zip(self.vcpus, new.vcpus):
                 self._attach(vcpu, hart)
-            self.regions.watch(new.memory)
+            self.physical.begin()
             old.close()
             self.regions.give_back()
         return self._behind

@@ -73,6 +73,7 @@ class Memory:
         self.writing: list[Callable[[int, int], object]] = []  # told of each write that is made here, by begin and end
         self._watched: set[int] = set()  # pages
         self.slots: list[Slot] = []
+        self.tables: Slot | None = None  # RAM of the machine's own, with tables of a second stage that it alone writes
         self.devices: list[Mapping] = []
         self._hidden: set[int] = set()  # pages of RAM over which a device lies
         self.beyond: Device | None = None  # what answers where nothing else does; offsets are addresses
@@ -93,6 +94,11 @@ class Memory:
         else:
             found, self.pooled[base] = self._pool.take(size)
         self.slots.append(Slot(base, size, found, address_of(found), readonly))
+
+    def add_tables(self, base: int, memory: memoryview) -> None:
+        """RAM for tables of a second stage, of which no hart knows the address. ValueError as for other RAM."""
+        self.add_ram(base, len(memory), memory)
+        self.tables = self.slots[-1]
 
     def add_device(self, base: int, device: Device) -> None:
         """Put a device on the bus. ValueError where another one is, or where it is partly over RAM."""
@@ -123,7 +129,7 @@ class Memory:
         for told in self.watching:
             told(pages)
 
-    def _note(self, address: int, length: int) -> None:
+    def note(self, address: int, length: int) -> None:
         """These bytes are written. Their pages are not watched any more, unless a watcher wants it."""
         pages = range(address >> PAGE_SHIFT, (address + length - 1 >> PAGE_SHIFT) + 1)
         if not self._watched.isdisjoint(pages):
@@ -173,7 +179,7 @@ class Memory:
         for base, length, memory, _, readonly in self.slots:
             offset = address - base
             if 0 <= offset <= length - size and not readonly and address >> PAGE_SHIFT not in self._hidden:
-                self._note(address, size)
+                self.note(address, size)
                 memory[offset : offset + size] = value.to_bytes(size, "little")
                 return
         mapping = self._device(address, size)
@@ -227,7 +233,7 @@ class Memory:
         """Write bytes of RAM; Absent where there are none."""
         slot = self._ram(address, len(data))
         if data:
-            self._note(address, len(data))
+            self.note(address, len(data))
         slot.memory[address - slot.base : address - slot.base + len(data)] = bytes(data)
 
     def _ram(self, address: int, length: int) -> Slot:

@@ -38,6 +38,9 @@ from dbt.state import (
     SET,
     SETS,
     SETS_MOST,
+    STAGE_BASE,
+    STAGE_HOST,
+    STAGE_SIZE,
     STORES,
     WANTED,
     WINDOWS,
@@ -68,19 +71,25 @@ class Ram:
     """What the harts of a machine share: the RAM that native code reaches, the records of its pages, their states."""
 
     def __init__(self, memory: Memory) -> None:
-        self.slot: Slot = max(memory.slots, key=lambda slot: slot.size)
+        self.slot: Slot = max((slot for slot in memory.slots if slot is not memory.tables), key=lambda slot: slot.size)
+        self._tables = memory.tables
         self.records = Records(self.slot.size >> PAGE_SHIFT)
         self.states: list[State] = []
+        self.spaces: list[TlbSpace] = []
         self._addresses = (ctypes.c_uint64 * 0)()
         self.natives: Natives | None = None
         memory.watching.append(self._watch)
         memory.unwatching.append(self._unwatch)
         memory.writing.append(self._written)
 
-    def add(self, state: State) -> None:
+    def add(self, state: State, space: TlbSpace) -> None:
         """One hart more."""
         self.states.append(state)
+        self.spaces.append(space)
         words = state.words
+        if self._tables is not None:
+            stage = self._tables
+            words[STAGE_BASE], words[STAGE_SIZE], words[STAGE_HOST] = stage.base, stage.size, stage.host
         words[RAM_BASE], words[RAM_HOST], words[RECORDS] = self.slot.base, self.slot.host, self.records.address
         self._addresses = (ctypes.c_uint64 * len(self.states))(*(each.address for each in self.states))
         for each in self.states:
@@ -117,6 +126,10 @@ class Ram:
         """The machine writes by itself: what was found in tables there is forgotten."""
         if self.natives is None:
             return
+        if self._tables is not None and self._tables.base <= start < self._tables.base + self._tables.size:
+            for space in self.spaces:
+                space.forget()
+            return
         while start < end:
             place, size = self.number(start >> PAGE_SHIFT), min(end - start, PAGE - (start & PAGE - 1))
             if place is not None and self.records[place, pages.KIND] & pages.TABLE:
@@ -134,7 +147,7 @@ class TlbSpace(HartSpace):
         self._words = state.words
         self._natives: Natives | None = None
         self._assumed: object = None  # memory protection, and whatever else no context says
-        ram.add(state)
+        ram.add(state, self)
         ctypes.memset(state.address + NOWHERE, 0xFF, SET)
         self._words[HIGHEST] = state.address + NOWHERE
 

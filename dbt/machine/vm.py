@@ -469,7 +469,7 @@ class Vcpu:
             exit = self._leave(stop)
             if exit is not None:
                 return exit
-            self._enter(stop.cause, stop.value)
+            self.enter_trap(stop.cause, stop.value)
         return None
 
     def _leave(self, stop: Stop) -> Exit | None:
@@ -482,13 +482,16 @@ class Vcpu:
 
     def take(self, cause: int, value: int) -> Exit | None:
         """Have it enter the trap of the instruction at pc; the exit, if it would do so for ever."""
-        state = self.state
-        here = state.count, state.pc, self.mode, cause
-        if here == self._trapped:
-            return Shutdown(state.pc, cause)
-        self._trapped = here
-        self._enter(cause, value)
+        pc = self.state.pc
+        if self.repeats(cause, pc, self.mode):
+            return Shutdown(pc, cause)
+        self.enter_trap(cause, value)
         return None
+
+    def repeats(self, cause: int, pc: int, mode: int) -> bool:
+        """Whether this trap, which is to be entered, is the last one again, with nothing executed since."""
+        last, self._trapped = self._trapped, (self.state.count, pc, mode, cause)
+        return last == self._trapped
 
     def at_rest(self) -> Integers:
         """The domain of integers while no instruction is executed, for `Privileged.inspection`."""
@@ -502,14 +505,14 @@ class Vcpu:
             return False
         cause = self.privileged.due(self.engine.domain)
         if cause:
-            self._enter(cause, 0)
+            self.enter_trap(cause, 0)
         return bool(cause)
 
     def set_timer(self) -> None:
         """Have its own timer raise or lower its line."""
         self.alarm = self.privileged.timer(self.engine.domain, self.vm.clock.time)
 
-    def _enter(self, cause: int, value: int) -> None:
+    def enter_trap(self, cause: int, value: int) -> None:
         """Enter a trap, from the instruction at pc."""
         state = self.state
         mode = self.mode

@@ -15,7 +15,7 @@ from guests.riscv.csrs import Csr
 from guests.riscv.privileged_csrs import ALL, SSTATUS, Row, with_dirty
 
 _HSTATUS = p.H_GVA | p.SPV | p.SPVP | p.HU | p.VTVM | p.VTW | p.VTSR
-_HEDELEG = 0xB1FF  # exceptions that supervisors take, but for calls from them
+HEDELEG = 0xB1FF  # exceptions that supervisors take, but for calls from them
 _MACHINE_ENABLED = p.ADUE | p.PBMTE | p.STCE  # of henvcfg: 0 where menvcfg's is
 _HENVCFG = p.FIOM | p.CBIE | p.CBCFE | p.CBZE | _MACHINE_ENABLED
 
@@ -67,7 +67,7 @@ def rows(align: int) -> Iterator[Row]:
     epc = ALL & -align
     guest_bits = p.GUEST_INTERRUPTS
     yield Row(0x600, "hstatus", p.HSTATUS, _HSTATUS, inline=True)
-    yield Row(0x602, "hedeleg", p.HEDELEG, _HEDELEG)
+    yield Row(0x602, "hedeleg", p.HEDELEG, HEDELEG)
     yield Row(0x603, "hideleg", p.HIDELEG, guest_bits, attends=True)
     yield Row(0x604, "hie", p.MIE, guest_bits, view=guest_bits, attends=True)
     yield Row(0x605, "htimedelta", p.HTIMEDELTA, attends=True)

@@ -1,15 +1,14 @@
 """A virtual CPU as KVM has it on RISC-V: how it begins, which traps end its run, its registers by KVM's numbers.
 
 The guest of a virtual machine sees supervisor and user mode, and no machine mode: what would be machine mode's, or a
-hypervisor's, is its monitor's. The hart that it runs on needs no hypervisor extension for that; `seen` says what HS
-mode's registers would hold of a trap that ends its run (Privileged ISA, hypervisor extension, trap entry).
+hypervisor's, is its monitor's. Whether the guest has the hart's own two modes or VS and VU mode is its world's affair
+(`guests.riscv.worlds`).
 Owns: these conventions, register numbers (Linux, arch/riscv/include/uapi/asm/kvm.h). Must not know: memory, exits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from guests.riscv import csrs, privileged_csrs, registers, sbi, traps
@@ -20,6 +19,7 @@ from guests.riscv.zicbo import BLOCK
 SUPERVISOR_CALL = traps.VS_ECALL
 FETCH_GUEST, LOAD_GUEST, STORE_GUEST = (traps.GUEST_FAULTS[access] for access in ("fetch", "load", "store"))
 GUEST_FAULTS = {traps.FETCH_FAULT: FETCH_GUEST, traps.LOAD_FAULT: LOAD_GUEST, traps.STORE_FAULT: STORE_GUEST}
+VIRTUAL_INSTRUCTION = traps.VIRTUAL_INSTRUCTION
 VSXL = 2 << 32  # of hstatus
 REFUSED = frozenset({"h"})  # extensions with which its supervisor would be a hypervisor
 
@@ -30,7 +30,6 @@ STAYS = sum(1 << cause for cause in (
 ))  # fmt: skip
 CALL = 1 << traps.USER_ECALL
 BREAKPOINT = 1 << traps.BREAKPOINT
-MODES = {p.USER: STAYS, p.SUPERVISOR: STAYS | CALL}
 
 # SBI calls that KVM leaves to its user: the console, and numbers of experiments and vendors.
 CONSOLE = (0x01, 0x02, 0x4442434E)
@@ -38,7 +37,6 @@ FREE = range(0x0800_0000, 0x0A00_0000)
 
 STOPPED = p.STOPPED
 BREAK = traps.BREAKPOINT
-EXTERNAL = "supervisor external"  # the line of a guest's external interrupt
 A0, A1, A6, A7 = 10, 11, 16, 17
 
 
@@ -49,13 +47,13 @@ class VmExit(NamedTuple):
     stval: int
     sepc: int
     htval: int  # the guest physical address of a guest-page fault, shifted right by 2
-    htinst: int  # 0, as is legal for every trap: the instruction is not handed over
+    htinst: int  # 0 of explicit accesses, as is legal: the instruction is not handed over
     hstatus: int
 
     @property
     def gpa(self) -> int:
-        """The guest physical address of a guest-page fault."""
-        return self.htval << 2 | self.stval & 3
+        """The guest physical address of a guest-page fault: of the access, or of the guest's table entry."""
+        return self.htval << 2 | (0 if self.htinst else self.stval & 3)
 
 
 NAMES = {
@@ -68,24 +66,9 @@ class Hart(Protocol):
 
     state: Any
     vm: Any
+    space: Any
 
     def at_rest(self) -> Any: ...
-
-
-def leaves(debug: bool) -> dict[int, int]:
-    """By mode: causes, as bits, of traps that end a run; with `debug` those of breakpoints as well."""
-    return {mode: causes | (BREAKPOINT if debug else 0) for mode, causes in MODES.items()}
-
-
-def seen(slots: Any, cause: int, value: int, pc: int, absent: int | None) -> VmExit:
-    """The trap of a hart as HS mode would find it. `absent`: the physical address at which there is no memory."""
-    mode = slots[p.PRIVILEGE]
-    scause = GUEST_FAULTS.get(cause, cause) if absent is not None else cause
-    if cause == traps.USER_ECALL and mode == p.SUPERVISOR:
-        scause = SUPERVISOR_CALL
-    status = VSXL | p.SPV | (p.SPVP if mode == p.SUPERVISOR else 0)
-    status |= p.H_GVA if scause in traps.ADDRESS_VALUES else 0
-    return VmExit(scause, value, pc, 0 if absent is None else absent >> 2, 0, status)
 
 
 def call(slots: Any) -> tuple[int, int, tuple[int, ...]]:
@@ -106,6 +89,8 @@ def answer(slots: Any, extension: int, error: int, value: int) -> None:
 
 
 NOT_SUPPORTED = sbi.NOT_SUPPORTED
+WAIT = 0x1050_0073  # wfi
+ILLEGAL = traps.ILLEGAL_INSTRUCTION
 
 
 def length(word: int) -> int:
@@ -144,22 +129,40 @@ CSRS = {  # in KVM's order
 SATP_MODE = 10  # the largest that there is: Sv57
 
 
-@cache
-def one_regs(features: frozenset[str]) -> dict[int, Register]:
-    """All registers of a virtual CPU whose hart has these extensions, by number."""
-    table = privileged_csrs.table(features - {"system"})
-    found = {number(CORE, 0): Register("pc", lambda hart: hart.state.pc, _set_pc)}
+class View(Protocol):
+    """Where a hart has what is the guest's (`guests.riscv.worlds`)."""
+
+    compare: int  # the slot of the time at which its timer comes
+
+    def csr(self, number: int) -> int:
+        """The CSR in which this one of the guest's is, by number."""
+
+    def pc(self, hart: Any) -> int: ...
+
+    def set_pc(self, hart: Any, value: int) -> None: ...
+
+    def mode(self, hart: Any) -> int: ...
+
+    def set_mode(self, hart: Any, mode: int) -> None: ...
+
+
+def one_regs(features: frozenset[str], table: dict[int, csrs.Csr], view: View) -> dict[int, Register]:
+    """All registers of a virtual CPU by number: of a guest with these extensions, on a hart that has these CSRs."""
+    found = {number(CORE, 0): Register("pc", view.pc, lambda hart, value: view.set_pc(hart, value & p.ALL & ~1))}
     for i, name in enumerate(registers.ABI_X):
         if i:
             found[number(CORE, i)] = _slot(name, registers.X + i)
-    found[number(CORE, 32)] = Register("mode", lambda hart: hart.state.slots[p.PRIVILEGE], _set_mode)
+    # supervisor mode for 1, user mode for everything else, as KVM has it
+    set_mode = lambda hart, value: view.set_mode(hart, p.SUPERVISOR if value == 1 else p.USER)
+    found[number(CORE, 32)] = Register("mode", view.mode, set_mode)
     for i, (name, at) in enumerate(CSRS.items()):
-        found[number(CSR, i)] = _control(name, table[at])
+        found[number(CSR, i)] = _control(name, table[view.csr(at)])
+    compare = _slot("compare", view.compare)
     for i, register in enumerate((
         Register("frequency", lambda hart: 10**9 // csrs.TICKS),
         Register("time", lambda hart: hart.vm.clock.time, _set_time),
-        Register("compare", lambda hart: hart.state.slots[p.STIMECMP], _set_compare),
-        Register("state", lambda hart: int(hart.state.slots[p.STIMECMP] != p.ALL), _set_timer),
+        compare,
+        Register("state", lambda hart: int(compare.get(hart) != p.ALL), _timer_off(view.compare)),
     )):  # fmt: skip
         found[number(TIMER, i)] = register
     if "f" in features:
@@ -208,24 +211,15 @@ def _control(name: str, csr: csrs.Csr) -> Register:
     return Register(name, lambda hart: int(csr.read(hart.at_rest())), put)
 
 
-def _set_pc(hart: Hart, value: int) -> None:
-    hart.state.pc, hart.state.mid_block = value & p.ALL & ~1, False
-
-
-def _set_mode(hart: Hart, value: int) -> None:
-    """Supervisor mode for 1, user mode for everything else, as KVM has it."""
-    hart.state.slots[p.PRIVILEGE] = p.SUPERVISOR if value == 1 else p.USER
-
-
 def _set_time(hart: Hart, value: int) -> None:
     hart.vm.clock.time = value
 
 
-def _set_compare(hart: Hart, value: int) -> None:
-    hart.state.slots[p.STIMECMP] = value
-
-
-def _set_timer(hart: Hart, value: int) -> None:
+def _timer_off(compare: int) -> Callable[[Hart, int], None]:
     """Off: it never comes. On: it comes at `compare`, which is set before."""
-    if value == 0:
-        hart.state.slots[p.STIMECMP] = p.ALL
+
+    def put(hart: Hart, value: int) -> None:
+        if value == 0:
+            hart.state.slots[compare] = p.ALL
+
+    return put

@@ -41,7 +41,7 @@ def mode(m):
     return m.or_(m.s[p.PRIVILEGE], m.shl(m.s[p.VIRTUAL], 2)) if m.hypervisor else m.s[p.PRIVILEGE]
 
 
-def _kept(m, status, enable: int, previous: int, mode):
+def kept(m, status, enable: int, previous: int, mode):
     """A status register in a trap: xPIE keeps xIE, which ends, and xPP the mode."""
     status = p.replaced(m, status, enable << 4, m.shl(m.and_(status, enable), 4))
     return p.replaced(m, status, previous | enable, mode)
@@ -62,8 +62,8 @@ def enter(m, pc, cause, value):
     below = m.both(m.ltu(mode, p.MACHINE), p.has(m, delegated, 1))
     status = m.s[p.MSTATUS]
     before = p.bit_if(m, from_supervisor, p.SPP)
-    s_status = _kept(m, status, p.SIE, p.SPP, before)
-    m_status = _kept(m, status, p.MIE_BIT, p.MPP, m.shl(mode, p.MPP_SHIFT))
+    s_status = kept(m, status, p.SIE, p.SPP, before)
+    m_status = kept(m, status, p.MIE_BIT, p.MPP, m.shl(mode, p.MPP_SHIFT))
     if m.hypervisor:
         inside = p.virtual(m)
         delegated = m.shr(m.select(interrupt, m.s[p.HIDELEG], m.s[p.HEDELEG]), code)
@@ -72,7 +72,7 @@ def enter(m, pc, cause, value):
         machine = m.not_(m.either(below, guest))
         m_status = _leave_guest(m, inside, below, machine, cause, from_supervisor, m_status)
         theirs = m.s[p.VSSTATUS]
-        m.s[p.VSSTATUS] = m.select(guest, _kept(m, theirs, p.SIE, p.SPP, before), theirs)
+        m.s[p.VSSTATUS] = m.select(guest, kept(m, theirs, p.SIE, p.SPP, before), theirs)
         m.s[p.VIRTUAL] = m.bit(guest)
         seen = m.sub(cause, m.bit(interrupt))  # a guest sees its interrupts under the supervisor's numbers
         for slot, new in ((p.VSEPC, pc), (p.VSCAUSE, seen), (p.VSTVAL, value)):

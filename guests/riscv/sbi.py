@@ -72,6 +72,9 @@ class Failed(Exception):
 class Firmware:
     """Of one hart, whose state is `slots`. `harts` has that of every hart, by number, and gets this one."""
 
+    timer, software = p.STIMECMP, p.SSI  # the slot of the supervisor's timer; its interrupt from other harts, in mip
+    guests = True  # it may be a hypervisor, where its hart has the extension
+
     def __init__(self, slots: Any, platform: Platform, harts: list[Firmware]) -> None:
         self._slots = slots
         self._platform = platform
@@ -109,7 +112,7 @@ class Firmware:
         """The hart waits until it is started: no interrupt wakes it."""
         s = self._slots
         s[p.WAITING] = p.STOPPED
-        s[p.MIE], s[p.STIMECMP] = 0, ALL
+        s[p.MIE], s[self.timer] = 0, ALL
 
     @staticmethod
     def causes(mode: int) -> int:
@@ -152,7 +155,7 @@ class Firmware:
 
     def _time(self, function: int, a: list[int]) -> int:
         _only(function, 0)
-        self._slots[p.STIMECMP] = a[0]
+        self._slots[self.timer] = a[0]
         return 0
 
     def _ipi(self, function: int, a: list[int]) -> int:
@@ -161,7 +164,7 @@ class Firmware:
         return 0
 
     def _fence(self, function: int, a: list[int]) -> int:
-        if function > (GUEST_FENCES if len(self._slots) > p.SLOTS else FENCES):
+        if function > (GUEST_FENCES if self.guests and len(self._slots) > p.SLOTS else FENCES):
             raise Failed(NOT_SUPPORTED)
         self._selected(a[0], a[1])
         return 0
@@ -239,14 +242,14 @@ class Firmware:
         platform, s = self._platform, self._slots
         match number:
             case 0:
-                s[p.STIMECMP] = argument
+                s[self.timer] = argument
             case 1:
                 platform.put(bytes([argument & 0xFF]))
             case 2:
                 byte = platform.get()
                 return -1 if byte is None else byte
             case 3:
-                s[p.MIP] &= ~p.SSI & ALL
+                s[p.MIP] &= ~self.software & ALL
             case 4:  # where a set of harts is, or 0 for all of them
                 try:
                     harts = ALL if argument == 0 else platform.load(argument, 8)
@@ -259,7 +262,7 @@ class Firmware:
 
     def _interrupt(self, harts: list[Firmware]) -> None:
         for each in harts:
-            each._slots[p.MIP] |= p.SSI
+            each._slots[p.MIP] |= self.software
 
     def _selected(self, harts: int, base: int) -> list[Firmware]:
         """Those of a set, all of which there must be: `base` is the first one's number, or -1 for all."""

@@ -47,6 +47,7 @@ from dbt.reference import Reference
 from dbt.state import RAM_HOST
 from dbt.translate import Translator
 from guests.riscv import kvm as virtual
+from guests.riscv import worlds
 from guests.spec import Guest
 from guests.toy import interrupts
 from ir import llvm, passes
@@ -367,24 +368,22 @@ def a_call_that_is_not_seen(patch: Patch) -> None:
     patch.setattr(virtual, "SUPERVISOR_CALL", 8)
 
 
+def seen_as(patch: Patch, change: Callable[[virtual.VmExit], virtual.VmExit]) -> None:
+    """Where exits are worked out, they are others."""
+    seen = worlds.Direct.seen
+    patch.setattr(worlds.Direct, "seen", staticmethod(lambda *given: change(seen(*given))))
+
+
 def a_trap_one_instruction_late(patch: Patch) -> None:
-    seen = virtual.seen
-    patch.setattr(virtual, "seen", lambda *given: (trap := seen(*given))._replace(sepc=trap.sepc + 4))
+    seen_as(patch, lambda trap: trap._replace(sepc=trap.sepc + 4))
 
 
 def illegal_is_virtual(patch: Patch) -> None:
-    seen = virtual.seen
-
-    def other(*given: Any) -> Any:
-        trap = seen(*given)
-        return trap._replace(scause=22) if trap.scause == 2 else trap
-
-    patch.setattr(virtual, "seen", other)
+    seen_as(patch, lambda trap: trap._replace(scause=22) if trap.scause == 2 else trap)
 
 
 def physical_addresses_not_shifted(patch: Patch) -> None:
-    seen = virtual.seen
-    patch.setattr(virtual, "seen", lambda *given: (trap := seen(*given))._replace(htval=trap.htval << 2))
+    seen_as(patch, lambda trap: trap._replace(htval=trap.htval << 2))
 
 
 def calls_that_are_not_known(patch: Patch) -> None:
@@ -428,8 +427,8 @@ def a_disk_that_forgets(patch: Patch) -> None:
 def native_code_one_page_off(patch: Patch) -> None:
     add = Ram.add
 
-    def wrong(self: Ram, state: Any) -> None:
-        add(self, state)
+    def wrong(self: Ram, state: Any, space: Any) -> None:
+        add(self, state, space)
         state.words[RAM_HOST] += 4096
 
     patch.setattr(Ram, "add", wrong)

@@ -1,0 +1,53 @@
+"""Single instructions of a guest, executed by its monitor: those that left, since what they access is no memory, or
+since they wait.
+
+A hart's second stage leads nowhere for these addresses, and a trap says of an access where it goes but not what it
+stores. So the instruction is interpreted, by its own body, as the guest with the second stage off: its addresses are
+guest physical ones then, at which the monitor's view of memory has devices, and the user behind them.
+Owns: this. Must not know: which traps lead here, how a guest is entered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbt.machine.exits import Mmio
+from dbt.machine.memory import Memory
+from dbt.machine.space import HartSpace
+from dbt.reference import Reference
+
+if TYPE_CHECKING:
+    from dbt.machine.vm import Vcpu as Hart
+
+
+class Emulator:
+    """For one hart. `memory` is guest physical memory."""
+
+    def __init__(self, hart: Hart, world: Any, memory: Memory) -> None:
+        self._hart = hart
+        self._world = world
+        space = HartSpace(hart.vm.guest, hart.state.slots, memory)
+        self._engine = Reference(hart.state, space, lambda: hart.vm.clock.time)
+        self._at: int | None = None  # the pc of an instruction that waits for its answer
+
+    def execute(self) -> tuple[Mmio | None, tuple[int, int] | None]:
+        """The instruction at the guest's pc: the access that is the user's, or the trap that it has (cause, value);
+        neither if it was executed. It is come back to when the access has been answered.
+        """
+        hart, world = self._hart, self._world
+        at = world.pc(hart)
+        if at != self._at:
+            hart.forget_access()
+        hart.vm.wanted = None
+        with world.as_guest(hart):
+            stop = self._engine.step()
+        wanted = hart.vm.wanted
+        self._at = at if wanted is not None else None
+        if wanted is not None or not stop.trap:
+            return wanted, None
+        return None, (stop.cause, stop.value)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the instruction at the guest's pc waits for an answer, or has it."""
+        return self._at is not None and self._world.pc(self._hart) == self._at
