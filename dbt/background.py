@@ -8,16 +8,14 @@ Owns: the queue, the worker's life. Must not know: what a request says, where tr
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import signal
-import struct
-import sys
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
 
 from dbt.block import Key, Made
 from dbt.options import Options
@@ -25,14 +23,13 @@ from dbt.regions import Request
 from guests.spec import Guest
 from ir.records import record
 
+if TYPE_CHECKING:
+    from dbt.orphans import Ranges
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FAILURES = 3  # workers that may die until there are no more
 PATIENCE = 60.0  # seconds of wall time for one answer, the worker's start included
 CHUNK = 1 << 16
-_NUMBER = struct.Struct("<i")
-_CLONE = 56 if os.uname().machine == "x86_64" else 220  # the number of this call on the host
-_WALL = 0x40000000  # of waitpid: children that send no signal, too
-_python = ctypes.PyDLL(None)  # calls keep Python's lock, which the one thread of a new process then has
 
 
 @record
@@ -50,15 +47,15 @@ class BackgroundStats:
 class Background:
     """The worker of one engine. `request` makes the request for a key, `ran` says how often its block has run.
 
-    `gave_up` is told of keys that no answer will come for.
+    `gave_up` is told of keys that no answer will come for; `apart` says which memory a worker has no use for.
     """
 
     def __init__(
         self, guest: Guest, options: Options, request: Callable[[Key], Request], ran: Callable[[Key], int],
-        gave_up: Callable[[Key, bool], None],
+        gave_up: Callable[[Key, bool], None], apart: Callable[[], Ranges] = tuple,
     ) -> None:  # fmt: skip
         self._guest, self._options = guest, options
-        self._request, self._ran, self._gave_up = request, ran, gave_up
+        self._request, self._ran, self._gave_up, self._apart = request, ran, gave_up, apart
         self.stats = BackgroundStats()
         self.note = ""
         self.queue: dict[Key, int] = {}  # what is wanted, and how often it had run when it was asked for
@@ -158,32 +155,34 @@ class Background:
 
     def _start(self) -> bool:
         """Whether there is a worker now."""
-        from dbt.worker import command, introduction
+        from dbt import orphans, worker
 
         to_child, self._to = os.pipe()
         self._from, from_child = os.pipe()
-        path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
         null = os.open(os.devnull, os.O_WRONLY)
-        environment = {**os.environ, "PYTHONPATH": path}
+        descriptors = to_child, from_child, null
+        copied = orphans.alone()
         try:
-            self._child = _orphan(lambda: os.posix_spawn(
-                sys.executable, command(), environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, to_child, 0), (os.POSIX_SPAWN_DUP2, from_child, 1),
-                              (os.POSIX_SPAWN_DUP2, null, 2)],
-                setpgroup=0, setsigmask=[], setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
-            ))  # fmt: skip
+            if copied:
+                work = partial(worker.serve, self._guest, worker.shaping(self._options))
+                self._child = orphans.copy(work, descriptors, self._apart())
+            else:
+                path = os.pathsep.join(p for p in (ROOT, os.environ.get("PYTHONPATH")) if p)
+                self._child = orphans.new(worker.command(), {**os.environ, "PYTHONPATH": path}, descriptors)
             with suppress(ProcessLookupError):  # gone already, which its pipe will tell
                 self._handle = os.pidfd_open(self._child)
         except OSError as error:
             self._abandon(f"no compile worker could be started: {error.strerror}")
             return False
         finally:
-            for fd in (to_child, from_child, null):
+            for fd in descriptors:
                 os.close(fd)
         os.set_blocking(self._from, False)
         self._served = 0
+        if copied:
+            return True
         try:
-            os.write(self._to, introduction(self._guest, self._options))
+            os.write(self._to, worker.introduction(self._guest, self._options))
         except BrokenPipeError:
             self._lost()
         return bool(self._child)
@@ -239,37 +238,6 @@ class Background:
     def _abandon(self, note: str) -> None:
         self.note, self._usable = note, False
         self.queue.clear()
-
-
-def _orphan(start: Callable[[], int]) -> int:
-    """The number of a process that `start` has started, and that is no child of ours: a guest that waits for any child
-    must not meet it. A process in between starts it, which is one that sends no signal when it ends. OSError.
-    """
-    reading, writing = os.pipe()
-    try:
-        between = _python.syscall(_CLONE, 0, 0, 0, 0, 0)
-        if between == 0:
-            number = 0
-            try:
-                number = start()
-            except OSError as error:
-                number = -(error.errno or errno.EAGAIN)
-            finally:
-                os.write(writing, _NUMBER.pack(number))
-                os._exit(0)
-        os.close(writing)
-        writing = -1
-        if between < 0:
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        (number,) = _NUMBER.unpack(os.read(reading, _NUMBER.size))
-        os.waitpid(between, _WALL)
-    finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
-    if number <= 0:
-        raise OSError(-number, os.strerror(-number))
-    return int(number)
 
 
 _alive: weakref.WeakSet[Background] = weakref.WeakSet()

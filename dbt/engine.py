@@ -21,7 +21,7 @@ from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import FAR, Integers, Reference, Stop
 from dbt.reference import LIMIT as AT_LIMIT
-from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SLICE, State
+from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SIZE, SLICE, State
 from dbt.translate import Translator
 from guests.spec import Treat
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
@@ -387,7 +387,10 @@ class Translated:
             from dbt.background import Background
 
             state = self.state
-            self.background = Background(state.guest, self.options, self.request, self._ran, self._gave_up)
+            self.background = Background(
+                state.guest, self.options, self.request, self._ran, self._gave_up,
+                lambda: [(state.address, SIZE), *self.space.host_ranges()],
+            )  # fmt: skip
         if self.background is None:
             return self._translate(key)
         found = self._recalled(key)

@@ -217,6 +217,10 @@ class AddressSpace:
         self._starts, self._regions = [], []
         self._finalizer()
 
+    def host_ranges(self) -> list[tuple[int, int]]:
+        """The host memory that this is: address and bytes."""
+        return [(self.base, self.size), (self.map_address, self.size >> PAGE_SHIFT)]
+
     # The CPU's side -----------------------------------------------------------------------------------------
 
     def load(self, address: int, size: int) -> int:

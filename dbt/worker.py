@@ -13,7 +13,7 @@ import os
 import signal
 import struct
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 from dbt.options import Options
 from dbt.regions import Bytes, Request
@@ -35,8 +35,16 @@ def message(*parts: Any) -> bytes:
 
 def introduction(guest: Guest, options: Options) -> bytes:
     """The first message to a worker."""
-    machine = guest.privileged is not None
-    return message(guest.name, guest.isa, machine, {name: getattr(options, name) for name in SHAPING})
+    return message(guest.name, guest.isa, guest.privileged is not None, _chosen(options))
+
+
+def shaping(options: Options) -> Options:
+    """Those that a worker knows, the others as they are by default."""
+    return Options(**_chosen(options))
+
+
+def _chosen(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in SHAPING}
 
 
 def request_message(request: Request) -> bytes:
@@ -44,22 +52,27 @@ def request_message(request: Request) -> bytes:
 
 
 def main() -> None:
-    """Serve until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source, sink = os.fdopen(0, "rb"), os.fdopen(1, "wb")
+    """In a new process: learn who is served, and serve."""
+    source = os.fdopen(0, "rb")
     first = _receive(source)
     if first is None:
         return
     guest_name, isa, machine, chosen = first
     import guests
+
+    serve(guests.load_machine(guest_name, isa) if machine else guests.load(guest_name, isa), Options(**chosen), source)
+
+
+def serve(guest: Guest, options: Options, source: BinaryIO | None = None) -> None:
+    """Answer requests until the input ends. `source` is that of standard input, if something was read already."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = source or os.fdopen(0, "rb"), os.fdopen(1, "wb")
     from dbt.backend import Workshop
     from dbt.cache.record import pack_made
     from dbt.code import CodegenError
     from dbt.lift import Lifter
     from dbt.translate import TIMED, make
 
-    guest = guests.load_machine(guest_name, isa) if machine else guests.load(guest_name, isa)
-    options = Options(**chosen)
     shop = Workshop(guest, options)
     while (received := _receive(source)) is not None:
         request = Request(*received)

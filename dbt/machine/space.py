@@ -42,6 +42,10 @@ class HartSpace:
         self._translate: Callable[[int, int, str], int] = self.mmu.translate
         self._observed = False
 
+    def host_ranges(self) -> list[tuple[int, int]]:
+        """The host memory that is RAM here and nothing else: address and bytes."""
+        return [(slot.host, slot.size) for slot in self.memory.slots if isinstance(slot.memory, mmap.mmap)]
+
     # --- what an engine knows ---------------------------------------------------------------------------
 
     def remap(self) -> None:

@@ -20,6 +20,7 @@ from support.regions import Watch
 from support.riscv import Rig, asm, words_to_bytes
 
 import dbt.background
+import dbt.orphans
 import dbt.worker
 from dbt.backend import Workshop
 from dbt.background import FAILURES
@@ -94,8 +95,18 @@ class Machine(Rig):
         other.close()
 
 
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How workers are started here: as new processes, if the test does not say otherwise."""
+    copied = getattr(request, "param", "new") == "copied"
+    monkeypatch.setattr(dbt.orphans, "alone", lambda: copied)
+
+
+EITHER_WAY = pytest.mark.parametrize("way", ["copied", "new"], indirect=True)
+
+
 @pytest.fixture
-def machine() -> Iterator[Machine]:
+def machine(way: None) -> Iterator[Machine]:
     made = Machine()
     yield made
     made.close()
@@ -119,6 +130,7 @@ def wait_for(what: Callable[[], object], seconds: float = SECONDS) -> None:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
+@EITHER_WAY
 def test_the_worker_translates_what_is_hot_while_the_guest_runs_on(machine: Machine) -> None:
     machine.go(machine.answered(3))
     stats = machine.background.stats
@@ -129,6 +141,7 @@ def test_the_worker_translates_what_is_hot_while_the_guest_runs_on(machine: Mach
     machine.check()
 
 
+@EITHER_WAY
 def test_what_is_translated_is_what_would_be_here() -> None:
     """The worker has the guest's code by what is sent along: the translation is the same, byte by byte."""
     made = []
@@ -273,10 +286,12 @@ def killed_at_random(seed: int) -> int:
     return lost
 
 
+@EITHER_WAY
 def test_a_worker_that_is_killed_at_random_moments_changes_nothing() -> None:
     assert sum(killed_at_random(seed) for seed in range(6)) >= 6
 
 
+@EITHER_WAY
 @pytest.mark.long
 def test_a_worker_that_is_killed_at_random_moments_changes_nothing_in_a_hundred_runs() -> None:
     lost = sum(killed_at_random(seed) for seed in range(100))
@@ -284,6 +299,7 @@ def test_a_worker_that_is_killed_at_random_moments_changes_nothing_in_a_hundred_
     assert lost >= 100
 
 
+@EITHER_WAY
 def test_a_worker_that_hangs_is_replaced(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.go(lambda: machine.worker)
     first = machine.worker
@@ -314,6 +330,7 @@ def test_a_request_that_takes_too_long_ends_the_worker() -> None:
     one.close()
 
 
+@EITHER_WAY
 def test_a_worker_is_replaced_before_it_has_grown(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dbt.worker, "LATE_BOUND", 2)
     workers = set()
@@ -336,6 +353,7 @@ def descriptors() -> list[str]:
     return sorted(found)
 
 
+@EITHER_WAY
 def test_a_guest_that_waits_for_any_child_does_not_meet_the_worker(machine: Machine) -> None:
     machine.go(lambda: machine.worker)
     assert machine.worker
@@ -343,6 +361,7 @@ def test_a_guest_that_waits_for_any_child_does_not_meet_the_worker(machine: Mach
         os.waitpid(-1, os.WNOHANG)
 
 
+@EITHER_WAY
 def test_nothing_is_left_when_an_engine_is_closed() -> None:
     Machine().close()
     before = descriptors()
@@ -363,6 +382,7 @@ HOT = """
 import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from dbt.test_background import Machine
+{before}
 machine = Machine()
 machine.go({until})
 print(machine.worker, flush=True)
@@ -370,9 +390,15 @@ print(machine.worker, flush=True)
 """
 
 
-def started(until: str, then: str, **how: Any) -> tuple[subprocess.Popen[str], int]:
+# A process of its own has one thread, and so copies itself, unless there is another thread.
+EACH_START = pytest.mark.parametrize("before", [
+    "", "import threading; threading.Thread(target=time.sleep, args=[999], daemon=True).start()",
+], ids=["copied", "new"])  # fmt: skip
+
+
+def started(until: str, then: str, before: str, **how: Any) -> tuple[subprocess.Popen[str], int]:
     """Another process with a worker; its output is the worker's number."""
-    text = HOT.format(root=str(ROOT), tests=str(ROOT / "tests"), until=until, then=then)
+    text = HOT.format(root=str(ROOT), tests=str(ROOT / "tests"), until=until, then=then, before=before)
     text = text.replace("from dbt.test_background", "import importlib.util as u\nspec = u.spec_from_file_location"
                         f"('background_tests', {__file__!r})\nmodule = u.module_from_spec(spec)\n"
                         "sys.modules['background_tests'] = module\nspec.loader.exec_module(module)\n#")  # fmt: skip
@@ -382,25 +408,30 @@ def started(until: str, then: str, **how: Any) -> tuple[subprocess.Popen[str], i
     return made, int(made.stdout.readline())
 
 
-def test_nothing_is_left_at_exit() -> None:
+@EACH_START
+def test_nothing_is_left_at_exit(before: str) -> None:
     """Without a close, too."""
-    parent, worker = started("lambda: machine.worker", "")
+    parent, worker = started("lambda: machine.worker", "", before)
     assert parent.wait(SECONDS) == 0
     wait_for(lambda: gone(worker))
 
 
+@EACH_START
 @pytest.mark.parametrize("when", ["lambda: machine.worker", "machine.answered(2)"], ids=["starting", "at work"])
-def test_nothing_is_left_when_the_parent_is_killed(when: str) -> None:
-    parent, worker = started(when, "while True: machine.run(machine.state.count + 1000000)")
+def test_nothing_is_left_when_the_parent_is_killed(when: str, before: str) -> None:
+    parent, worker = started(when, "while True: machine.run(machine.state.count + 1000000)", before)
     parent.kill()
     parent.wait(SECONDS)
     wait_for(lambda: gone(worker))
 
 
-def test_ctrl_c_is_for_the_guest_and_not_for_the_worker() -> None:
+@EACH_START
+def test_ctrl_c_is_for_the_guest_and_not_for_the_worker(before: str) -> None:
     """The terminal sends it to its foreground process group, where the worker is not; nor does it mind it."""
     then = "machine.go(lambda: False)"
-    parent, worker = started("machine.answered(1)", then, start_new_session=True, stderr=subprocess.DEVNULL)
+    parent, worker = started("machine.answered(1)", then, before, start_new_session=True, stderr=subprocess.DEVNULL)
+    with open(f"/proc/{worker}/cmdline", "rb") as words:
+        assert (b"dbt.worker" in words.read()) == bool(before), "a copy has our name, a new process its own"
     assert os.getpgid(worker) == worker != os.getpgid(parent.pid)
     os.kill(worker, signal.SIGINT)
     time.sleep(0.3)
@@ -410,6 +441,7 @@ def test_ctrl_c_is_for_the_guest_and_not_for_the_worker() -> None:
     wait_for(lambda: gone(worker))
 
 
+@EITHER_WAY
 def test_a_forked_child_goes_on_with_a_worker_of_its_own(machine: Machine) -> None:
     machine.go(machine.answered())
     first = machine.worker
@@ -433,6 +465,7 @@ def test_a_forked_child_goes_on_with_a_worker_of_its_own(machine: Machine) -> No
     machine.check()
 
 
+@EITHER_WAY
 def test_who_ignores_children_that_end_loses_nothing() -> None:
     """Then nobody can wait for the worker: the system has already forgotten it."""
     ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
