@@ -21,7 +21,7 @@ from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import FAR, Integers, Reference, Stop
 from dbt.reference import LIMIT as AT_LIMIT
-from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SIZE, SLICE, State
+from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SHARES, SIZE, SLICE, State
 from dbt.translate import Translator
 from guests.spec import Treat
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
@@ -173,6 +173,7 @@ class Translated:
         address, exits, chaos = state.address, self.exits, self._chaos
         domain, place = self.monitor.domain, self._place
         domain.until = FAR
+        words[SHARES] = self.space.shares
         via = 0
         while True:
             if not domain.until:  # something may be due at the next boundary

@@ -314,6 +314,16 @@ class _Watching:
         self._note(address, length)
         self._space.check(address, length, protection)
 
+    def modify(self, address: int, size: int, change: Callable[[int], int]) -> int:
+        self._note(address, size)
+        return self._space.modify(address, size, change)
+
+    def others_write(self, address: int) -> bool:
+        return self._space.others_write(address)
+
+    def fence(self) -> None:
+        self._space.fence()
+
 
 def save(difference: Difference, path: str | Path) -> None:
     """Write the reproducer."""

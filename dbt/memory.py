@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
+from dbt.atomic import atomic
 from ir.records import record, replace
 
 PAGE_SIZE = 4096
@@ -196,6 +197,7 @@ class AddressSpace:
         self.dirty: set[int] | None = None  # when a set: the numbers of pages written are added
         self.undo: list[tuple[int, bytes]] | None = None  # when a list: CPU stores add what they overwrite
         self.sealed: list[tuple[int, int]] = []  # ranges that system calls may not change; they ask
+        self.shares = False  # whether there has been memory that other processes may write to
         self._effects: list[Effect] | None = None
         self._map = memoryview((ctypes.c_ubyte * pages).from_address(map_address)).cast("B")
         self._bytes = memoryview((ctypes.c_ubyte * size).from_address(self.base)).cast("B")
@@ -253,6 +255,33 @@ class AddressSpace:
             self._need(address, size, WRITE)
             self._copy_in(address, value.to_bytes(size, "little"))
         self._note(address, size)
+
+    def modify(self, address: int, size: int, change: Callable[[int], int]) -> int:
+        """The value of 4 or 8 aligned bytes, in whose place change(value) is put, with no other access between.
+
+        Other processes' that share the memory, too. `change` is called again if the value has changed meanwhile.
+        """
+        self._need(address, size, WRITE)
+        exchange, place = atomic().exchange[size], self.base + address
+        old = self.load(address, size)  # a fault where a mapped file has been cut short
+        if self.undo is not None:
+            self.undo.append((address, old.to_bytes(size, "little")))
+        watched = self._unwatch_range(address, size)
+        while (found := exchange(place, old, change(old))) != old:
+            old = found
+        if watched:
+            self._tell(address, address + size)
+        self._note(address, size)
+        return old
+
+    def others_write(self, address: int) -> bool:
+        """Whether another process may write to this mapped address at any moment."""
+        region = self.region_at(address)
+        return region is not None and region.shared
+
+    def fence(self) -> None:
+        """All accesses before come before all behind, for processes that share the memory."""
+        atomic().fence()
 
     def fetch(self, address: int) -> int:
         """The 32-bit word at `address` if its low two bits are set, else the 16-bit parcel."""
@@ -948,6 +977,7 @@ class AddressSpace:
 
     def _insert(self, region: Region) -> None:
         """Add a region where none is, joining it with neighbours that are alike."""
+        self.shares = self.shares or (region.shared and bool(region.protection & WRITE))
         low = high = bisect_right(self._starts, region.start)
         if low and _alike(self._regions[low - 1], region):
             low -= 1

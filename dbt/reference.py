@@ -47,6 +47,15 @@ class Space(Protocol):
 
     def check(self, address: int, length: int, protection: int) -> None: ...
 
+    def modify(self, address: int, size: int, change: Callable[[int], int]) -> int:
+        """The aligned value there, in whose place change(value) is put with no other's access between."""
+
+    def others_write(self, address: int) -> bool:
+        """Whether somebody else may write there at any moment."""
+
+    def fence(self) -> None:
+        """Accesses before come before accesses behind, for all who see them."""
+
 
 class Integers:
     """The domain in which values are Python ints: the vocabulary of bodies, executed."""
@@ -61,6 +70,7 @@ class Integers:
         self._misaligned = guest.fetch_misaligned_cause
         self._load = space.load
         self._store = space.store
+        self._modify = space.modify
         self._space: Any = space
         self.wall_clock = wall_clock
         self.remap: Callable[[], None] = _nothing  # addresses may mean something else from now on
@@ -152,11 +162,27 @@ class Integers:
 
     def amo(self, address: int, operand: int, kind: str, size: int) -> int:
         """Old value, sign-extended; min and max compare as their kind says."""
-        self._space.check(address, size, 2)
-        old = self._load(address, size)
-        wide = old if kind.endswith("u") else sext(old, size * 8) if size < 8 else old
-        self._store(address, size, AMO[kind](wide, operand) & (1 << size * 8) - 1)
+        meaning, mask, unsigned = AMO[kind], (1 << size * 8) - 1, kind.endswith("u") or size == 8
+
+        def changed(old: int) -> int:
+            return meaning(old if unsigned else sext(old, size * 8), operand) & mask
+
+        old = self._modify(address, size, changed)
         return sext(old, size * 8) if size < 8 else old
+
+    def store_conditional(self, address: int, expected: int, new: int, held: bool, size: int) -> bool:
+        """Whether it was stored: if it is held, and what others may write is as expected."""
+        mask = (1 << size * 8) - 1
+
+        def won(old: int) -> bool:
+            return held and (old == expected & mask or not self._space.others_write(address))
+
+        return won(self._modify(address, size, lambda old: new & mask if won(old) else old))
+
+    def fence(self, before: int, after: int) -> None:
+        """x86-64 keeps all other orders by itself."""
+        if before & 1 and after & 2:
+            self._space.fence()
 
     def need_any_access(self, address: int) -> None:
         """Fault as a store does where the byte may neither be loaded nor stored."""
@@ -272,14 +298,19 @@ class Reference:
         return self._go(until, once=False)
 
     def observe_stores(self, seen: Callable[[int, int, int], None]) -> None:
-        """Call `seen(address, size, value)` before every guest store from now on."""
-        store = self.domain._store
+        """Call `seen(address, size, value)` for every guest store from now on."""
+        store, modify = self.domain._store, self.domain._modify
 
         def noted(address: int, size: int, value: int) -> None:
             seen(address, size, value)
             store(address, size, value)
 
-        self.domain._store = noted
+        def modified(address: int, size: int, change: Callable[[int], int]) -> int:
+            old = modify(address, size, change)
+            seen(address, size, change(old))
+            return old
+
+        self.domain._store, self.domain._modify = noted, modified
 
     def kept(self) -> list[tuple[str, str]]:
         """What is kept to be faster, for people: (what, how much)."""

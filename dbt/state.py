@@ -34,6 +34,7 @@ NAN32 = FIELDS + 9  # canonical NaNs, to be loaded
 NAN64 = FIELDS + 10
 LOG_END = FIELDS + 11  # entries in the store log, where translations keep one (differential testing)
 HIGHEST = FIELDS + 12  # the highest guest address; in a machine the host address of the current set of translations
+SHARES = FIELDS + 13  # whether other processes may write to memory of this one at any moment
 
 # Of tier 0 (see `dbt.tier0`); addresses are the host's.
 LIBRARY = FIELDS + 16  # the stencils

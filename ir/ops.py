@@ -27,7 +27,8 @@ class Op:
 
     `effects` is a subset of: "getreg" and "setreg" (one register slot), "load", "store" (guest memory),
     "exit" (may leave the block here, before any effect of its own), "flags" (accrues floating-point
-    exceptions), "host" (reads or sets the host's floating-point environment), "time", "remap" and "raise".
+    exceptions), "host" (reads or sets the host's floating-point environment), "order" (of accesses, as others see
+    them), "time", "remap" and "raise".
     """
 
     name: str
@@ -296,7 +297,12 @@ declare("getreg", "-> i64", "slot", "getreg")
 declare("setreg", "i64 ->", "slot", "setreg")
 declare("load", "i64 -> i64", "offset size signed", "load exit")  # address = arg + offset, little endian
 declare("store", "i64 i64 ->", "offset size", "store exit")
-declare("amo", "i64 i64 -> i64", "kind size", "load store exit")  # old value; address aligned, or it exits
+# Atomic where others may access memory at the same time; addresses are aligned.
+declare("amo", "i64 i64 -> i64", "kind size", "load store exit")  # address, operand -> old value
+# Address, expected, new value, held -> whether it was stored: if `held`, and if nobody else may write there or the
+# value there is the expected one.
+declare("store_conditional", "i64 i64 i64 i1 -> i1", "size", "load store exit")
+declare("fence", "->", "before after", "order")  # of accesses before and after it; sets: 1 are stores, 2 loads
 declare("leave_if", "i1 ->", "why", "exit")  # leaves before the instruction; the monitor executes it
 declare("remaps", "i1 ->", "", "remap")  # if true, addresses mean something else behind the block
 declare("raise", "i64 ->", "cause", "raise")  # the trap, with this value, for which the next `leave_if` leaves

@@ -28,7 +28,7 @@ def of_class(guest: Guest, decoded: Decoded, insts: Iterable[Inst]) -> str:
     memory: dict[str, None] = {}
     leaves: dict[str, None] = {}
     raises: list[str] = []
-    others = flags = False
+    others = flags = orders = False
     for inst in insts:
         if inst.op.name in ("getreg", "setreg"):
             name = names.get(int(str(inst.attrs[0])))
@@ -36,16 +36,18 @@ def of_class(guest: Guest, decoded: Decoded, insts: Iterable[Inst]) -> str:
                 (reads if inst.op.name == "getreg" else writes)[name] = None
         elif {"load", "store"} & inst.op.effects:
             what = " and ".join(sorted({"load": "loads", "store": "stores"}[e] for e in inst.op.effects - {"exit"}))
-            size = inst.attrs[1]
+            size = inst.attrs[inst.op.attrs.index("size")]
             memory[f"{what} {size} byte{'' if size == 1 else 's'}"] = None
         elif inst.op.name == "leave_if":
             leaves[str(inst.attrs[0])] = None
         flags = flags or "flags" in inst.op.effects
+        orders = orders or "order" in inst.op.effects
         others = others or bool({"host", "time", "remap"} & inst.op.effects)
         raises += [_trap(guest, inst)] if inst.op.name == "raise" else []
     parts = [f"reads {', '.join(reads)}"] if reads else []
     parts += [f"writes {', '.join(writes)}"] if writes else []
     parts += list(memory)
+    parts += ["orders accesses as other processors see them"] if orders else []
     parts += ["accrues floating-point flags"] if flags else []
     parts += ["works on the host's own state, or on time"] if others else []
     parts += raises or ([f"leaves to the monitor for: {', '.join(leaves)}"] if leaves else [])

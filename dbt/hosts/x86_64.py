@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ir.llvm import Host
 
-# One line of the fault table: (access, landing) as displacements from the entry's own fields.
-_ENTRY = r"\0A.pushsection .ext,\22\22\0A.long 1b-., ${2:l}-.\0A.popsection"
+# One line of the fault table: (access, landing), displacements from the entry's fields; %d is the landing's operand.
+_ENTRY = r"\0A.pushsection .ext,\22\22\0A.long 1b-., ${%d:l}-.\0A.popsection"
 # From a stencil, which has the address in rax, what it is for in rcx and the CPU state in r12 (where the calling
 # convention has its first argument), to a function of C's convention that keeps all registers but r11.
 _NATIVE_ENTRY = """\
@@ -46,10 +46,12 @@ X86_64 = Host(
         (8, False): "1: movq $1, $0",
     },
     stores={1: "1: movb ${1:b}, $0", 2: "1: movw ${1:w}, $0", 4: "1: movl ${1:k}, $0", 8: "1: movq $1, $0"},
+    exchanges={4: "1: lock cmpxchgl ${3:k}, $1", 8: "1: lock cmpxchgq $3, $1"},
     double_load="1: movsd $1, $0",
     double_store="1: movsd $1, $0",
     load_constraint="=r,*m,!i",
     store_constraint="=*m,r,!i",
+    exchange_constraint="={rax},=*m,0,r%s,~{flags}",
     double_load_constraint="=x,*m,!i",
     double_store_constraint="=*m,x,!i",
     fault_entry=_ENTRY,

@@ -33,6 +33,7 @@ class Place(NamedTuple):
 class HartSpace:
     """The addresses of one hart."""
 
+    shares = False  # with anybody who writes while a hart has its turn
     base = 0  # of guest memory: what native code adds to an address leads to a host address
 
     def __init__(self, guest: Guest, slots: memoryview, memory: Memory) -> None:
@@ -134,6 +135,20 @@ class HartSpace:
         low, high = self._halves(address, size, first, access)
         self._write(low, first, value & (1 << 8 * first) - 1, address)
         self._write(high, size - first, value >> 8 * first, address)
+
+    def modify(self, address: int, size: int, change: Callable[[int], int]) -> int:
+        """The value there, in whose place change(value) is put: all harts are one thread of the host's."""
+        self.check(address, size, 2)
+        old = self.load(address, size)
+        self.store(address, size, change(old))
+        return old
+
+    def others_write(self, address: int) -> bool:
+        """Other harts have had no turn since a reservation."""
+        return False
+
+    def fence(self) -> None:
+        """One thread of the host's makes all accesses, in the order of the program."""
 
     def fetch(self, address: int) -> int:
         """The instruction word at an address: 32 bits, or 16 where the low two are not 11. Raises Trap."""

@@ -22,7 +22,8 @@ FFLAGS = 65
 FRM = 66
 RESERVED_ADDRESS = 67  # of the last LR
 RESERVED_SIZE = 68  # in bytes; 0 is no reservation
-SLOTS = 69
+RESERVED_VALUE = 69  # what it read
+SLOTS = 70
 HOT = (15, 14, 10, 2, 11, 13, 12, 16, 17, 8)  # a5 a4 a0 sp a1 a3 a2 a6 a7 s0: what compilers use most
 
 REGISTERS = (
@@ -32,6 +33,7 @@ REGISTERS = (
     Register("frm", FRM, "csr"),
     Register("reserved_address", RESERVED_ADDRESS, "reservation"),
     Register("reserved_size", RESERVED_SIZE, "reservation"),
+    Register("reserved_value", RESERVED_VALUE, "reservation"),
 )
 
 

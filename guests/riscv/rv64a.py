@@ -1,16 +1,19 @@
 """The A extension: load-reserved, store-conditional, atomic memory operations (Unprivileged ISA).
 
 An SC succeeds only to the address and size of the last LR whose reservation is intact; every SC and
-every trap ends the reservation. Addresses must be aligned to the access size.
+every trap ends the reservation. Where another process may write at any moment, the word must also hold what
+the LR read. Addresses must be aligned to the access size. Each SC and AMO is one access of all processors', which
+orders what is before and behind it; so the aq and rl bits ask for nothing more, but rl of an LR.
 """
 
 from __future__ import annotations
 
 from guests.riscv import traps
-from guests.riscv.registers import RESERVED_ADDRESS, RESERVED_SIZE
+from guests.riscv.registers import RESERVED_ADDRESS, RESERVED_SIZE, RESERVED_VALUE
 from guests.riscv.table import Extension
 
 A = Extension("a", "Unprivileged ISA, A extension")
+LOADS = 2  # of the sets that a fence orders
 
 
 def aligned(m, address, size, cause):
@@ -21,19 +24,20 @@ def aligned(m, address, size, cause):
 def load_reserved(m, o, size):
     address = m.x[o.rs1]
     aligned(m, address, size, traps.LOAD_MISALIGNED)
+    m.fence(o.rl, LOADS)
     value = m.load(address, 0, size, size == 4)
     m.s[RESERVED_ADDRESS] = address
     m.s[RESERVED_SIZE] = size
+    m.s[RESERVED_VALUE] = value
     m.x[o.rd] = value
 
 
 def store_conditional(m, o, size):
-    """Both outcomes need the right to store, so the old value is read as an AMO reads it."""
+    """Both outcomes need the right to store."""
     address, new = m.x[o.rs1], m.x[o.rs2]
     aligned(m, address, size, traps.STORE_MISALIGNED)
-    old = m.amo(address, 0, "or", size)
-    won = m.both(m.eq(m.s[RESERVED_SIZE], size), m.eq(m.s[RESERVED_ADDRESS], address))
-    m.store(address, m.select(won, new, old), 0, size)
+    held = m.both(m.eq(m.s[RESERVED_SIZE], size), m.eq(m.s[RESERVED_ADDRESS], address))
+    won = m.store_conditional(address, m.s[RESERVED_VALUE], new, held, size)
     m.s[RESERVED_SIZE] = 0
     m.x[o.rd] = m.bit(m.not_(won))
 

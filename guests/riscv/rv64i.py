@@ -259,7 +259,7 @@ def sraw(m, o):
 
 @I.insn("fence", "fm pred succ rs1 000 rd 0001111", "pred, succ")
 def fence(m, o):
-    """One host thread runs all guest code in program order: every memory ordering holds already."""
+    m.fence(o.pred, o.succ)
 
 
 @I.insn("ecall", "000000000000 00000 000 00000 1110011", treat=Treat.CALLOUT, ends_block=True, may_trap=True)

@@ -6,6 +6,8 @@ page is never found: the tag that it asks for is that of its last byte, at the p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ir.block import Inst, Value
 from ir.llvm.emitter import Emitter, slot_of
 from ir.llvm.target import Translations
@@ -74,7 +76,7 @@ class Memory(Emitter):
         """The same as a double in a register for those, where nothing asks for its bits."""
         host, on, name = self.host, self.fresh("ok"), self.fresh("f")
         self.put(
-            f'{name} = callbr double asm sideeffect "{host.double_load}{host.fault_entry}", '
+            f'{name} = callbr double asm sideeffect "{host.double_load}{host.fault_entry % 2}", '
             f'"{host.double_load_constraint}"(ptr elementtype(double) {pointer}) to label {on} '
             f"[label {self.side(at, 'memory')}]"
         )
@@ -84,7 +86,7 @@ class Memory(Emitter):
     def store_double(self, pointer: str, value: str, at: int) -> None:
         host, on = self.host, self.fresh("ok")
         self.put(
-            f'callbr void asm sideeffect "{host.double_store}{host.fault_entry}", "{host.double_store_constraint}"'
+            f'callbr void asm sideeffect "{host.double_store}{host.fault_entry % 2}", "{host.double_store_constraint}"'
             f"(ptr elementtype(double) {pointer}, double {value}) to label {on} [label {self.side(at, 'memory')}]"
         )
         self.label(on)
@@ -93,7 +95,7 @@ class Memory(Emitter):
 
     def access_load(self, pointer: str, size: int, signed: bool, at: int) -> str:
         host, on, name = self.host, self.fresh("ok"), self.fresh()
-        template = host.loads[size, signed] + host.fault_entry
+        template = host.loads[size, signed] + host.fault_entry % 2
         self.put(
             f'{name} = callbr i64 asm sideeffect "{template}", "{host.load_constraint}"'
             f"(ptr elementtype(i{size * 8}) {pointer}) to label {on} [label {self.side(at, 'memory')}]"
@@ -103,7 +105,7 @@ class Memory(Emitter):
 
     def access_store(self, pointer: str, value: str, size: int, at: int) -> None:
         host, on = self.host, self.fresh("ok")
-        template = host.stores[size] + host.fault_entry
+        template = host.stores[size] + host.fault_entry % 2
         self.put(
             f'callbr void asm sideeffect "{template}", "{host.store_constraint}"'
             f"(ptr elementtype(i{size * 8}) {pointer}, i64 {value}) to label {on} [label {self.side(at, 'memory')}]"
@@ -147,22 +149,114 @@ class Memory(Emitter):
                 return
         self.access_store(pointer, self.use(stored), size, inst.at)
 
+    def access_exchange(self, pointer: str, expected: str, new: str, size: int, at: int) -> str:
+        """What is found in memory, sign-extended; `new` is put there if that is `expected`."""
+        host, on = self.host, self.fresh("ok")
+        template = host.exchanges[size] + host.fault_entry % 4
+        found = self.fresh()
+        self.put(
+            f'{found} = callbr i64 asm sideeffect "{template}", "{host.exchange_constraint % ",!i"}"'
+            f"(ptr elementtype(i{size * 8}) {pointer}, i64 {expected}, i64 {new}) to label {on} "
+            f"[label {self.side(at, 'memory')}]"
+        )
+        self.label(on)
+        return self.exchanged(pointer, found, size)
+
+    def exchanged(self, pointer: str, found: str, size: int) -> str:
+        """What an exchange has found, in full."""
+        if self.target.log is not None:
+            self.log_store(pointer, *self.target.log)
+        return found if size == 8 else self.let(f"sext i32 {self.let(f'trunc i64 {found} to i32')} to i64")
+
+    def where_shared(self, shared: Callable[[], str], alone: Callable[[], str]) -> str:
+        """What one of two ways gives: of a process that shares memory, or of one that does not, as of a machine.
+
+        What both ways use must have been made before.
+        """
+        if self.target.shares is None:
+            return alone()
+        word = self.let(f"load i64, ptr {self.field(self.target.shares)}")
+        on, ways = self.fresh("on"), []
+        labels = self.fresh("shared"), self.fresh("alone")
+        test = self.let(f"icmp ne i64 {word}, 0", "c")
+        self.put(f"br i1 {test}, label {labels[0]}, label {labels[1]}")
+        for label, way in zip(labels, (shared, alone)):
+            self.label(label)
+            ways.append(f"[{way()}, {self.here}]")
+            self.put(f"br label {on}")
+        self.label(on)
+        return self.let(f"phi i64 {', '.join(ways)}")
+
     def do_amo(self, inst: Inst) -> None:
         kind, size = inst.attrs
         assert isinstance(kind, str) and isinstance(size, int)
         pointer = self.address(inst.args[0], 0, inst.at, size, True)
         operand = self.use(inst.args[1])
         old = self.access_load(pointer, size, size == 4, inst.at)
+
+        def shared() -> str:
+            return self.exchange_until_done(pointer, old, kind, operand, size, inst.at)
+
+        def alone() -> str:
+            self.access_store(pointer, self.combined(kind, old, operand, size), size, inst.at)
+            return old
+
+        self.names[inst] = self.where_shared(shared, alone)
+
+    def exchange_until_done(self, pointer: str, first: str, kind: str, operand: str, size: int, at: int) -> str:
+        """The value that an atomic operation has replaced. `first` is what has been read there."""
+        before, found = self.here, self.fresh("found")
+        attempt, again, done = self.fresh("attempt"), self.fresh("again"), self.fresh("done")
+        self.put(f"br label {attempt}")
+        self.label(attempt)
+        old = self.let(f"phi i64 [{first}, {before}], [{found}, {again}]")
+        there = self.access_exchange(pointer, old, self.combined(kind, old, operand, size), size, at)
+        self.put(f"{found} = or i64 {there}, 0")
+        self.put(f"br i1 {self.let(f'icmp eq i64 {found}, {old}', 'c')}, label {done}, label {again}, !prof !2")
+        self.label(again)
+        self.put(f"br label {attempt}")
+        self.label(done)
+        return old
+
+    def combined(self, kind: str, old: str, operand: str, size: int) -> str:
+        """What an atomic operation of this kind makes of an old value."""
         compared = old
         if size == 4 and kind.endswith("u"):
             compared = self.let(f"and i64 {old}, 4294967295")
         order = {"min": "slt", "max": "sgt", "minu": "ult", "maxu": "ugt"}.get(kind)
         if order:
             keep = self.let(f"icmp {order} i64 {compared}, {operand}", "c")
-            new = self.let(f"select i1 {keep}, i64 {old}, i64 {operand}")
-        elif kind == "swap":
-            new = self.let(f"or i64 {operand}, 0")
-        else:
-            new = self.let(f"{kind} i64 {old}, {operand}")
-        self.access_store(pointer, new, size, inst.at)
-        self.names[inst] = old
+            return self.let(f"select i1 {keep}, i64 {old}, i64 {operand}")
+        return operand if kind == "swap" else self.let(f"{kind} i64 {old}, {operand}")
+
+    def do_store_conditional(self, inst: Inst) -> None:
+        """What is shared, and is not as expected, is left to the monitor, who knows whether others can write there."""
+        size = inst.attrs[0]
+        assert isinstance(size, int)
+        pointer = self.address(inst.args[0], 0, inst.at, size, True)
+        expected, new, held = (self.use(a) for a in inst.args[1:])
+
+        def shared() -> str:
+            put = self.let(f"select i1 {held}, i64 {new}, i64 {expected}")
+            found = self.access_exchange(pointer, expected, put, size, inst.at)
+            changed = self.let(f"icmp ne i64 {found}, {expected}", "c")
+            self.leave_when(self.let(f"and i1 {held}, {changed}", "c"), inst.at, "memory")
+            return found
+
+        def alone() -> str:
+            old = self.access_load(pointer, size, False, inst.at)
+            self.access_store(pointer, self.let(f"select i1 {held}, i64 {new}, i64 {old}"), size, inst.at)
+            return old
+
+        self.where_shared(shared, alone)
+        self.names[inst] = held
+
+    def do_fence(self, inst: Inst) -> None:
+        before, after = (int(str(a)) & 3 for a in inst.attrs)
+
+        def shared() -> str:
+            self.put(f"fence {'seq_cst' if before & 1 and after & 2 else 'acq_rel'}")
+            return "0"
+
+        if before and after:
+            self.where_shared(shared, lambda: "0")

@@ -188,6 +188,14 @@ class StencilLowering(BlockLowering):
         if self.target.log is not None:
             self.log_store(pointer, *self.target.log)
 
+    def access_exchange(self, pointer: str, expected: str, new: str, size: int, at: int) -> str:
+        template = self.host.exchanges[size] + self.may_fault
+        found = self.let(
+            f'call i64 asm sideeffect "{template}", "{self.host.exchange_constraint % ""}"'
+            f"(ptr elementtype(i{size * 8}) {pointer}, i64 {expected}, i64 {new})"
+        )
+        return self.exchanged(pointer, found, size)
+
     def remapped(self) -> None:
         """Have the set of translations of the hart's context."""
         remap, same, on = self.fresh("remap"), self.here, self.fresh("on")

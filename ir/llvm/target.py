@@ -20,7 +20,9 @@ class Host:
     """What lowering needs to know of a host: assembly templates and its floating-point control register.
 
     `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order, and there is one each for
-    doubles; the extra `table` line is appended by the lowering. Control register: `read_control` and `write_control`
+    doubles; `exchanges` map the size of a compare-and-exchange to its own, with $0 what is found and was expected, $1
+    the memory and $3 what is new. The lowering appends the line of the fault table, with the number of the operand
+    where a fault goes. Control register: `read_control` and `write_control`
     are LLVM calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
     bit `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
     """
@@ -30,10 +32,12 @@ class Host:
     pinned: int
     loads: Mapping[tuple[int, bool], str]
     stores: Mapping[int, str]
+    exchanges: Mapping[int, str]
     double_load: str
     double_store: str
     load_constraint: str
     store_constraint: str
+    exchange_constraint: str  # %s: more inputs
     double_load_constraint: str
     double_store_constraint: str
     fault_entry: str
@@ -96,6 +100,7 @@ class Target:
     highest: int  # offset of the word that holds the highest guest address
     translations: Translations | None = None
     pinned: tuple[int, ...] = ()
+    shares: int | None = None  # of the word that says that other processes may write to memory; a machine has none
     log: tuple[int, int] | None = None  # offsets of the store log's length and of the log, if stores are logged
     directory: tuple[int, int] = (0, 0)  # offsets of the table of guest pages, and of their tables of entries
     # For measuring what each costs: False leaves it out.

@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
-from dbt.hosts import generic_linux, x86_64_linux
+from dbt.hosts import generic_linux, x86_64_atomic, x86_64_linux
 from dbt.linux.blocking import ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS, Guarded, Interrupted, Plain, blocking, calls
 
 SIGNAL = signal.SIGRTMIN + 20
@@ -41,17 +42,17 @@ def me() -> int:
     return threading.get_ident()
 
 
-def test_the_bytes_are_what_the_assembly_says() -> None:
+@pytest.mark.parametrize("host", [x86_64_linux, x86_64_atomic])
+def test_the_bytes_are_what_the_assembly_says(host: ModuleType) -> None:
     from llvmlite import binding
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     binding.initialize_native_asmparser()
-    text = x86_64_linux.TEXT.replace("\n", "\\0A")
+    text = host.TEXT.replace("\n", "\\0A")
     module = binding.parse_assembly(f'module asm "{text}"\n')
     made = binding.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine().emit_object(module)
-    assert x86_64_linux.CODE in made
-    assert made.count(x86_64_linux.CODE) == 1
+    assert made.count(host.CODE) == 1
 
 
 def test_numbers_are_those_of_the_headers() -> None:

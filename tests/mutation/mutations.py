@@ -72,6 +72,7 @@ PASSED = "tests/dbt/test_linux_passed.py::"
 PASSES = "tests/ir/test_passes.py::"
 PROCESS_TESTS = "tests/dbt/test_processes.py::"
 THREAD_TESTS = "tests/dbt/test_threads.py::"
+SHARED = "tests/dbt/test_shared_atomics.py::"
 EXPLORE = "tests/dbt/test_explore.py::"
 PROGRAMS = "tests/dbt/test_programs_run.py::"
 REGION = "tests/ir/test_region.py::"
@@ -146,8 +147,8 @@ BODIES = (
      SPIKE + "test_every_row",
      "remu by zero must give the dividend", 0.02),
     ("a store-conditional does not look at the address", "guests/riscv/rv64a.py",
-     "won = m.both(m.eq(m.s[RESERVED_SIZE], size), m.eq(m.s[RESERVED_ADDRESS], address))",
-     "won = m.eq(m.s[RESERVED_SIZE], size)",
+     "held = m.both(m.eq(m.s[RESERVED_SIZE], size), m.eq(m.s[RESERVED_ADDRESS], address))",
+     "held = m.eq(m.s[RESERVED_SIZE], size)",
      SPIKE + "test_reservations",
      "sc succeeds at an address that lr did not reserve"),
     ("a store-conditional keeps the reservation", "guests/riscv/rv64a.py",
@@ -1544,6 +1545,26 @@ MONITORS = (
 )  # fmt: skip
 
 THREADS = (
+    ("code of processes that share memory is that of one alone", "dbt/engine.py",
+     "words[SHARES] = self.space.shares", "words[SHARES] = False",
+     SHARED + "test_nothing_is_lost_between_processes[reserved-stencils]",
+     "a lock in shared memory lets two processes in"),
+    ("an atomic operation that another one came between goes on", "ir/llvm/memory.py",
+     "label {done}, label {again}, !prof !2", "label {done}, label {done}, !prof !2",
+     SHARED + "test_nothing_is_lost_between_processes[add-default]",
+     "what was not stored is said to be"),
+    ("a store-conditional takes what it finds", "ir/llvm/memory.py",
+     """self.leave_when(self.let(f"and i1 {held}, {changed}", "c"), inst.at, "memory")""", "assert changed",
+     SHARED + "test_a_reservation_is_of_the_value_too_where_others_may_write[stencils]",
+     "it stores nothing, and says that it has"),
+    ("the interpreter reads, and then writes", "dbt/atomic.py",
+     'if os.uname().machine != "x86_64":', "if os.uname().machine:",
+     SHARED + "test_nothing_is_lost_between_processes[add-reference]",
+     "an update of another process between is lost"),
+    ("a fence orders no store before a load", "ir/llvm/memory.py",
+     "'seq_cst' if before & 1 and after & 2 else 'acq_rel'", "'acq_rel'",
+     SHARED + "test_nothing_is_lost_between_processes[order-default]",
+     "both of two processes find that the other one has not come"),
     ("a reservation that outlasts its turn", "dbt/process.py",
      "            for slot in self.guest.reset_on_trap:  # no reservation outlasts a turn",
      "            for slot in ():",
