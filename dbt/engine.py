@@ -97,6 +97,11 @@ class Translated:
             self.coherence.stale = self._stale
         state.words[MEMORY] = space.base
 
+    def hurry(self) -> None:
+        """The program is not over after some hundred instructions: what is on disk is worth loading at once."""
+        if self.options.patience is None and self.disk is not None:
+            self._patience = 0
+
     def _new_coherence(self) -> Any:
         return Coherence(self.space, self.cache, self.options.smc)
 

@@ -184,6 +184,8 @@ class Process:
         options = self.settings.options or Options(background=True)
         engine = Translated(self.state, self.space, self.wall_clock, options)
         engine.poll = self._poll
+        if self.image.interpreter:  # a loader alone executes a hundred thousand instructions
+            engine.hurry()
         return engine
 
     def wall_clock(self) -> int:

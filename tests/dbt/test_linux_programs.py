@@ -18,6 +18,7 @@ import guests.riscv.linux as facts
 from dbt.elf import NotRunnable
 from dbt.linux.programs import MOST_SCRIPTS, Program, find
 from dbt.linux.sysroot import Sysroot
+from dbt.options import Options
 from guests import programs
 
 HELLO = os.fsencode(programs.file("@hello"))
@@ -51,6 +52,14 @@ def test_a_dynamic_program_finds_what_linux_promises(engine: str, tmp_path: Path
     assert (ours.status, ours.stdout, ours.stderr) == (3, output, wanted[2])
     found = ours.stdout.decode().replace("secure 0", "").replace("cos 0.", "")
     assert " 0" not in found, found  # each number says that something is as it should be
+
+
+@pytest.mark.parametrize("flags", [(), ("-static",)], ids=["dynamic", "static"])
+def test_a_dynamic_program_is_none_of_the_short_ones(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """A short program is over before it would be worth loading stencils. One with a loader is never that short."""
+    program = cross.build(tmp_path, "dynamic_probe", *flags)
+    ran = dragoman.run(program, ["a"], sysroot=cross.ROOT, options=Options(disk=True))
+    assert (ran.stats["interpreted_cold"] < 30) == (not flags), ran.stats["interpreted_cold"]
 
 
 def test_a_loader_that_is_missing_is_named(tmp_path: Path) -> None:
