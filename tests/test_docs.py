@@ -9,7 +9,7 @@ import pytest
 
 from dbt import cli, lab
 from dbt.cli.bench import ALL
-from guests.programs import PROGRAMS, SYSTEMS
+from guests.programs import PROGRAMS, SYSTEMS, VIRTUALS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,7 +60,7 @@ def test_commands_that_are_named_exist(document: Path) -> None:
 def test_programs_and_rows_that_are_named_exist(document: Path) -> None:
     text = text_of(document)
     for name in re.findall(r"dragoman [^\n`]*?@([a-z0-9]+)", text):
-        assert name in (*PROGRAMS, *SYSTEMS, "name", ALL.removeprefix("@")), f"{document.name}: @{name}"
+        assert name in (*PROGRAMS, *SYSTEMS, *VIRTUALS, "name", ALL.removeprefix("@")), f"{document.name}: @{name}"
     for row in re.findall(r"dragoman lab ([A-Z]\d\d)", text):
         assert row in {r.id for r in lab.ROWS}, f"{document.name}: {row}"
 

@@ -25,6 +25,7 @@ commands:
   run PROGRAM [ARGS...]       run a program
   boot -kernel FILE|@NAME     start a machine: firmware, a kernel, a program for bare metal
   compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
+  compare GUEST               run a guest of a virtual machine under each method, and count exits
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
   explore PROGRAM [ARGS...]   run it with many seeds, to find turns of its threads that it does not bear
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code

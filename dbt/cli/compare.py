@@ -1,4 +1,7 @@
-"""`dragoman compare`. Owns: its options and the standard input that both runs are given."""
+"""`dragoman compare`: a program in both engines, or a guest of a virtual machine under the methods of `dbt.kvm`.
+
+Owns: its options and the standard input that both runs are given. Must not know: what is compared.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dbt.cli.errors import DIFFER, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.options import (
@@ -22,6 +26,16 @@ from dbt.cli.options import (
 )
 
 COMPARE_LIMIT = 10_000_000  # instructions of the reference interpreter, which takes a second for less than a million
+ENGINES = ("interp", "dbt")
+FOR_PROGRAMS = {  # options that a guest of a virtual machine has no use for, by attribute
+    "isa": "--isa", "extensions": "--extension", "sysroot": "--sysroot", "edits": "--env", "argv0": "--argv0",
+    "events": "--events", "stdin": "--stdin",
+}  # fmt: skip
+
+
+def names(text: str) -> list[str]:
+    """The words of a list."""
+    return text.split(",")
 
 
 def command(words: Sequence[str]) -> int:
@@ -29,9 +43,12 @@ def command(words: Sequence[str]) -> int:
         "compare",
         "Run a program in the reference interpreter and in the translator, and check that output, exit status,\n"
         "numbers of instructions and blocks, and registers are equal. The program runs twice, and what it does\n"
-        "to files it does twice; both runs get the same standard input, and the program's output is not shown.",
-        "PROGRAM [ARGS...]",
-        STATUSES + "compare itself exits with 0 if the engines are equal, whatever the program's status.\n",
+        "to files it does twice; both runs get the same standard input, and the program's output is not shown.\n"
+        "Or, with --methods or for a bundled guest of a virtual machine such as @quad: run that guest under each\n"
+        "method of running one, and count what each method does for it (docs/howto/compare.md).",
+        "PROGRAM [ARGS...] | GUEST [OPTIONS]",
+        STATUSES + "compare itself exits with 0 if the engines, or the methods, are equal, whatever the program's "
+        "status.\n",
     )
     guest_options(parser)
     translator_options(parser)
@@ -44,8 +61,21 @@ def command(words: Sequence[str]) -> int:
     seed_option(parser, "compare")
     parser.option("--stdin", metavar="FILE", help="standard input of both runs (default: ours, if it is no terminal)")
     parser.option("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.option(
+        "--methods", metavar="LIST", type=names,
+        help="of a guest of a virtual machine: methods of running it, separated by commas, such as bt,hw; all: every "
+        "one that there is (default)",
+    )
+    parser.option(
+        "--engines", metavar="LIST", type=names, default=list(ENGINES),
+        help="and what runs the machine behind each method: interp, dbt, or both (default), as far as the method has "
+        "them",
+    )
     options, rest = parser.split(words)
     program, args = program_of(parser, rest)
+    if options.methods is not None or _is_guest(program):
+        options, more = parser.split([*words[: len(words) - len(rest)], *args])
+        return _methods(parser, options, program, more)
     import dragoman
 
     settings = guest_settings(options) | {"options": translation(parser, options)}
@@ -62,6 +92,47 @@ def command(words: Sequence[str]) -> int:
     if result.equal:
         return 0
     say(f"the engines differ: {result.differences[0]}")
+    return DIFFER
+
+
+def _is_guest(program: str) -> bool:
+    """Whether this is a bundled guest of a virtual machine."""
+    from guests.programs import VIRTUALS
+
+    return program.startswith("@") and program[1:] in VIRTUALS
+
+
+def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) -> int:
+    """A guest under the methods that there are."""
+    if more:
+        parser.error(f"a guest of a virtual machine has no arguments: {' '.join(more)}")
+    for attribute, name in FOR_PROGRAMS.items():
+        if getattr(options, attribute):
+            parser.error(f"{name} is for programs: a guest of a virtual machine has none of that")
+    from dbt.kvm import METHODS, KvmError
+    from dbt.methods import compare
+    from dbt.options import Options
+    from guests.programs import VIRTUALS, virtual_file
+
+    chosen: Options = translation(parser, options)
+    chosen.patience = 0  # what bt is compared for is translation
+    methods = list(METHODS) if options.methods in (None, ["all"]) else options.methods
+    bundled = VIRTUALS[program[1:]] if _is_guest(program) else None
+    file = opened(lambda: virtual_file(program) if program.startswith("@") else str(Path(program)), program)
+    try:
+        result = opened(
+            lambda: compare(
+                program, file, None if bundled is None else bundled.output, methods, options.engines, chosen,
+                options.max_instructions,
+            ),
+            program,
+        )  # fmt: skip
+    except KvmError as error:
+        parser.error(str(error))
+    print(json.dumps(result.as_dict()) if options.json else result.text())
+    if result.equal:
+        return 0
+    say(f"the methods differ: {next(f'{row.method}: {why}' for row in result.rows if (why := result.why(row)))}")
     return DIFFER
 
 

@@ -15,6 +15,7 @@ from dbt.machine.exits import Mmio
 from dbt.machine.memory import Memory
 from dbt.machine.space import HartSpace
 from dbt.reference import Reference
+from guests.spec import Treat
 
 if TYPE_CHECKING:
     from dbt.machine.vm import Vcpu as Hart
@@ -46,6 +47,11 @@ class Emulator:
         if wanted is not None or not stop.trap:
             return wanted, None
         return None, (stop.cause, stop.value)
+
+    @property
+    def classes(self) -> dict[Treat, int]:
+        """Instructions executed, by class."""
+        return self._engine.classes
 
     @property
     def waits(self) -> bool:

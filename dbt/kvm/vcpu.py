@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.events import NEVER
 from dbt.kvm import abi
@@ -33,7 +33,8 @@ from dbt.machine.exits import (
     SystemEvent,
     Trapped,
 )
-from guests.spec import Absent
+from dbt.reference import Reference
+from guests.spec import Absent, Treat
 
 if TYPE_CHECKING:
     from dbt.kvm.vm import Interruptions, Vm
@@ -59,6 +60,14 @@ class Stats:
         self.reasons[name] += 1
 
 
+class Counted(NamedTuple):
+    """What the machine behind a virtual CPU has counted. Memory that changes makes it count anew, but for blocks."""
+
+    blocks: int
+    classes: dict[Treat, int]  # instructions by class
+    invalidations: int  # writes to what code was made from
+
+
 class Vcpu:
     """One of a virtual machine. It begins in supervisor mode at address 0; all but the first begin stopped."""
 
@@ -76,6 +85,8 @@ class Vcpu:
         self._debug = 0
         self._access: Mmio | None = None  # that the last trap was of
         self._running = threading.Lock()
+        self.latency = 0  # instructions by which an interrupt of the guest's timer was late at most, if it was measured
+        self._measured = False
 
     def begin(self) -> None:
         """As it is made."""
@@ -89,6 +100,8 @@ class Vcpu:
         self._hart, self.interruptions = hart, interruptions
         self._firmware = self._world.firmware(hart.state.slots, _Platform(self.vm, hart), self.vm.firmware)
         self._emulator = Emulator(hart, self._world, self.vm.physical.view)
+        if self._measured:
+            hart.observe = self._observed
 
     @property
     def immediate_exit(self) -> bool:
@@ -169,6 +182,25 @@ class Vcpu:
     def instructions(self) -> int:
         """Instructions that it has retired."""
         return self._hart.retired
+
+    def counted(self) -> Counted:
+        """Blocks, classes of instructions, translations that went stale."""
+        hart, engine = self._hart, self._hart.engine
+        writes = 0 if isinstance(engine, Reference) else engine.coherence.writes
+        here = self._emulator.classes  # what the monitor has executed for the guest
+        classes = {treat: engine.classes[treat] + here[treat] for treat in (Treat.INLINE, Treat.CALLOUT)}
+        return Counted(hart.state.blocks, {Treat.IDENT: hart.retired - sum(classes.values()), **classes}, writes)
+
+    def measure_latency(self) -> None:
+        """Note from now on in `latency` how late the guest's timer interrupts it. All its traps become slower."""
+        self._measured = True
+        self._hart.observe = self._observed
+
+    def _observed(self, cause: int, mode: int, pc: int, value: int) -> None:
+        """The hart takes a trap."""
+        if cause == self._world.timer_cause:
+            clock = self._hart.vm.clock
+            self.latency = max(self.latency, clock.count - clock.when(self.get("compare")))
 
     def _registers(self) -> dict[int, Any]:
         found: dict[int, Any] = self._world.registers

@@ -38,15 +38,20 @@ ARCHITECTURE = "riscv64"
 NAP = 0.005  # seconds that a virtual CPU sleeps at most until it looks whether it is to be left
 
 
-class Method(NamedTuple):
-    """How a guest is run: the engine that does it, and whether as a guest of a hart with the hypervisor extension."""
+ENGINES = {"interp": "reference", "dbt": "translated"}  # of the machine behind, by the names that methods know
 
-    engine: str
+
+class Method(NamedTuple):
+    """How a guest is run: the engines that can do it, the usual one first, and whether it is a guest of a hart with the
+    hypervisor extension.
+    """
+
+    engines: tuple[str, ...]
     hypervisor: bool
 
 
 METHODS = {
-    "interp": Method("reference", False), "bt": Method("translated", False), "hw": Method("translated", True),
+    "interp": Method(("interp",), False), "bt": Method(("dbt",), False), "hw": Method(("dbt", "interp"), True),
 }  # fmt: skip
 
 
@@ -54,17 +59,25 @@ class Kvm:
     """What /dev/kvm is: it makes virtual machines. `method` is "bt", binary translation, "interp", interpretation, or
     "hw": the guest has VS and VU mode of a hart with the hypervisor extension, which itself is translated.
 
+    engine    "dbt" or "interp": what runs the machine of a method that is neither of the two; None is the usual one
     isa       instruction-set string of the guest's harts; None is all that is implemented
     follows   the guest's clock is the host's, and waiting sleeps; else time is that of instructions, and waiting jumps
     """
 
     def __init__(
-        self, method: str = "bt", isa: str | None = None, follows: bool = False, options: Options | None = None
-    ) -> None:
-        """BadValue for a method that there is not, or an extension that no guest can have; UnknownIsa."""
+        self, method: str = "bt", isa: str | None = None, follows: bool = False, options: Options | None = None,
+        engine: str | None = None,
+    ) -> None:  # fmt: skip
+        """BadValue for a method that there is not, an engine that it does not have, or an extension that no guest can
+        have; UnknownIsa.
+        """
         if method not in METHODS:
             raise BadValue(f"there is no method {method!r} (there are: {', '.join(METHODS)})")
         self.method = METHODS[method]
+        engines = self.method.engines
+        if engine is not None and engine not in engines:
+            raise BadValue(f"the method {method!r} has no engine {engine!r} (it has: {', '.join(engines)})")
+        self.engine = ENGINES[engine or engines[0]]
         self.follows = follows
         self.options = options
         self.guest = guests.load_machine(ARCHITECTURE, isa)
@@ -259,7 +272,7 @@ class Vm:
         """
         if self._stale:
             old, self._stale = self._behind, False
-            new = self._new(self.kvm.method.engine if self.regions else "reference")
+            new = self._new(self.kvm.engine if self.regions else "reference")
             for _ in self.vcpus:
                 new.create_vcpu()
             if old.vcpus:

@@ -32,6 +32,7 @@ class Direct:
 
     firmware: ClassVar[type[sbi.Firmware]] = sbi.Firmware
     compare = p.STIMECMP
+    timer_cause = privileged_traps.INTERRUPT | p.STI.bit_length() - 1  # as a hart takes it, in mcause
 
     def __init__(self, features: frozenset[str]) -> None:
         """`features`: the extensions of the guest."""
@@ -140,6 +141,7 @@ class Hypervised(Direct):
 
     firmware = GuestFirmware
     compare = p.VSTIMECMP
+    timer_cause = privileged_traps.INTERRUPT | p.VSTI.bit_length() - 1
     handler = 0  # where traps to HS mode go. Nothing is executed there: the monitor is not the hart's code
 
     def __init__(self, features: frozenset[str]) -> None:

@@ -109,7 +109,7 @@ def test_a_trap_as_a_hypervisor_finds_it() -> None:
 def on_a_hart_with_h(word: int, registers: dict[int, int]) -> tuple[int, ...]:
     """The instruction in VS mode of a hart that has the hypervisor extension: HS mode's registers after its trap."""
     guest = machine.guest(None, True)
-    vm = Machine(guest, METHODS[METHOD].engine, Options(patience=0)).create_vm()
+    vm = Machine(guest, Kvm(METHOD).engine, Options(patience=0)).create_vm()
     vm.set_user_memory_region(RAM, SIZE)
     hart = vm.create_vcpu()
     root = RAM + 0x8000  # 16 KiB of the second stage; one leaf of 1 GiB for the guest's RAM

@@ -48,6 +48,7 @@ EXPLAIN = "tests/dbt/test_explain.py::"
 EXPLAIN_MACHINES = "tests/dbt/test_explain_machines.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
+METHODS = "tests/dbt/test_methods.py::"
 KVM = "tests/dbt/test_kvm.py::"
 MACHINE = "tests/dbt/test_machine.py::"
 SBI = "tests/dbt/test_sbi.py::"
@@ -1539,6 +1540,12 @@ MONITORS = (
      "s[p.VSSTATUS] = privileged_traps.kept(m, s[p.VSSTATUS], p.SIE, p.SPP, before)", "pass",
      KVM + "test_what_a_hypervisor_could_do_is_illegal_for_its_guest[1610622323-hw]",
      "a handler is interrupted before it has saved sepc"),
+    ("marks of phases are counted as the guest's exits", "dbt/methods/run.py",
+     "vcpu.stats.total - self._marks, vcpu", "vcpu.stats.total, vcpu",
+     METHODS + "test_exits_of_each_phase[bt-dbt]", "every phase has an exit more than it has"),
+    ("what the monitor executes for a guest is of no class", "dbt/kvm/vcpu.py",
+     "engine.classes[treat] + here[treat]", "engine.classes[treat]",
+     METHODS + "test_instructions_on_cpu_state[hw-dbt]", "who waits under hw seems to do harmless things"),
     ("a guest's second access of an emulated instruction is lost", "dbt/kvm/emulate.py",
      "self._at = at if wanted is not None else None", "self._at = at if wanted and not wanted.is_write else None",
      KVM + "test_stores_and_atomics_and_a_load_without_an_answer[hw]", "a store to a device is made for ever"),

@@ -1,0 +1,152 @@
+"""Rows of a comparison, next to each other: as text, as plain data, and as a page (`dbt.methods.page`).
+
+Owns: which rows there are, what of them must be equal, the model of costs, the layout of the text. Must not know: how a
+guest is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dbt.kvm import METHODS
+from dbt.kvm.errors import BadValue
+from dbt.methods.run import Counts, Row, run
+from dbt.options import Options
+from guests.spec import Treat
+
+HONESTY = (
+    "Wall time ranks this simulator, not processors: under te, pv and hw the guest runs on a processor that is itself "
+    "simulated, where walks of two stages of tables are software, and an exit is Python. Speeds that say something are "
+    "those of the engines against each other, and of bt with and without one of its mechanisms. What methods cost on a "
+    "processor is what the modelled cycles are for: instructions, and for each exit the cycles of the table below, "
+    "which are assumptions in round figures, not measurements."
+)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cycles of a processor for an exit that the monitor answers, and for one that goes on to the monitor's user."""
+
+    light: int = 1_000
+    user: int = 5_000
+
+    def cycles(self, counts: Counts) -> int:
+        """An instruction is one cycle."""
+        return counts.instructions + (counts.exits - counts.to_user) * self.light + counts.to_user * self.user
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A guest under several methods. `expected` is what it has to print: what is known of it, or the first row's."""
+
+    guest: str
+    expected: str
+    rows: tuple[Row, ...]
+    costs: Costs = Costs()
+
+    def why(self, row: Row) -> str:
+        """What is wrong with a row, or nothing."""
+        return row.failure or ("" if row.console == self.expected else f"it printed {row.console!r}")
+
+    @property
+    def equal(self) -> bool:
+        """Whether the guest came to its end, and printed what it has to, under each method."""
+        return not any(map(self.why, self.rows))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        rows = [asdict(row) | {"ok": not self.why(row), "why": self.why(row), "cycles": self.costs.cycles(row.total)}
+                for row in self.rows]  # fmt: skip
+        return {"guest": self.guest, "equal": self.equal, "expected": self.expected, "rows": rows,
+                "costs": asdict(self.costs), "note": HONESTY}  # fmt: skip
+
+    def text(self) -> str:
+        """Tables: a line for each row; exits by phase and by reason; costs; and what the figures do not say."""
+        parts = [_table(HEAD, [self._line(row) for row in self.rows])]
+        parts += [f"{row.method}/{row.engine}: {why}" for row in self.rows if (why := self.why(row))]
+        by_phase = [_list(row, {phase: counts.exits for phase, counts in row.phases.items()}) for row in self.rows]
+        parts += _columns("exits by phase", by_phase)
+        parts += _columns("exits by reason", [_list(row, row.total.reasons) for row in self.rows])
+        costs = {f"{name}, cycles each": cost for name, cost in self.shown_costs.items()}
+        parts.append("\n".join(f"{name:<52}{cost:>8,}" for name, cost in costs.items()))
+        parts.append(_wrapped(HONESTY))
+        return "\n\n".join(parts)
+
+    @property
+    def shown_costs(self) -> dict[str, int]:
+        """The table of costs, for people."""
+        return {
+            "an instruction": 1, "an exit that the monitor answers": self.costs.light,
+            "an exit that its user answers": self.costs.user,
+        }  # fmt: skip
+
+    def _line(self, row: Row) -> list[str]:
+        total = row.total
+        each = row.wall * 1e9 / total.instructions if total.instructions else 0.0
+        return [
+            row.method, row.engine, "no" if self.why(row) else "yes", f"{total.instructions:,}", f"{total.blocks:,}",
+            *(f"{total.classes.get(treat.value, 0):,}" for treat in Treat), f"{total.exits:,}", f"{total.to_user:,}",
+            f"{total.invalidations:,}", f"{row.latency:,}", f"{row.wall:.3f}", f"{each:,.1f}",
+            f"{self.costs.cycles(total):,}",
+        ]  # fmt: skip
+
+
+HEAD = (
+    "method", "engine", "ok", "instructions", "blocks", *(treat.value for treat in Treat), "exits", "to user",
+    "stale", "late", "wall s", "ns/instr", "cycles",
+)  # fmt: skip
+WORDS = 3  # columns of HEAD that are words
+
+
+def compare(
+    guest: str, file: str, expected: str | None, methods: Sequence[str], engines: Sequence[str],
+    options: Options, most: int | None = None,
+) -> Comparison:  # fmt: skip
+    """Run a guest, an ELF file, under each of these methods by each of these engines that it has, to its end or for
+    `most` instructions.
+
+    BadValue where that leaves nothing; NotRunnable, FileNotFoundError.
+    """
+    pairs = list(_pairs(methods, engines))
+    if not pairs:
+        raise BadValue(f"no method of {', '.join(methods)} has an engine {' or '.join(engines)}")
+    rows = tuple(run(file, method, engine, options, most) for method, engine in pairs)
+    return Comparison(guest, rows[0].console if expected is None else expected, rows)
+
+
+def _pairs(methods: Iterable[str], engines: Sequence[str]) -> Iterable[tuple[str, str]]:
+    for method in methods:
+        if method not in METHODS:
+            raise BadValue(f"there is no method {method!r} (there are: {', '.join(METHODS)})")
+        yield from ((method, engine) for engine in METHODS[method].engines if engine in engines)
+
+
+# --- layout -------------------------------------------------------------------------------------------------------
+
+
+def _list(row: Row, counts: dict[str, int]) -> tuple[str, dict[str, int]]:
+    return f"{row.method}/{row.engine}", counts
+
+
+def _columns(title: str, rows: list[tuple[str, dict[str, int]]]) -> list[str]:
+    """A table of counts by name, a line for each name; nothing if there is no name."""
+    names = list(dict.fromkeys(name for _, counts in rows for name in counts))
+    lines = [[name, *(f"{counts.get(name, 0):,}" for _, counts in rows)] for name in names]
+    return [_table((title, *(name for name, _ in rows)), lines, 1)] if lines else []
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]], words: int = WORDS) -> str:
+    """Columns of words to the left, of numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *lines)]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+        for line in (head, *lines)
+    )
+
+
+def _wrapped(text: str, width: int = 110) -> str:
+    import textwrap
+
+    return textwrap.fill(text, width)

@@ -1,0 +1,145 @@
+"""One guest under one method: a monitor that answers little, and what was counted while it ran.
+
+The monitor has a console, by calls, and a device at DEVICE whose register counts its reads. A guest may divide its run
+into phases, by calls of the extension MARK, whose function is the letter of the phase that begins; the call itself is
+in no phase's counts.
+Owns: this monitor, the counting. Must not know: how a method works, what is made of the counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from dbt.events import NEVER
+from dbt.kvm import Intr, Kvm, KvmError, Mmio, RiscvSbi, SystemEvent, Vcpu
+from dbt.options import Options
+from guests.spec import Treat
+
+RAM, SIZE = 0x8000_0000, 8 << 20
+DEVICE, STEP = 0x1000_0000, 0x0101_0101  # the n-th read gives n times as much
+PUT, MARK = 0x01, 0x0800_0000  # extensions of SBI that are the monitor's to answer
+WHOLE = "all"  # the phase of a guest that marks none
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a guest did, and what was done for it."""
+
+    instructions: int = 0
+    blocks: int = 0
+    classes: dict[str, int] = field(default_factory=dict)  # instructions by class
+    exits: int = 0
+    to_user: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)  # exits by name
+    invalidations: int = 0  # writes that made translated code stale
+
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(
+            self.instructions - other.instructions, self.blocks - other.blocks,
+            {name: count - other.classes.get(name, 0) for name, count in self.classes.items()},
+            self.exits - other.exits, self.to_user - other.to_user,
+            dict(Counter(self.reasons) - Counter(other.reasons)), self.invalidations - other.invalidations,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A guest under a method. `failure`: why it did not come to its end, or is empty. `digest`: of all of its memory at
+    the end, SHA-256. `wall`: seconds that it ran, translation included.
+    """
+
+    method: str
+    engine: str
+    failure: str
+    console: str
+    phases: dict[str, Counts]
+    total: Counts  # of all phases
+    latency: int  # instructions by which an interrupt was late at most
+    digest: str
+    wall: float
+
+
+def run(file: str, method: str, engine: str, options: Options, most: int | None = None) -> Row:
+    """Run a guest, an ELF file, to its end, or for so many instructions. NotRunnable, FileNotFoundError."""
+    vm = Kvm(method, engine=engine, options=options).create_vm()
+    with vm:
+        vm.set_user_memory_region(0, RAM, SIZE)
+        vcpu = vm.create_vcpu()
+        vcpu.set(pc=vm.load(file, RAM))
+        vcpu.measure_latency()
+        monitor = Monitor(vcpu)
+        start = time.perf_counter()
+        failure = monitor.run(NEVER if most is None else most)
+        wall = time.perf_counter() - start
+        whole, latency = monitor.counts(), vcpu.latency
+        digest = hashlib.sha256(vm.read(RAM, SIZE)).hexdigest()
+    phases = monitor.phases or {WHOLE: whole}
+    return Row(method, engine, failure, monitor.console.decode(errors="replace"), phases, whole, latency, digest, wall)
+
+
+class Monitor:
+    """Of one virtual CPU: `console` is what its guest has printed, `phases` what was counted in each."""
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        self.console = b""
+        self.phases: dict[str, Counts] = {}
+        self._vcpu = vcpu
+        self._reads = 0
+        self._phase, self._before = "", Counts()
+        self._marks = 0  # exits that are none of the guest's own
+
+    def run(self, most: int) -> str:
+        """To the guest's end; why it is not the one that it should have, or nothing."""
+        vcpu = self._vcpu
+        while True:
+            try:
+                exit = vcpu.run(most - vcpu.instructions)
+            except KvmError as error:
+                return str(error)
+            match exit:
+                case RiscvSbi(extension=extension, function=function) if extension == MARK:
+                    self._mark(chr(function & 0x7F))
+                    vcpu.reply(0, 0)
+                case RiscvSbi(extension=extension, args=args) if extension == PUT:
+                    self.console += bytes([args[0] & 0xFF])
+                    vcpu.reply(0, 0)
+                case Mmio(is_write=False):
+                    vcpu.reply(self._read(exit))
+                case Mmio() | RiscvSbi():
+                    pass
+                case SystemEvent(kind=1):
+                    self._end()
+                    return ""
+                case Intr():
+                    return f"it has not ended within {most:,} instructions"
+                case _:
+                    return f"it ended with {exit}"
+
+    def counts(self) -> Counts:
+        """Of the run so far, without marks."""
+        vcpu = self._vcpu
+        did = vcpu.counted()
+        reasons = Counter(vcpu.stats.reasons)
+        reasons[vcpu.vm.virtual.NAMES[vcpu.vm.virtual.SUPERVISOR_CALL]] -= self._marks
+        return Counts(
+            vcpu.instructions, did.blocks, {treat.value: did.classes[treat] for treat in Treat},
+            vcpu.stats.total - self._marks, vcpu.stats.to_user - self._marks, dict(+reasons), did.invalidations,
+        )  # fmt: skip
+
+    def _mark(self, phase: str) -> None:
+        self._marks += 1
+        self._end()
+        self._phase, self._before = phase, self.counts()
+
+    def _end(self) -> None:
+        if self._phase:
+            self.phases[self._phase] = self.counts() - self._before
+
+    def _read(self, access: Mmio) -> int:
+        if access.address != DEVICE:
+            return 0
+        self._reads += 1
+        return self._reads * STEP & (1 << 8 * access.size) - 1
