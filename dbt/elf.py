@@ -48,6 +48,7 @@ _MACHINES = {3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 
              183: "AArch64", 243: "RISC-V", 247: "BPF", 258: "LoongArch"}
 _Header = tuple[int, ...]
 _Refuse = Callable[[str], NotRunnable]
+LIBRARY = 128 << 10  # bytes of code of a program that has a C library: glibc has three times as many, musl some 30 KiB
 _LONGEST_PATH = 4096
 _HEAD = 256  # bytes that tell what a file is (Linux, BINPRM_BUF_SIZE)
 _MAX_PROGRAM_HEADERS = 65536 // PROGRAM_HEADER.size  # what Linux accepts
@@ -106,6 +107,12 @@ class Image:
     def size(self) -> int:
         """Bytes from the first page to the last one's end."""
         return page_up(self.segments[-1].end) - page_down(self.segments[0].address)
+
+    @property
+    def has_library(self) -> bool:
+        """Whether a large C library is in it or is loaded for it, which executes ten thousand instructions to begin."""
+        code = sum(segment.file_size for segment in self.segments if segment.protection & EXEC)
+        return bool(self.interpreter) or code >= LIBRARY
 
     @cached_property
     def _symbols(self) -> list[Symbol]:

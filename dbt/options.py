@@ -22,7 +22,7 @@ class Options:
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
     promote: int = 4_000_000  # times a block runs in tier 0 before it is translated
     patience: int | None = None  # blocks that a run interprets before anything is loaded or made for it; None: 128,
-    # none of a dynamic program, or 20,000 where stencils would have to be made for this run alone
+    # none where a large C library begins, or 20,000 where stencils would have to be made for this run alone
     optimisation: int = 2  # LLVM's code-generation level
     # LLVM's passes before that: registers become SSA values, addresses and truth values are simplified. More of them
     # were measured to cost as much as they save.

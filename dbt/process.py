@@ -184,7 +184,7 @@ class Process:
         options = self.settings.options or Options(background=True)
         engine = Translated(self.state, self.space, self.wall_clock, options)
         engine.poll = self._poll
-        if self.image.interpreter:  # a loader alone executes a hundred thousand instructions
+        if self.image.has_library:
             engine.hurry()
         return engine
 
