@@ -46,6 +46,13 @@ BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are aw
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
+REASONS = {  # why native code was left, by what it leaves behind; anything else is the slot of an exit
+    LATE: "late", MISS: "miss", HOT: "hot", CALLOUT: "callout",
+    **{SIDE | number << 3: f"side: {reason}" for number, reason in enumerate(SIDE_REASONS)},
+}  # fmt: skip
+UNLINKED = "unlinked"
+
+
 class Translated:
     """The engine. `poll`, when set, is called between slices (16 M instructions); if true, `run` returns."""
 
@@ -68,8 +75,7 @@ class Translated:
         self.poll: Callable[[], bool] | None = None
         self._turns = 0
         self.entries = 0  # times Python entered translated code
-        reasons = ("late", "unlinked", "miss", "hot", "callout", *(f"side: {r}" for r in SIDE_REASONS))
-        self.exits = dict.fromkeys(reasons, 0)
+        self.exits = dict.fromkeys(("late", "unlinked", "miss", "hot", "callout", *REASONS.values()), 0)
         self._chaos = None if self.options.chaos is None else _random(self.options.chaos)
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
@@ -241,7 +247,7 @@ class Translated:
                 self._collect()
                 hot = place(state.pc)
                 stop = self._look(until)
-                self._promote(hot)
+                self.promote(hot)
                 if stop.trap:
                     return stop
             elif kind in (SIDE, CALLOUT):
@@ -366,7 +372,7 @@ class Translated:
         """Whether the block there is a part of some translation."""
         return self.cache.covers(pc)
 
-    def _promote(self, pc: int) -> None:
+    def promote(self, pc: int) -> None:
         """Translate what is hot, by its place."""
         assert self.tier0 is not None
         found = self.cache.get((pc, True))

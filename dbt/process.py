@@ -123,9 +123,9 @@ class Process:
         self.flushes: list[Callable[[], object]] = []  # called before a fork, so that nothing is written twice
         self.child_killed: Callable[[], object] = lambda: None  # called in a child of the guest's that a signal ends
         self._running = False
-        self._call, self._strace = self.kernel.call, self._tracer()
-        if self._strace is not None:
-            self._call = self._strace.call
+        self._strace = self._tracer()
+        # Told of each signal that a handler is entered for, and its siginfo.
+        self.signalled: list[Callable[[int, bytes], object]] = [] if self._strace is None else [self._strace.signal]
         abi = self.guest.linux
         self._number = self.state.slot(abi.CALL_NUMBER)
         self._arguments = [self.state.slot(name) for name in abi.CALL_ARGUMENTS]
@@ -171,9 +171,12 @@ class Process:
         from dbt.linux.delivery import Delivery
 
         made = Delivery(self.kernel, self.state)
-        if self._strace is not None:
-            made.told = self._strace.signal
+        made.told = self._tell_signal
         return made
+
+    def _tell_signal(self, number: int, info: bytes) -> None:
+        for told in self.signalled:
+            told(number, info)
 
     def _engine(self) -> Any:
         if self.settings.engine == "reference":
@@ -375,7 +378,8 @@ class Process:
         first, goes_on = slots[self._arguments[0]], True
         self._waiting = True
         try:
-            result = self._call(slots[self._number], tuple([slots[a] for a in self._arguments]))
+            caller = self._strace or self.kernel
+            result = caller.call(slots[self._number], tuple([slots[a] for a in self._arguments]))
         except Waits:
             self._scheduler.park()
             return False

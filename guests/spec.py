@@ -152,17 +152,35 @@ class Interrupt(NamedTuple):
     mode: str  # that takes it
 
 
+class Step(NamedTuple):
+    """One thing that a walk of page tables does. Walks of a second stage lie within those of the first: `depth`.
+
+    `what` is begin, of a stage; read, of a table's entry; write, which marks an entry; then where it all leads: end, or
+    fault, with its cause.
+    """
+
+    depth: int
+    what: str
+    stage: str  # its name, "" at the end of all
+    address: int  # that is translated in this stage; of an entry: its physical address
+    value: int = 0  # of an entry; where an end leads; the cause of a fault
+    level: int = 0  # of a table: 0 has pages
+    rights: str = ""  # of an entry
+
+
 @record(frozen=True)
 class Inspection:
     """What people are shown of a hart. Nothing of it changes the hart. `m` is the domain of integers."""
 
     control: Callable[[Any], dict[str, int]]  # (m): control registers by name, as they are read
     modes: dict[int, str]  # privilege modes by name, the highest first
+    guests: frozenset[int]  # those of them that are a guest's of a hypervisor
     waiting: dict[int, str]  # what is said of a hart, by the value of its waiting slot
     interrupts: Callable[[Any], list[Interrupt]]
     trap: Callable[[int, int], tuple[int, str]]  # (cause, mode it comes from): its number there, and its name
     mappings: Callable[..., Iterator[Mapped] | None]  # (slots, read): of the page tables; None: there are none
     physical: Callable[..., int | None]  # (slots, read, address): where an address leads, None for nowhere
+    walk: Callable[..., list[Step]]  # (slots, read, address, size, access): each step of a walk, as the hart makes it
 
 
 @record(frozen=True)

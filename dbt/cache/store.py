@@ -138,6 +138,10 @@ class TranslationCache:
         """Those that depend on bytes in the guest page of this number."""
         return self._pages.get(page, frozenset())
 
+    def leading(self, key: Key) -> Set[int]:
+        """The slots of exits that lead to a key."""
+        return self._incoming.get(key, frozenset())
+
     def target(self, slot: int) -> Key:
         """Where the exit through this slot leads."""
         return self._target[slot]

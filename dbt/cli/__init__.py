@@ -1,5 +1,5 @@
-"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `explore`, `bench`, `explain`, `lab`, `info`,
-`cache` and `binfmt`.
+"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `explore`, `bench`, `explain`, `trace`,
+`lab`, `info`, `cache` and `binfmt`.
 
 Each is a file of its own. Owns: the table of commands, and that no error reaches a user as a traceback. A command uses
 the public face (`dragoman`) and the texts of `dbt.report`, both imported when it needs them; its file is imported when
@@ -30,6 +30,7 @@ commands:
   explore PROGRAM [ARGS...]   run it with many seeds, to find turns of its threads that it does not bear
   bench PROGRAM [ARGS...]     measure it under each engine, qemu-riscv64 and native code
   explain PROGRAM [PLACE]     one block or region of it, from guest bytes to host bytes
+  trace PROGRAM [ARGS...]     what happens in a run: exits, translations, traps, interrupts, world switches
   info PROGRAM                what a program file is and which instructions it holds
   cache info|clear|...        what runs leave on disk, so that later ones need not translate it again
   binfmt                      how to let the kernel run RISC-V programs with Dragoman
@@ -63,6 +64,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "explore": _command("explore"),
     "bench": _command("bench"),
     "explain": _command("explain"),
+    "trace": _command("trace"),
     "info": _command("info"),
     "cache": _command("cache"),
     "binfmt": _command("binfmt"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.cli.devices import epoch, functions
 from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_FOUND, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
-from dbt.cli.options import Parser, bad, events_option, number, numbered
+from dbt.cli.options import Parser, bad, events_option, flag, number, numbered
 
 if TYPE_CHECKING:
     from dbt.machine.boards import Board
@@ -275,6 +275,20 @@ def _pool(options: Any) -> Pool | None:
         raise Fail(USAGE, f"--hpa-layout={options.hpa_layout}: {error}") from None
 
 
+def looked_at(parser: Parser, options: Any, words: list[str]) -> Any:
+    """The options of a machine that another command runs, to look at it: its run is repeatable and translated, and
+    leaves disks as they are. `options` are that command's, of which those for programs are refused. Raises Fail.
+    """
+    for name in ("isa", "extensions", "sysroot", "edits", "argv0"):
+        if getattr(options, name):
+            parser.error(f"{flag(name)} is for programs; `dragoman boot --help` has what is for machines")
+    found = asked(words)
+    if found is None or found.lockstep is not None or found.engine != "translated" or found.dumpdtb is not None:
+        parser.error("the machine is to be translated, and to run")
+    found.deterministic = found.snapshot = True
+    return found
+
+
 def repeatable(options: Any) -> Make:
     """What makes the machine, as often as is wanted, each time with all of its input, which is read now."""
     began = epoch(options)()
@@ -375,7 +389,7 @@ def _boot(options: Any) -> int:
             session.board.vm.close()
     for note in dict.fromkeys(note for vcpu in session.board.vcpus for note in vcpu.notes()):
         say(note)
-    return _status(exit, session.board)
+    return status(exit, session.board)
 
 
 def _told(write: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -445,7 +459,7 @@ def _write(path: str, data: bytes) -> int:
     return 0
 
 
-def _status(exit: Exit, board: Board) -> int:
+def status(exit: Exit, board: Board) -> int:
     """The status that goes with how the machine ended; the line that goes with ours is said."""
     from dbt.machine.exits import SYSTEM_EVENT_RESET, Hlt, Intr, SystemEvent
 
@@ -461,8 +475,17 @@ def _status(exit: Exit, board: Board) -> int:
     return NOT_RUNNABLE
 
 
-def symbols(path: str | None, guest: Guest) -> Symbols:
-    """The names that a file has for a machine's code, an ELF file or a list; none where it has none."""
+def symbols(options: Any, named: str | None, guest: Guest) -> Symbols:
+    """Names for a machine's code: those of the file that is named, an ELF file or a list; else those of its kernel, or
+    of its firmware, if they have any. Raises Fail.
+    """
+    found = opened(lambda: _symbols(named or options.kernel or options.bios, guest), "")
+    if named is not None and not found.symbols:
+        raise Fail(USAGE, f"--symbols: {named} names no symbols")
+    return found
+
+
+def _symbols(path: str | None, guest: Guest) -> Symbols:
     from dbt import elf
     from dbt.machine import images
     from dbt.report import Symbols, image_symbols, listed_symbols

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbt.cli.errors import FAILURE, STATUSES, USAGE, Fail, opened, why
 from dbt.cli.options import (
     Parser,
-    flag,
     guest_options,
     guest_settings,
     number,
     program_of,
     seed_option,
+    symbols_option,
     translation,
     translator_options,
 )
@@ -75,10 +75,7 @@ def command(words: Sequence[str]) -> int:
         help="run it a second time, from stencils alone, to know how often each block ran inside regions: whatever the "
         "program does to files, it does twice",
     )
-    parser.option(
-        "--symbols", metavar="FILE",
-        help="names for a machine's code: an ELF file, or a list such as a kernel's System.map or /proc/kallsyms",
-    )
+    symbols_option(parser)
     guest_options(parser)
     translator_options(parser)
     seed_option(parser, "explain")
@@ -204,17 +201,8 @@ class _Machines:
     def __init__(self, parser: Parser, options: Any, words: list[str]) -> None:
         from dbt.cli import boot
 
-        for name in ("isa", "extensions", "sysroot", "edits", "argv0"):
-            if getattr(options, name):
-                parser.error(f"{flag(name)} is for programs; `dragoman boot --help` has what is for machines")
-        asked = boot.asked(words)
-        if asked is None or asked.lockstep is not None or asked.engine != "translated" or asked.dumpdtb is not None:
-            parser.error("a machine that is explained is translated, and runs")
-        asked.deterministic = asked.snapshot = True
-        self._asked = asked
-        self._symbols = options.symbols or asked.kernel or asked.bios
-        self._wanted = options.symbols is not None
-        self._make = opened(lambda: boot.repeatable(asked), "")
+        self._asked = boot.looked_at(parser, options, words)
+        self._make = opened(lambda: boot.repeatable(self._asked), "")
 
     @contextmanager
     def run(self, chosen: Options, options: Any) -> Iterator[_Ran]:
@@ -226,9 +214,7 @@ class _Machines:
 
         board = opened(lambda: self._make(Console(lambda data: None), "translated", chosen), "")
         try:
-            symbols = opened(lambda: boot.symbols(self._symbols, board.guest), "")
-            if self._wanted and not symbols.symbols:
-                raise Fail(USAGE, f"--symbols: {self._symbols} names no symbols")
+            symbols = boot.symbols(self._asked, options.symbols, board.guest)
             devices = Devices(board)
             candidates = []
             for vcpu in board.vcpus:

@@ -403,6 +403,13 @@ def events_option(parser: Parser, what: str) -> None:
     )
 
 
+def symbols_option(parser: Parser) -> None:
+    parser.option(
+        "--symbols", metavar="FILE",
+        help="names for a machine's code: an ELF file, or a list such as a kernel's System.map or /proc/kallsyms",
+    )
+
+
 def seed_option(parser: Parser, command: str) -> None:
     parser.option(
         "--deterministic", metavar="SEED", nargs="?", const=0, default=0, type=seed,

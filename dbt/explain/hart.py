@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dbt.block import Key
     from dbt.lift import GuestCode
     from dbt.machine.boards import Board
-    from dbt.machine.memory import Memory
+    from dbt.machine.memory import Device, Memory
     from dbt.machine.vm import Vcpu
     from dbt.regions import Home
     from dbt.report import Symbols
@@ -40,13 +40,10 @@ class Devices:
         self.writer = ""
         self._board = board
         memory: Any = board.vm.memory
+        memory.accessed.append(self._accessed)
         for _, device in memory.devices:
-            self._listen(device)
+            device.write = self._as(device.name, device.write)
         memory.poke = self._as("the machine", memory.poke)
-
-    def _listen(self, device: Any) -> None:
-        for kind in ("read", "write"):
-            setattr(device, kind, self._noted(device.name, kind, self._as(device.name, getattr(device, kind))))
 
     def _as(self, who: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def within(*arguments: Any) -> Any:
@@ -59,13 +56,9 @@ class Devices:
 
         return within
 
-    def _noted(self, name: str, kind: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*arguments: Any) -> Any:
-            vcpu = self._board.vm.turn
-            self.accesses[self.of[vcpu].at(vcpu.engine.domain.at), name, kind] += 1
-            return call(*arguments)
-
-        return noted
+    def _accessed(self, device: Device, written: bool, address: int, size: int, value: int) -> None:
+        vcpu = self._board.vm.turn
+        self.accesses[self.of[vcpu].at(vcpu.engine.domain.at), device.name, "write" if written else "read"] += 1
 
 
 class OnHart:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbt.departures import Departures
+
 if TYPE_CHECKING:
     from dbt.block import Key, Translation
     from dbt.explain.hart import OnHart
@@ -57,7 +59,6 @@ class Watch:
         self._engine: Any = where.engine
         self._ran: Counter[Name] = Counter()  # in tier 0, counted by counters that are no longer
         self._given: dict[int, int] = {}  # what a counter began with, where that is not what all begin with
-        self._why = ""
         self._asking = False
         self._disk: Any = None  # stencils come from there, and go there
 
@@ -66,15 +67,7 @@ class Watch:
         engine = self._engine
         self._disk, engine.disk = engine.disk, None
         engine.translator.keep = lambda request, made: None
-        engine.cache.dropped = self._then(self._note_gone, engine.cache.dropped)
-        engine.cache.evict = self._because("evicted: the cache was full", engine.cache.evict)
-        engine.cache.invalidate = self._because("its guest code was written, or its mapping changed",
-                                                engine.cache.invalidate)  # fmt: skip
-        engine.cache.drop = self._because("found stale, or flushed", engine.cache.drop)
-        engine.cache.insert = self._because("replaced by a new translation", engine.cache.insert)
-        engine.coherence.fence = self._because("found stale at a fence", engine.coherence.fence)
-        for owner, name, why in self._where.ways_out:
-            setattr(owner, name, self._because(why, getattr(owner, name)))
+        Departures(engine, self._note_gone, self._where.ways_out)
         self._where.listen(self._note_written)
         engine.monitor.run = self._counting(self.interpreted, engine.monitor.run)
         engine.monitor.step = self._counting(self.stepped, engine.monitor.step)
@@ -134,28 +127,6 @@ class Watch:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _then(self, note: Callable[..., object], call: Callable[..., Any]) -> Callable[..., Any]:
-        """Note first, then do it."""
-
-        def both(*arguments: Any) -> Any:
-            note(*arguments)
-            return call(*arguments)
-
-        return both
-
-    def _because(self, why: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """What goes meanwhile goes for this reason, if there is none further out."""
-
-        def within(*arguments: Any) -> Any:
-            before = self._why
-            self._why = before or why
-            try:
-                return call(*arguments)
-            finally:
-                self._why = before
-
-        return within
-
     def _counting(self, into: Counter[Name], call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any) -> Any:
             into[self._where.here()] += 1
@@ -163,9 +134,9 @@ class Watch:
 
         return counted
 
-    def _note_gone(self, way: Translation) -> None:
-        if way.of is None and len(self.gone) < MOST:
-            self.gone.append(Gone(self.name(way.key), self._why, *self._where.position))
+    def _note_gone(self, translation: Translation, why: str) -> None:
+        if len(self.gone) < MOST:
+            self.gone.append(Gone(self.name(translation.key), why, *self._where.position))
 
     def _note_written(self, start: int, end: int) -> None:
         doomed = {t for t in self._engine.cache.translations() if t.overlaps(start, end)}

@@ -71,6 +71,8 @@ class Memory:
         self.watching: list[Callable[[Set[int]], object]] = []  # told of pages that are watched: writes must come here
         self.unwatching: list[Callable[[Set[int]], object]] = []  # told of pages that are watched no longer
         self.writing: list[Callable[[int, int], object]] = []  # told of each write that is made here, by begin and end
+        # Told of each access of a device that it answered: it, whether it was written, address, bytes, value.
+        self.accessed: list[Callable[[Device, bool, int, int, int], object]] = []
         self._watched: set[int] = set()  # pages
         self.slots: list[Slot] = []
         self.tables: Slot | None = None  # RAM of the machine's own, with tables of a second stage that it alone writes
@@ -168,7 +170,10 @@ class Memory:
                 return int.from_bytes(memory[offset : offset + size], "little")
         mapping = self._device(address, size)
         if mapping is not None:
-            return mapping.device.read(address - mapping.base, size)
+            value = mapping.device.read(address - mapping.base, size)
+            for told in self.accessed:
+                told(mapping.device, False, address, size, value)
+            return value
         slot = self._slot(address, size)
         if slot is None:
             return self._beyond(address).read(address, size)
@@ -185,6 +190,8 @@ class Memory:
         mapping = self._device(address, size)
         if mapping is not None:
             mapping.device.write(address - mapping.base, size, value)
+            for told in self.accessed:
+                told(mapping.device, True, address, size, value)
             return
         slot = self._slot(address, size)
         if slot is None or slot.readonly:

@@ -13,6 +13,7 @@ from dbt.machine import views
 from dbt.machine.boards import Board
 from dbt.machine.log import Log
 from dbt.machine.session import Session
+from dbt.machine.space import KINDS
 from guests.spec import Absent
 
 PROMPT = "(dragoman) "
@@ -193,6 +194,14 @@ class Monitor:
         except Absent:
             return f"{address:016x}: Cannot access memory\n"
 
+    def _walk(self, form: str, text: str) -> str:
+        address, _, access = text.rpartition(" ")
+        if access not in KINDS:
+            address, access = text, KINDS[0]
+        if not address:
+            raise Refused("an address is wanted")
+        return views.walk(self._board.vcpu, self._number(address), access)
+
     def _logs(self, form: str, text: str) -> str:
         if text == "help":
             return self._log.help()
@@ -255,6 +264,8 @@ COMMANDS: dict[str, Command] = {
     "x": Command("/FMT ADDRESS", "memory at an address of the hart's; FMT is a count, a letter (x d u o c i) and a "
                  "size (b h w g)", Monitor._memory),
     "xp": Command("/FMT ADDRESS", "physical memory", Monitor._physical),
+    "walk": Command(" ADDRESS [load|store|fetch]", "a translation of the hart's step by step: each entry of page "
+                    "tables that it reads, in both stages", Monitor._walk),
     **_also(Command("/FMT EXPRESSION", "a sum of numbers and registers, such as $sp+16", Monitor._print), "print", "p"),
     "log": Command(" ITEMS", "what is logged from now on, as -d says it; none, or help", Monitor._logs),
 }  # fmt: skip

@@ -169,6 +169,27 @@ def mappings(board: Board) -> str:
     return "\n".join(lines) + "\n"
 
 
+def walk(vcpu: Vcpu, address: int, access: str) -> str:
+    """A translation of the hart's, step by step: which entries of tables are read, of which stage, where they lead."""
+    inspection = vcpu.privileged.inspection
+    whole = f"a {access} of hart {vcpu.number} in {inspection.modes[vcpu.mode]}-mode"
+    lines = []
+    for step in inspection.walk(vcpu.state.slots, _doubleword(vcpu), address, 1, access):
+        indent = "  " * step.depth
+        match step.what:
+            case "begin":
+                text = f"{step.stage}: {step.address:#x}, tables from {step.value:#x} on"
+            case "read" | "write":
+                text = f"  level {step.level}: entry at {step.address:#x} {'=' if step.what == 'read' else 'becomes'} "
+                text += f"{step.value:#018x} {step.rights}"
+            case _:
+                traps = step.what == "fault"
+                leads = f"traps: {inspection.trap(step.value, vcpu.mode)[1]}" if traps else f"is {step.value:#x}"
+                text = f"{step.stage or whole}: {step.address:#x} {leads}"
+        lines.append(indent + text)
+    return "\n".join(lines) + "\n"
+
+
 def tlb(board: Board) -> str:
     """Pages whose place the engine remembers: for loads (l), stores (s), fetches (f)."""
     contexts, pages = board.vcpu.space.remembered()

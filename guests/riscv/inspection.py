@@ -6,6 +6,7 @@ look in print.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from guests.riscv import privileged as p
 from guests.riscv.csrs import Csr
 from guests.riscv.privileged_traps import HYPERVISOR_PRIORITY, INTERRUPT, PRIORITY
 from guests.riscv.two_stage import WIDER
-from guests.spec import Interrupt, Mapped
+from guests.spec import Interrupt, Mapped, Step, Trap
 
 SHOWN = """mhartid mstatus mip mie mideleg medeleg mtvec stvec mepc sepc mcause scause mtval stval mscratch sscratch
 satp stimecmp mcounteren scounteren menvcfg senvcfg mcycle minstret""".split()
@@ -24,6 +25,7 @@ NAMES = {p.SSI: "supervisor software", p.MSI: "machine software", p.STI: "superv
          p.SEI: "supervisor external", p.MEI: "machine external", p.VSSI: "virtual supervisor software",
          p.VSTI: "virtual supervisor timer", p.VSEI: "virtual supervisor external"}  # fmt: skip
 MODES = {p.MACHINE: "M", p.SUPERVISOR: "S", p.USER: "U", 4 | p.SUPERVISOR: "VS", 4 | p.USER: "VU"}
+GUESTS = frozenset(mode for mode in MODES if mode & 4)
 WAITING = {p.WFI: "waiting", p.STOPPED: "stopped", p.SUSPENDED: "suspended", p.YIELDED: "ready"}
 LETTERS = tuple(zip((mmu.R, mmu.W, mmu.X, mmu.U, mmu.G, mmu.A, mmu.D), "rwxugad"))
 
@@ -100,6 +102,61 @@ def physical(slots: MutableSequence[int] | memoryview, read: Callable[[int], int
     return _second(slots, read, place) if place is not None and _in_guest(slots) else place
 
 
+def walk(
+    make: type[mmu.Mmu], slots: memoryview, read: Callable[[int], int], address: int, size: int, access: str
+) -> list[Step]:
+    """What the hart's translation of an access does, a step after the other, to its end. It is the translation itself
+    that is made, on a copy of the hart's registers; what it would write is not written.
+
+    `read` gives a doubleword of physical memory, and raises Absent.
+    """
+    steps: list[Step] = []
+    stages: list[tuple[str, int]] = []  # of walks that have begun: name, and the level that is next
+
+    def write(at: int, value: int) -> None:
+        steps.append(Step(len(stages) - 1, "write", stages[-1][0], at, value, stages[-1][1] + 1, _rights(value)))
+
+    copy = memoryview(array("Q", slots))
+    tables: Any = make(copy, read, write)
+    walked, fetched = tables._walk, tables._entry
+
+    def noted(at: int, kind: str, stage: mmu.Stage) -> int:
+        name = "G-stage" if stage.wider else "VS-stage" if stage.place else "S-stage"
+        steps.append(Step(len(stages), "begin", name, at, stage.table, stage.levels - 1))
+        stages.append((name, stage.levels - 1))
+        try:
+            found: int = walked(at, kind, stage)
+        except Trap as trap:
+            stages.pop()
+            steps.append(Step(len(stages), "fault", name, at, trap.cause))
+            raise
+        stages.pop()
+        steps.append(Step(len(stages), "end", name, at, found))
+        return found
+
+    def entry(at: int, where: int, kind: str) -> int:
+        found: int = fetched(at, where, kind)
+        name, level = stages[-1]
+        steps.append(Step(len(stages) - 1, "read", name, at, found, level, _rights(found)))
+        stages[-1] = name, level - 1
+        return found
+
+    tables._walk, tables._entry = noted, entry
+    try:
+        steps.append(Step(0, "end", "", address, tables.translate(address, size, access)))
+    except Trap as trap:
+        steps.append(Step(0, "fault", "", address, trap.cause))
+    return steps
+
+
+def _rights(entry: int) -> str:
+    if not entry & mmu.V:
+        return "not valid"
+    if not entry & (mmu.R | mmu.W | mmu.X):
+        return "a table"
+    return "".join(letter if entry & bit else "-" for bit, letter in LETTERS)
+
+
 def _in_guest(slots: MutableSequence[int] | memoryview) -> bool:
     """Whether loads are a guest's."""
     if len(slots) == p.SLOTS:
@@ -146,7 +203,6 @@ def _leaves(
         if entry & (mmu.R | mmu.W | mmu.X):
             if entry & mmu.N:
                 number = number & -mmu.NAPOT_PAGES | index & mmu.NAPOT_PAGES - 1
-            rights = "".join(letter if entry & bit else "-" for bit, letter in LETTERS)
-            yield Mapped(virtual, number << 12, 1 << shift, rights)
+            yield Mapped(virtual, number << 12, 1 << shift, _rights(entry))
         elif level:
             yield from _leaves(read, number << 12, level - 1, top, virtual, address)

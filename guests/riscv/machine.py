@@ -173,11 +173,13 @@ def guest(text: str | None = None, hypervisor: bool = False) -> Guest:
             inspection=Inspection(
                 control=partial(inspection.control, table),
                 modes=inspection.modes(hypervisor),
+                guests=inspection.GUESTS,
                 waiting=inspection.WAITING,
                 interrupts=inspection.interrupts,
                 trap=inspection.trap,
                 mappings=inspection.mappings,
                 physical=inspection.physical,
+                walk=partial(inspection.walk, two_stage.TwoStage if hypervisor else mmu.Mmu),
             ),
             firmware=sbi.Firmware,
         ),

@@ -267,7 +267,7 @@ def test_an_instruction_of_a_hypervisor(tmp_path: Path, capfd: pytest.CaptureFix
     (["boot", "0x40000000", "@kernel"], "0x40000000 is in no code of the machine"),
     (["boot", "phys:0x10", "@kernel"], "phys:0x10 is in no code of the machine"),
     (["boot"], "-kernel or -bios is wanted"),
-    (["boot", "-", "@kernel", "--engine=reference"], "a machine that is explained is translated"),
+    (["boot", "-", "@kernel", "--engine=reference"], "the machine is to be translated"),
     (["--argv0=x", "boot", "-", "@kernel"], "--argv0 is for programs"),
     (["--symbols=/dev/null", "@hello"], "--symbols is for machines"),
 ])  # fmt: skip

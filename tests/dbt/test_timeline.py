@@ -202,6 +202,17 @@ def test_leaving_samples_out_keeps_what_they_say(monkeypatch: pytest.MonkeyPatch
     assert recorder.samples["queue"] == [5, 0, 2, 0]
 
 
+def test_the_time_of_system_calls_is_that_of_the_kernels(tmp_path: Path) -> None:
+    with dragoman.load("@hello", stdout=2, options=Options(background=False)) as process:
+        call = process.kernel.call
+        process.kernel.call = lambda number, arguments: time.sleep(0.02) or call(number, arguments)  # type: ignore
+        recorder = timeline.Recorder(process)
+        recorder.attach()
+        process.run()
+        recorder.finish()
+        assert recorder.samples["calls"][-1] >= 20_000 * process.syscalls > 0
+
+
 def test_a_long_system_call_stands_alone(tmp_path: Path) -> None:
     now = [0.0]
     with dragoman.load("@hello", options=Options(background=False)) as process:

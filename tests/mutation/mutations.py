@@ -45,6 +45,7 @@ ENGINE = "tests/dbt/test_engine.py::"
 EVENTS = "tests/dbt/test_events.py::"
 EVENTS_CALLS = "tests/dbt/test_linux_events.py::"
 EXPLAIN = "tests/dbt/test_explain.py::"
+TRACE = "tests/dbt/test_trace.py::"
 EXPLAIN_MACHINES = "tests/dbt/test_explain_machines.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
@@ -1021,6 +1022,19 @@ COMMANDS = (
      "value += at + offset - addend", "value += at + offset",
      EXPLAIN + "test_its_stencils_are_filled",
      "an explanation says that a jump leads into the middle of an instruction"),
+    ("why native code was left for the last time is not told", "dbt/tracing/engine.py",
+     "nothing is entered again.\"\"\"\n        self._tell_left()", "nothing is entered again.\"\"\"",
+     TRACE + "test_events_of_a_program_are_those_that_its_engine_counts",
+     "a trace ends before its program"),
+    ("what leads back into a guest is not seen", "dbt/tracing/machine.py",
+     "if _in_guest(vcpu) != guest:", "if _in_guest(vcpu) < guest:",
+     TRACE + "test_traps_interrupts_and_world_switches_are_the_references",
+     "a trace shows a hypervisor that leaves its guest and never enters it"),
+    ("a walk's second stage is shown beside the first", "guests/riscv/inspection.py",
+     'steps.append(Step(len(stages), "begin", name, at, stage.table, stage.levels - 1))',
+     'steps.append(Step(0, "begin", name, at, stage.table, stage.levels - 1))',
+     TRACE + "test_a_walk_in_two_stages_is_the_translation",
+     "a walk does not say which entry which second stage is for"),
     ("what ran in stencils counts as run in regions", "dbt/explain/data.py",
      'found | {"regions": self._total[name] - sum(found.values())}', 'found | {"regions": self._total[name]}',
      EXPLAIN + "test_blocks_inside_regions_are_counted",
