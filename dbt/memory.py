@@ -269,6 +269,8 @@ class AddressSpace:
         watched = self._unwatch_range(address, size)
         while (found := exchange(place, old, change(old))) != old:
             old = found
+        if self._effects is not None:
+            self._effects.append(("write", address, change(old).to_bytes(size, "little")))
         if watched:
             self._tell(address, address + size)
         self._note(address, size)

@@ -2,7 +2,8 @@
 
 What this process's threads wait for is kept here, by the word's address. A word that other processes have, too, is the
 host's futex as well: a single thread waits there, and several ask for it again and again, since none may sleep.
-Owns: `Waiter`, the queues. Must not know: threads' turns, what a C library makes of it.
+Owns: `Waiter`, the queues, waits for one word and for several. Must not know: threads' turns, what a C library makes of
+it, locks that are handed over (futex_locks.py).
 """
 
 from __future__ import annotations
@@ -15,61 +16,88 @@ from typing import TYPE_CHECKING
 
 from dbt.linux import host, waiting
 from dbt.linux import time as guest_time
-from dbt.linux.blocking import ERESTARTNOINTR, ERESTARTSYS, Interrupted
+from dbt.linux.blocking import ERESTARTSYS, Interrupted
 from dbt.linux.exits import Waits
 from dbt.linux.host import failure
-from dbt.linux.threads import FUTEX_OWNER_DIED, FUTEX_TID, FUTEX_WAITERS, Thread
+from dbt.linux.threads import Thread
 from dbt.memory import WRITE
-from ir.records import record
+from ir.records import field, record
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
 
 _WAIT, _WAKE, _REQUEUE, _CMP_REQUEUE, _WAKE_OP = 0, 1, 3, 4, 5
-_LOCK_PI, _UNLOCK_PI, _TRYLOCK_PI, _WAIT_BITSET, _WAKE_BITSET, _LOCK_PI2 = 6, 7, 8, 9, 10, 13
+LOCK_PI, UNLOCK_PI, TRYLOCK_PI, _WAIT_BITSET, _WAKE_BITSET, LOCK_PI2 = 6, 7, 8, 9, 10, 13
+WAIT_REQUEUE_PI, CMP_REQUEUE_PI = 11, 12
+_LOCKS = frozenset((LOCK_PI, UNLOCK_PI, TRYLOCK_PI, LOCK_PI2, WAIT_REQUEUE_PI, CMP_REQUEUE_PI))
 _PRIVATE, _CLOCK_REALTIME, _COMMAND = 0x80, 0x100, 0x7F
-_TIMED = frozenset((_WAIT, _WAIT_BITSET, _LOCK_PI, _LOCK_PI2))  # commands with a time limit
-_CLOCKED = frozenset((_WAIT, _WAIT_BITSET, _LOCK_PI2))  # commands that may say which clock it is of
+_TIMED = frozenset((_WAIT, _WAIT_BITSET, LOCK_PI, LOCK_PI2, WAIT_REQUEUE_PI))  # commands with a time limit
+_CLOCKED = frozenset((_WAIT, _WAIT_BITSET, LOCK_PI2, WAIT_REQUEUE_PI))  # that may say which clock it is of
+_TWO = frozenset((_REQUEUE, _CMP_REQUEUE, _WAKE_OP, WAIT_REQUEUE_PI, CMP_REQUEUE_PI))  # with a second word
+_VECTOR_MOST = 128  # words that futex_waitv waits for
+_VECTOR_SIZE32, _VECTOR_PRIVATE = 2, 0x80  # flags of one of them
+_REALTIME, _MONOTONIC = 0, 1
 _ALL = 0xFFFFFFFF
 _MOST = (1 << 31) - 1
 
 
 @record
 class Waiter:
-    """A thread's place in the queue of a word."""
+    """A thread's place in the queue of a word; of one that waits for several, its call has the first, with `all`."""
 
     thread: Thread
     word: int
     bits: int = _ALL
     inherits: bool = False  # it waits for a lock that is handed over
+    lock: int = 0  # the one that it is to wait for when it is moved, and else for none
     woken: bool = False
+    all: list[Waiter] = field(default_factory=list)
 
 
 # Queues ---------------------------------------------------------------------------------------------------------------
 
 
-def _queue(kernel: Kernel, waiter: Waiter) -> None:
+def enqueue(kernel: Kernel, waiter: Waiter) -> None:
     kernel.futexes.setdefault(waiter.word, []).append(waiter)
 
 
-def _leave(kernel: Kernel, waiter: Waiter) -> None:
-    queue = kernel.futexes[waiter.word]
-    queue.remove(waiter)
-    if not queue:
-        del kernel.futexes[waiter.word]
+def leave(kernel: Kernel, waiter: Waiter) -> None:
+    """It waits no longer, nor does what waits with it."""
+    for each in waiter.all or (waiter,):
+        _dequeue(kernel, each)
 
 
-def _wake(kernel: Kernel, waiter: Waiter) -> None:
-    _leave(kernel, waiter)
+def _dequeue(kernel: Kernel, waiter: Waiter) -> None:
+    queue = [each for each in kernel.futexes.pop(waiter.word) if each is not waiter]
+    if queue:
+        kernel.futexes[waiter.word] = queue
+
+
+def move(kernel: Kernel, waiter: Waiter, word: int) -> None:
+    """It waits at another word from now on."""
+    _dequeue(kernel, waiter)
+    waiter.word = word
+    enqueue(kernel, waiter)
+
+
+def wake_one(kernel: Kernel, waiter: Waiter) -> None:
+    leave(kernel, waiter)
     waiter.woken = True
     kernel.signals.wake(waiter.thread)
 
 
+def waiter_of(kernel: Kernel) -> Waiter | None:
+    """The place that the call which is being made has had since before."""
+    call = kernel.thread.call
+    return None if call is None else call.waiter
+
+
 def _own(kernel: Kernel, word: int, count: int, bits: int = _ALL) -> int:
     """Wake up to `count` threads of this process: how many there were."""
-    found = [each for each in kernel.futexes.get(word, ()) if each.bits & bits and not each.inherits][:count]
+    queue = kernel.futexes.get(word, ())
+    found = [each for each in queue if each.bits & bits and not each.inherits and not each.lock][:count]
     for waiter in found:
-        _wake(kernel, waiter)
+        wake_one(kernel, waiter)
     return len(found)
 
 
@@ -91,7 +119,7 @@ def wake(kernel: Kernel, word: int, count: int) -> int:
 
 def futex(kernel: Kernel, word: int, operation: int, value: int, timeout: int, second: int, third: int) -> int:
     command, value = operation & _COMMAND, value & 0xFFFFFFFF
-    if word % 4 or (command in (_REQUEUE, _CMP_REQUEUE, _WAKE_OP) and second % 4):
+    if word % 4 or (command in _TWO and second % 4):
         raise failure(errno.EINVAL)
     if operation & _CLOCK_REALTIME and command not in _CLOCKED:
         raise failure(errno.ENOSYS)
@@ -104,11 +132,14 @@ def futex(kernel: Kernel, word: int, operation: int, value: int, timeout: int, s
         left = _left(kernel, operation, limit)
         return _wait(kernel, word, value, bits, left, shared, ERESTARTSYS if command == _WAIT_BITSET or limit is None
                      else errno.EINTR)  # fmt: skip
-    if command in (_LOCK_PI, _LOCK_PI2, _TRYLOCK_PI):
-        return _lock(kernel, word, _left(kernel, operation, limit), command == _TRYLOCK_PI, shared)
-    if command == _UNLOCK_PI:
-        return _unlock(kernel, word)
+    if command in _LOCKS:
+        from dbt.linux import futex_locks
+
+        left, moved = _left(kernel, operation, limit), timeout & 0xFFFFFFFF
+        return futex_locks.carry_out(kernel, command, word, value, left, moved, second, third & 0xFFFFFFFF, shared)
     kernel.space.check(word, 4, 1)
+    if any(each.lock or each.inherits for each in kernel.futexes.get(word, ())):
+        raise failure(errno.EINVAL)
     count = value if value <= _MOST else 1
     if command in (_WAKE, _WAKE_BITSET):
         bits = _ALL if command == _WAKE else third & _ALL
@@ -131,31 +162,34 @@ def _left(kernel: Kernel, operation: int, limit: int | None) -> int | None:
         return None
     if command == _WAIT:
         return limit - waiting.waited(kernel)
-    calendar = command == _LOCK_PI or operation & _CLOCK_REALTIME
-    return limit - guest_time.now(kernel, 0 if calendar else 1)
+    calendar = command == LOCK_PI or operation & _CLOCK_REALTIME
+    return limit - guest_time.now(kernel, _REALTIME if calendar else _MONOTONIC)
 
 
 def _wait(kernel: Kernel, word: int, value: int, bits: int, left: int | None, shared: bool, restart: int) -> int:
-    call = kernel.thread.call
-    waiter = None if call is None else call.waiter
+    waiter = waiter_of(kernel)
     if waiter is not None and waiter.woken:
         return 0
-    same = int.from_bytes(kernel.space.read(word, 4), "little") == value
+    same = read(kernel, word) == value
     if waiter is None:
         if not same:
             raise failure(errno.EAGAIN)
         if not kernel.threads.several:
             return _wait_alone(kernel, word, value, bits, left, shared, restart)
         waiter = Waiter(kernel.thread, word, bits)
-        _queue(kernel, waiter)
+        enqueue(kernel, waiter)
     elif shared and not same:  # it was another process that woke us
-        _leave(kernel, waiter)
+        leave(kernel, waiter)
         return 0
-    _stay(kernel, waiter, left, shared, restart)
+    stay(kernel, waiter, left, shared, restart)
     raise failure(errno.ETIMEDOUT)
 
 
-def _stay(kernel: Kernel, waiter: Waiter, left: int | None, asks: bool, restart: int) -> None:
+def read(kernel: Kernel, word: int) -> int:
+    return int.from_bytes(kernel.space.read(word, 4), "little")
+
+
+def stay(kernel: Kernel, waiter: Waiter, left: int | None, asks: bool, restart: int) -> None:
     """Wait in a queue; return when time is over, out of it."""
     try:
         waiting.until(kernel, lambda: None, left=left, asks=asks, restart=restart)
@@ -163,9 +197,9 @@ def _stay(kernel: Kernel, waiter: Waiter, left: int | None, asks: bool, restart:
         waiting.begun(kernel).waiter = waiter
         raise
     except Interrupted:
-        _leave(kernel, waiter)
+        leave(kernel, waiter)
         raise
-    _leave(kernel, waiter)
+    leave(kernel, waiter)
 
 
 def _wait_alone(kernel: Kernel, word: int, value: int, bits: int, left: int | None, shared: bool, restart: int) -> int:
@@ -189,14 +223,12 @@ def _both(kernel: Kernel, command: int, word: int, count: int, moved: int, secon
         holds = _operate(kernel, second, third)
         woken = _own(kernel, word, count)
         return woken + (_own(kernel, second, moved) if holds else 0)
-    if command == _CMP_REQUEUE and int.from_bytes(kernel.space.read(word, 4), "little") != third & 0xFFFFFFFF:
+    if command == _CMP_REQUEUE and read(kernel, word) != third & 0xFFFFFFFF:
         raise failure(errno.EAGAIN)
     woken = _own(kernel, word, count)
     followers = kernel.futexes.get(word, [])[:moved]
     for waiter in followers if word != second else ():
-        _leave(kernel, waiter)
-        waiter.word = second
-        _queue(kernel, waiter)
+        move(kernel, waiter, second)
     return woken + len(followers)
 
 
@@ -233,66 +265,39 @@ def _operate(kernel: Kernel, word: int, encoded: int) -> bool:
     return holds[comparison]
 
 
-# Locks that are handed over (FUTEX_*_PI) ------------------------------------------------------------------------------
+# Several words --------------------------------------------------------------------------------------------------------
 
 
-def _lock(kernel: Kernel, word: int, left: int | None, tries: bool, shared: bool) -> int:
-    thread, call = kernel.thread, kernel.thread.call
-    waiter = None if call is None else call.waiter
-    if waiter is not None and waiter.woken:
-        return 0  # whoever unlocked it has made it ours
-    kernel.space.check(word, 4, WRITE)
-    value = int.from_bytes(kernel.space.read(word, 4), "little")
-    if not value & FUTEX_TID:
-        if waiter is not None:
-            _leave(kernel, waiter)
-        waiters = FUTEX_WAITERS if kernel.futexes.get(word) or (value & FUTEX_WAITERS and shared) else 0
-        _put(kernel, word, thread.tid | waiters | value & FUTEX_OWNER_DIED)
-        return 0
-    if value & FUTEX_TID == thread.tid:
-        raise failure(errno.EDEADLK)
-    if tries:
-        raise failure(errno.EAGAIN)
-    if value & FUTEX_TID not in kernel.threads.all and not shared:
-        raise failure(errno.ESRCH)
-    _put(kernel, word, value | FUTEX_WAITERS)
-    if waiter is None:
-        waiter = Waiter(thread, word, inherits=True)
-        _queue(kernel, waiter)
-    _stay(kernel, waiter, left, shared, ERESTARTNOINTR)
+def futex_waitv(kernel: Kernel, waiters: int, count: int, flags: int, timeout: int, clock: int) -> int:
+    if flags or not 0 < count <= _VECTOR_MOST or not waiters:
+        raise failure(errno.EINVAL)
+    left = None
+    if timeout:
+        if clock not in (_REALTIME, _MONOTONIC):
+            raise failure(errno.EINVAL)
+        left = kernel.take_time(timeout) - guest_time.now(kernel, clock)
+    rows = [struct.unpack("<QQII", kernel.space.read(waiters + 24 * i, 24)) for i in range(count)]
+    for _value, word, how, reserved in rows:
+        if how & ~_VECTOR_PRIVATE != _VECTOR_SIZE32 or reserved or word % 4:
+            raise failure(errno.EINVAL)
+    first = waiter_of(kernel)
+    if first is not None and (woken := [i for i, each in enumerate(first.all) if each.woken]):
+        return woken[0]
+    shared = [not how & _VECTOR_PRIVATE and _is_shared(kernel, word) for _value, word, how, _reserved in rows]
+    changed = [i for i, (value, word, *_rest) in enumerate(rows) if read(kernel, word) != value & 0xFFFFFFFF]
+    if first is None:
+        if changed:
+            raise failure(errno.EAGAIN)
+        places = [Waiter(kernel.thread, word) for _value, word, *_rest in rows]
+        for each in places:
+            each.all = places
+            enqueue(kernel, each)
+        first = places[0]
+    elif found := [i for i in changed if shared[i]]:  # it was another process that woke us
+        leave(kernel, first)
+        return found[0]
+    stay(kernel, first, left, any(shared), ERESTARTSYS)
     raise failure(errno.ETIMEDOUT)
 
 
-def _unlock(kernel: Kernel, word: int) -> int:
-    kernel.space.check(word, 4, WRITE)
-    value = int.from_bytes(kernel.space.read(word, 4), "little")
-    if value & FUTEX_TID != kernel.thread.tid:
-        raise failure(errno.EPERM)
-    _hand_over(kernel, word, 0)
-    return 0
-
-
-def _hand_over(kernel: Kernel, word: int, died: int) -> None:
-    """Give a lock to who has waited longest, or to nobody."""
-    waiting_for = [each for each in kernel.futexes.get(word, ()) if each.inherits]
-    if not waiting_for:
-        _put(kernel, word, died)
-        return
-    first = waiting_for[0]
-    _put(kernel, word, first.thread.tid | died | (FUTEX_WAITERS if len(waiting_for) > 1 else 0))
-    _wake(kernel, first)
-
-
-def _put(kernel: Kernel, word: int, value: int) -> None:
-    kernel.space.write(word, value.to_bytes(4, "little"))
-
-
-def hand_over_all(kernel: Kernel, thread: Thread) -> None:
-    """A thread ends: who waits for a lock that it holds has it now."""
-    for word in [word for word, queue in kernel.futexes.items() if any(each.inherits for each in queue)]:
-        value = int.from_bytes(kernel.space.read(word, 4), "little")
-        if value & FUTEX_TID == thread.tid:
-            _hand_over(kernel, word, FUTEX_OWNER_DIED)
-
-
-CALLS: dict[str, Callable[..., int | None]] = {"futex": futex}
+CALLS: dict[str, Callable[..., int | None]] = {"futex": futex, "futex_waitv": futex_waitv}

@@ -80,7 +80,7 @@ LATER = {
         sched_setscheduler sched_rr_get_interval sethostname setdomainname syslog
         mq_unlink mq_timedsend mq_timedreceive mq_getsetattr msgget msgsnd msgrcv semget semop semtimedop shmget""",
     "ipc": "shmctl msgctl shmat shmdt semctl mq_open mq_notify",
-    "futexes": "futex",
+    "futexes": "futex futex_waitv",
     "epoll": "epoll_ctl epoll_pwait epoll_pwait2",
     "signalfds": "signalfd4",
     "timerfds": "timerfd_create timerfd_settime timerfd_gettime",

@@ -124,7 +124,7 @@ def leave_locks(kernel: Kernel, thread: Thread) -> None:
         _walk_robust_list(kernel, thread)
     thread.robust_list = 0, 0
     if kernel.futexes:
-        from dbt.linux.futexes import hand_over_all
+        from dbt.linux.futex_locks import hand_over_all
 
         hand_over_all(kernel, thread)
 
@@ -148,12 +148,17 @@ def _walk_robust_list(kernel: Kernel, thread: Thread) -> None:
 
 def _died(kernel: Kernel, thread: Thread, word: int, inherits: bool, pending: bool) -> None:
     word &= (1 << 64) - 1
-    value = int.from_bytes(kernel.space.read(word, 4), "little")
+    if word % 4:
+        return
+
+    def changed(value: int) -> int:
+        return value & FUTEX_WAITERS | FUTEX_OWNER_DIED if value & FUTEX_TID == thread.tid else value
+
+    value = kernel.space.modify(word, 4, changed)
     if value & FUTEX_TID != thread.tid:
         if pending and not inherits and not value & FUTEX_TID:
             _wake(kernel, word)
         return
-    kernel.space.write(word, (value & FUTEX_WAITERS | FUTEX_OWNER_DIED).to_bytes(4, "little"))
     if not inherits and value & FUTEX_WAITERS:
         _wake(kernel, word)
 

@@ -21,8 +21,8 @@ import dragoman
 from dbt.lockstep import lockstep
 
 PROBES = ("many", "conditions", "barriers", "atomic", "tls", "ends", "fork", "signals", "waiting", "futexes",
-          "shared", "proc")  # fmt: skip
-ALONE = ("many", "conditions", "barriers", "atomic", "tls", "signals", "futexes")  # in a process by themselves
+          "shared", "locks", "vectors", "proc")  # fmt: skip
+ALONE = ("many", "conditions", "barriers", "atomic", "tls", "signals", "futexes", "locks")  # in a process by themselves
 NAME = "thread_probe"
 TOLD = {"ends": re.compile(  # the death that is a child's own doing
     rb"dragoman: guest process \d+ \(thread_probe\) killed by SIGABRT\n(#.*\n)+the backtrace ends: .*\n")}

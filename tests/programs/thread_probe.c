@@ -775,6 +775,108 @@ static void futexes(void) {
     say("its owner died: %d\n", pthread_mutex_lock(&inheriting) == EOWNERDEAD);
 }
 
+/* Waits that are moved to a lock, and waits for several words. */
+static void *waits_lock(void *argument) {
+    long result = futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, 0, &second, 0);
+    if (!result) {
+        total += (second & FUTEX_TID_MASK) == syscall(SYS_gettid);
+        result = futex(&second, FUTEX_UNLOCK_PI_PRIVATE, 0, 0, 0, 0);
+    }
+    return (void *)result;
+}
+
+static long moves(int wakes, long most, int expected) {
+    return futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, wakes, (void *)most, &second, expected);
+}
+
+static void moved_to_locks(void) {
+    struct timespec past = {1, 0};
+    pthread_t made[4];
+    say("wrong: %ld %ld %ld %ld, time %ld, nobody %ld, moves %ld %ld\n",
+        futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, 0, &word, 0),
+        futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 1, 0, &second, 0),
+        futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, 0, (int *)((char *)&second + 2), 0),
+        futex(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)1L, &word, 0),
+        futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, &past, &second, 0), moves(1, 3, 0), moves(2, 1, 0),
+        moves(1, 1, 7));
+    for (int locked = 1; locked >= 0; locked--) {
+        total = 0;
+        if (locked)
+            say("locked %ld, ", futex(&second, FUTEX_LOCK_PI_PRIVATE, 0, 0, 0, 0));
+        for (int i = 0; i < 4; i++)
+            made[i] = begin(waits_lock, 0);
+        rest(100000);
+        say("woken %ld, ", futex(&word, FUTEX_WAKE_PRIVATE, 9, 0, 0, 0));
+        say("moved %ld", moves(1, 2, 0));
+        if (locked) {
+            say(", had by nobody %ld, wakes %ld", total, futex(&second, FUTEX_WAKE_PRIVATE, 9, 0, 0, 0));
+            say(", unlocked %ld", futex(&second, FUTEX_UNLOCK_PI_PRIVATE, 0, 0, 0, 0));
+        }
+        rest(50000);
+        say(", had by %ld", total);
+        say(", moved %ld", moves(1, 100, 0));
+        long sum = 0;
+        for (int i = 0; i < 4; i++)
+            sum += end(made[i]);
+        say(", had by %ld, %ld, free %d\n", total, sum, second);
+    }
+    made[0] = begin(waits_word, 0);
+    rest(50000);
+    say("a plain one: %ld", moves(1, 9, 0));
+    say(" %ld", futex(&word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0));
+    say(", %ld\n", end(made[0]));
+}
+
+static long vector(struct futex_waitv *words, unsigned count, unsigned flags, void *time, int clock) {
+    long result = syscall(449, words, count, flags, time, clock);
+    return result < 0 ? -(long)errno : result;
+}
+
+static struct futex_waitv in_words[3];
+
+static void *waits_vector(void *argument) {
+    return (void *)vector(in_words, 3, 0, argument, CLOCK_MONOTONIC);
+}
+
+static void vectors(void) {
+    static int at[3];
+    struct timespec past = {1, 0}, soon;
+    for (int i = 0; i < 3; i++)
+        in_words[i] = (struct futex_waitv){.val = i, .uaddr = (long)&at[i], .flags = 2 | 128};
+    say("changed %ld", vector(in_words, 3, 0, 0, 0));
+    for (int i = 0; i < 3; i++)
+        at[i] = i;
+    say(", none %ld, many %ld, flags %ld, no array %ld, bad array %ld, clock %ld, time %ld",
+        vector(in_words, 0, 0, 0, 0), vector(in_words, 129, 0, 0, 0), vector(in_words, 3, 1, 0, 0),
+        vector(0, 1, 0, 0, 0), vector((void *)8, 1, 0, 0, 0), vector(in_words, 3, 0, &past, CLOCK_BOOTTIME),
+        vector(in_words, 3, 0, &past, CLOCK_MONOTONIC));
+    in_words[1].flags = 1;
+    say(", of a byte %ld", vector(in_words, 3, 0, &past, CLOCK_REALTIME));
+    in_words[1].flags = 2 | 128, in_words[1].__reserved = 1;
+    say(", reserved %ld\n", vector(in_words, 3, 0, &past, CLOCK_REALTIME));
+    in_words[1].__reserved = 0;
+    for (int i = 2; i >= 0; i--) {
+        clock_gettime(CLOCK_MONOTONIC, &soon);
+        soon.tv_sec += 1000;
+        pthread_t made = begin(waits_vector, i ? &soon : 0);
+        rest(50000);
+        long woken = futex(&at[i], FUTEX_WAKE_PRIVATE, 9, 0, 0, 0);
+        say("by %ld: %ld,", woken, end(made));
+        say(" left %ld %ld\n", futex(&at[0], FUTEX_WAKE_PRIVATE, 9, 0, 0, 0),
+            futex(&at[1], FUTEX_WAKE_PRIVATE, 9, 0, 0, 0));
+    }
+    int *both = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), status;
+    in_words[1] = (struct futex_waitv){.val = 0, .uaddr = (long)both, .flags = 2};
+    pid_t child = fork();
+    if (!child)
+        _exit(vector(in_words, 3, 0, 0, 0));
+    rest(50000);
+    *both = 1;
+    futex(both, FUTEX_WAKE, 1, 0, 0, 0);
+    waitpid(child, &status, 0);
+    say("by another process: %s\n", ended(status));
+}
+
 static void shared_memory(void) {
     struct shared *both = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pthread_mutexattr_t attributes;
@@ -858,7 +960,7 @@ int main(int argc, char **argv) {
     } probes[] = {
         {"many", many}, {"conditions", conditions}, {"barriers", barriers}, {"atomic", atomic}, {"tls", tls},
         {"ends", ends}, {"fork", fork_probe}, {"signals", signals}, {"waiting", waiting}, {"futexes", futexes},
-        {"shared", shared_memory}, {"proc", proc}, {"report", report}, {"slow", slow},
+        {"shared", shared_memory}, {"locks", moved_to_locks}, {"vectors", vectors}, {"proc", proc}, {"report", report}, {"slow", slow},
     };
     self = argv[0];
     alarm(100);
