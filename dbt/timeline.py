@@ -198,11 +198,8 @@ def _micro(seconds: float) -> int:
 
 def page(data: dict[str, Any]) -> str:
     """The data of a recorder as one page of HTML that needs nothing else. The data stands in it as JSON."""
-    import json
-    from html import escape
     from pathlib import Path
 
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # "</script>" is no end of it
-    head, middle, tail = template.split("@@")
-    return head + escape(str(data["title"])) + middle + embedded + tail
+    from dbt.page import filled
+
+    return filled(Path(__file__).with_suffix(".html"), str(data["title"]), data)

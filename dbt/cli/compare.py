@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dbt.cli.errors import DIFFER, STATUSES, USAGE, Fail, opened, say, why
+from dbt.cli.errors import DIFFER, STATUSES, USAGE, Fail, opened, say, why, write
 from dbt.cli.options import (
     Parser,
     events_option,
@@ -71,9 +71,10 @@ def command(words: Sequence[str]) -> int:
         help="and what runs the machine behind each method: interp, dbt, or both (default), as far as the method has "
         "them",
     )
+    parser.option("--html", metavar="FILE", help="and write charts of it as a page of HTML that needs nothing else")
     options, rest = parser.split(words)
     program, args = program_of(parser, rest)
-    if options.methods is not None or _is_guest(program):
+    if options.methods is not None or options.html is not None or _is_guest(program):
         options, more = parser.split([*words[: len(words) - len(rest)], *args])
         return _methods(parser, options, program, more)
     import dragoman
@@ -129,7 +130,12 @@ def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) ->
         )  # fmt: skip
     except KvmError as error:
         parser.error(str(error))
-    print(json.dumps(result.as_dict()) if options.json else result.text())
+    if options.html is not None:
+        write(options.html, result.page())
+    if options.json:
+        print(json.dumps(result.as_dict()))
+    elif options.html is None:
+        print(result.text())
     if result.equal:
         return 0
     say(f"the methods differ: {next(f'{row.method}: {why}' for row in result.rows if (why := result.why(row)))}")

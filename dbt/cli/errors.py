@@ -57,6 +57,15 @@ def why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def write(path: str, text: str) -> None:
+    """Write a file that was asked for."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Fail(USAGE, f"cannot write {path}: {why(error)}") from None
+
+
 def opened(action: Callable[[], Any], program: str) -> Any:
     """Do what opens a program, and say what went wrong in our words."""
     import dragoman

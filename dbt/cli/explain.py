@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbt.cli.errors import FAILURE, STATUSES, USAGE, Fail, opened, why
+from dbt.cli.errors import FAILURE, STATUSES, USAGE, Fail, opened, write
 from dbt.cli.options import (
     Parser,
     guest_options,
@@ -92,7 +92,7 @@ def command(words: Sequence[str]) -> int:
     if options.html is not None:
         from dbt.explain import page
 
-        _write(options.html, page.page(data))
+        write(options.html, page.page(data))
     if options.json:
         print(json.dumps(data))
     elif options.html is None:
@@ -110,14 +110,6 @@ def _parts(text: str) -> tuple[str, ...]:
 
         raise bad(f"there is no part {unknown[0]!r} (there are: {', '.join(PARTS)})")
     return found
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise Fail(USAGE, f"cannot write {path}: {why(error)}") from None
 
 
 def _explained(parser: Parser, options: Any, program: str, args: list[str], place: str | None) -> dict[str, Any]:

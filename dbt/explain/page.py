@@ -5,15 +5,12 @@ Owns: that the page is whole; `page.html` draws it. Must not know: where the dat
 
 from __future__ import annotations
 
-import json
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from dbt.page import filled
 
 
 def page(data: dict[str, Any]) -> str:
     """The page. The data stands in it as JSON."""
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # "</script>" is no end of it
-    head, middle, tail = template.split("@@")
-    return head + escape(str(data["program"])) + middle + embedded + tail
+    return filled(Path(__file__).with_suffix(".html"), str(data["program"]), data)

@@ -1,4 +1,4 @@
-"""Rows of a comparison, next to each other: as text, as plain data, and as a page (`dbt.methods.page`).
+"""Rows of a comparison, next to each other: as text, as plain data, and as a page, which `page.html` draws.
 
 Owns: which rows there are, what of them must be equal, the model of costs, the layout of the text. Must not know: how a
 guest is run.
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from dbt.kvm import METHODS
 from dbt.kvm.errors import BadValue
 from dbt.methods.run import Counts, Row, run
 from dbt.options import Options
+from dbt.page import filled
 from guests.spec import Treat
 
 HONESTY = (
     "Wall time ranks this simulator, not processors: under te, pv and hw the guest runs on a processor that is itself "
     "simulated, where walks of two stages of tables are software, and an exit is Python. Speeds that say something are "
     "those of the engines against each other, and of bt with and without one of its mechanisms. What methods cost on a "
-    "processor is what the modelled cycles are for: instructions, and for each exit the cycles of the table below, "
+    "processor is what the modelled cycles are for: instructions, and for each exit the cycles of the table of costs, "
     "which are assumptions in round figures, not measurements."
 )
 
@@ -57,7 +59,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        rows = [asdict(row) | {"ok": not self.why(row), "why": self.why(row), "cycles": self.costs.cycles(row.total)}
+        rows = [asdict(row) | {"ok": not self.why(row), "why": self.why(row), "cycles": self.costs.cycles(row.total),
+                               "speed": row.speed}
                 for row in self.rows]  # fmt: skip
         return {"guest": self.guest, "equal": self.equal, "expected": self.expected, "rows": rows,
                 "costs": asdict(self.costs), "note": HONESTY}  # fmt: skip
@@ -74,6 +77,10 @@ class Comparison:
         parts.append(_wrapped(HONESTY))
         return "\n\n".join(parts)
 
+    def page(self) -> str:
+        """All of it as one page of HTML."""
+        return filled(Path(__file__).with_name("page.html"), self.guest, self.as_dict())
+
     @property
     def shown_costs(self) -> dict[str, int]:
         """The table of costs, for people."""
@@ -84,11 +91,10 @@ class Comparison:
 
     def _line(self, row: Row) -> list[str]:
         total = row.total
-        each = row.wall * 1e9 / total.instructions if total.instructions else 0.0
         return [
             row.method, row.engine, "no" if self.why(row) else "yes", f"{total.instructions:,}", f"{total.blocks:,}",
             *(f"{total.classes.get(treat.value, 0):,}" for treat in Treat), f"{total.exits:,}", f"{total.to_user:,}",
-            f"{total.invalidations:,}", f"{row.latency:,}", f"{row.wall:.3f}", f"{each:,.1f}",
+            f"{total.invalidations:,}", f"{row.latency:,}", f"{total.seconds:.3f}", f"{row.speed:,.1f}",
             f"{self.costs.cycles(total):,}",
         ]  # fmt: skip
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from support.page import Page, drawn_page
 
 from dbt.cli import main
 from dbt.kvm import METHODS, Kvm, errors
@@ -149,6 +151,36 @@ def test_the_tables(compared: Comparison) -> None:
     assert [line for line in lines if line and line[0] in exits] == [[phase, *exits[phase]] for phase in PHASES]
     assert " ".join(report.HONESTY.split()) in " ".join(text.split())
     assert ["an", "exit", "that", "the", "monitor", "answers,", "cycles", "each", "1,000"] in lines
+
+
+def test_the_page_has_all_of_it_and_draws_it(compared: Comparison, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(compared.page())
+    page = Page(path.read_text())
+    page.needs_nothing_else()
+    assert page.data == json.loads(json.dumps(compared.as_dict()))
+    drawn = Page(drawn_page(path))
+    words = " ".join(drawn.words)
+    assert f"@quad: one guest, {len(METHODS)} methods" in words and " ".join(report.HONESTY.split()) in words
+    for title in ("Exits, by reason", "Modelled cycles", "Instructions on CPU state, by class", "Wall time"):
+        assert title in words
+    assert drawn.text.count("<rect") >= 4 * len(ALL)
+    assert f"<title>virtual instruction: {WAITS}</title>" in drawn.text
+
+
+def test_what_is_wrong_stands_on_the_page_as_text(compared: Comparison, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(Comparison("<b>@quad", "something\n", compared.rows).page())
+    drawn = drawn_page(path)
+    assert "interp / interp: it printed 'quad: 10 ticks" in drawn and "<h1 id=\"title\">&lt;b&gt;@quad" in drawn
+
+
+def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "page.html"
+    assert main(["compare", "@tasks", "--methods=bt", f"--html={path}"]) == 0
+    assert capsys.readouterr() == ("", "") and Page(path.read_text()).data["guest"] == "@tasks"
+    assert main(["compare", "@tasks", "--methods=bt", "--html=/nowhere/page.html"]) == 2
+    assert "cannot write /nowhere/page.html: no such file" in capsys.readouterr().err
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
