@@ -32,7 +32,7 @@ from dbt.process import LimitReached, Process, Settings
 from dbt.reference import Reference, Stop
 from dbt.state import State
 from guests.decode import PatternError, encode
-from guests.programs import find, path, system_file
+from guests.programs import find, find_system, path, system_file
 from guests.riscv import machine as riscv_machine
 from guests.riscv import privileged as p
 from guests.spec import Guest
@@ -155,10 +155,11 @@ def riscv() -> Guest:
 
 
 def hart(
-    words: Iterable[int], engine: str, options: Options = WARM, also: dict[int, Sequence[int]] | None = None
-) -> Vcpu:
+    words: Iterable[int], engine: str, options: Options = WARM, also: dict[int, Sequence[int]] | None = None,
+    hypervisor: bool = False,
+) -> Vcpu:  # fmt: skip
     """A hart of a machine without devices, in machine mode at the first of these instructions, the begin of RAM."""
-    vm = Machines(riscv(), engine, options).create_vm()
+    vm = Machines(riscv_machine.guest(hypervisor=hypervisor), engine, options).create_vm()
     vm.set_user_memory_region(RAM, RAM_SIZE)
     vcpu = vm.create_vcpu()
     for address, code in {RAM: list(words), **(also or {})}.items():
@@ -235,7 +236,8 @@ def board(
 ) -> tuple[Board, bytearray]:
     """A bundled program of a machine at its begin, with all of its input; and what it will have printed."""
     printed = bytearray()
-    made = Board(riscv(), RAM_SIZE, Console(printed.extend), engine, options, pool=pool)
+    guest = riscv_machine.guest(hypervisor=find_system(name).hypervisor)
+    made = Board(guest, RAM_SIZE, Console(printed.extend), engine, options, pool=pool)
     made.console.feed(feed)
     placed = images.place(made.vm.memory, made.guest, system_file(name), RAM)
     tree = RAM + RAM_SIZE // 2

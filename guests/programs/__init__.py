@@ -423,6 +423,17 @@ _SYSTEMS = (
             "virtio_mmio@10008000 at 10008000: virt\n"
         ),
     ),
+    System(
+        name="world",
+        about="enters a guest a thousand times, with 31 registers and six CSRs of both sides; needs -cpu rv64,h=true",
+        input="",
+        output=(
+            "world: 1000 switches\n"
+            "hypervisor: 8f63c9e288618380 before, 8f63c9e288618380 after\n"
+            "guest: 31 registers of 31 went on\n"
+        ),
+        hypervisor=True,
+    ),
 )
 
 SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}

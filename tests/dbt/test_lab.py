@@ -18,19 +18,29 @@ from dbt.coherence import Coherence
 from dbt.engine import Translated
 from dbt.kvm import Vcpu
 from dbt.kvm import Vm as VirtualMachine
+from dbt.kvm.vm import Turns
 from dbt.lab import (
     a06_device,
+    a09_misa,
+    a10_modes,
+    a11_guest_memory,
+    a12_context,
+    a13_world_switch,
+    a20_virtual_instructions,
     b04_interpreter,
     c04_toy_cpu,
     c08_cache,
     c11_inline,
     c12_classes,
     c14_address_space,
+    c27_tables,
     c46_split,
+    c49_threads,
     e01_decoder,
     e02_lowering,
     e06_command,
     simple_monitor,
+    workbench,
 )
 from dbt.lab.report import Report
 from dbt.lab.workbench import Machine
@@ -47,7 +57,8 @@ from dbt.reference import Reference
 from dbt.state import RAM_HOST
 from dbt.translate import Translator
 from guests.riscv import kvm as virtual
-from guests.riscv import worlds
+from guests.riscv import mmu, privileged_traps, two_stage, worlds
+from guests.riscv import privileged as p
 from guests.spec import Guest
 from guests.toy import interrupts
 from ir import llvm, passes
@@ -400,6 +411,74 @@ def an_instruction_that_an_interrupt_swallows(patch: Patch) -> None:
     patch.setattr(simple_monitor.Monitor, "_tick", swallowing)
 
 
+def devices_that_are_not_kept(patch: Patch) -> None:
+    patch.setattr(VirtualMachine, "add_device", lambda self, gpa, device: None)
+
+
+def harts_that_all_have_it(patch: Patch) -> None:
+    patch.setattr(a09_misa, "hart", lambda words, engine, hypervisor: workbench.hart(words, engine, hypervisor=True))
+
+
+def interpreted(patch: Patch) -> None:
+    """Rows about bodies of instructions ask the reference alone: native code is made once for all tests."""
+    for module in (a10_modes, a11_guest_memory, a12_context, a13_world_switch, a20_virtual_instructions, c27_tables):
+        patch.setattr(module, "ENGINES", ("reference",))
+    patch.setattr(c27_tables, "METHODS", ("interp",))
+
+
+def traps_that_note_nothing_of_a_guest(patch: Patch) -> None:
+    interpreted(patch)
+    patch.setattr(privileged_traps, "_leave_guest", lambda m, *of, **more: of[-1])
+
+
+def a_privilege_that_is_not_looked_at(patch: Patch) -> None:
+    interpreted(patch)
+    patch.setattr(two_stage.TwoStage, "_as", lambda self, access: (p.SUPERVISOR, access in two_stage.KINDS))
+
+
+def leaves_for_everybody(patch: Patch) -> None:
+    interpreted(patch)
+    patch.setattr(two_stage, "U", mmu.V)
+
+
+def traps_that_cost_a_register(patch: Patch) -> None:
+    def board(*given: Any, **more: Any) -> Any:
+        made, printed = workbench.board(*given, **more)
+        slots = made.vm.vcpus[0].state.slots
+
+        def cost(*trap: int) -> None:
+            slots[21] += 1
+
+        made.vm.vcpus[0].observe = cost
+        return made, printed
+
+    patch.setattr(a13_world_switch, "board", board)
+
+
+def virtual_is_illegal(patch: Patch) -> None:
+    interpreted(patch)
+    patch.setattr(p, "virtual_if", lambda m, condition: m.illegal_if(condition))
+
+
+def bits_that_trap_nothing(patch: Patch) -> None:
+    interpreted(patch)
+    patch.setattr(p, "need_clear", lambda m, mask, guest=0: None)
+
+
+def turns_that_never_end(patch: Patch) -> None:
+    patch.setattr(Turns, "wanted", False)
+    patch.setattr(c49_threads, "PATIENCE", 1)
+
+
+def the_hypervisors_own_timer(patch: Patch) -> None:
+    patch.setattr(worlds.GuestFirmware, "timer", p.STIMECMP)
+
+
+def waiting_that_nobody_hears_of(patch: Patch) -> None:
+    enter = worlds.Hypervised.enter
+    patch.setattr(worlds.Hypervised, "enter", lambda self, hart, waiting: enter(self, hart, False))
+
+
 def a_mechanism_with_a_device(patch: Patch) -> None:
     patch.setattr(c46_split, "MECHANISM", (*c46_split.MECHANISM, "machine/boards.py"))
 
@@ -444,6 +523,7 @@ def tracebacks(patch: Patch) -> None:
 @pytest.mark.parametrize(
     ("row", "breakage"),
     [
+        ("A02", devices_that_are_not_kept),
         ("A03", one_region_for_all),
         ("A05", pages_that_are_handed_out_twice),
         ("A05", a_map_that_is_made_up),
@@ -451,11 +531,17 @@ def tracebacks(patch: Patch) -> None:
         ("A07", trees_without_transports),
         ("A07", a_tree_that_is_not_handed_on),
         ("A08", a_call_that_is_not_seen),
+        ("A09", harts_that_all_have_it),
+        ("A10", traps_that_note_nothing_of_a_guest),
+        ("A11", a_privilege_that_is_not_looked_at),
+        ("A12", leaves_for_everybody),
+        ("A13", traps_that_cost_a_register),
         ("A14", a_trap_one_instruction_late),
         ("A14", physical_addresses_not_shifted),
         ("A15", illegal_is_virtual),
         ("A16", physical_addresses_not_shifted),
         ("A17", calls_that_are_not_known),
+        ("A20", virtual_is_illegal),
         ("A21", an_instruction_that_an_interrupt_swallows),
         ("B04", forgetful_interpreter),
         ("C04", interrupt_without_return_address),
@@ -494,9 +580,15 @@ def tracebacks(patch: Patch) -> None:
         ("C21", an_engine_that_stops_late),
         ("C21", cuts_that_count_as_boundaries),
         ("C21", a_bit_that_is_stored_wrong),
+        ("C26", virtual_is_illegal),
+        ("C27", bits_that_trap_nothing),
         ("C30", calls_that_are_not_known),
+        ("C32", traps_that_note_nothing_of_a_guest),
         ("C46", a_mechanism_with_a_device),
         ("C47", loads_without_their_answer),
+        ("C49", turns_that_never_end),
+        ("C50", the_hypervisors_own_timer),
+        ("C51", waiting_that_nobody_hears_of),
         ("C52", everything_is_the_users),
         ("D14", a_register_that_answers_without_an_exit),
         ("D15", one_request_for_a_notification),

@@ -68,6 +68,7 @@ from dbt.options import Options
 from dbt.state import RAM_HOST, State
 from guests.decode import encode
 from guests.programs import SYSTEMS, system_file
+from guests.riscv import machine
 from guests.riscv import privileged as p
 from guests.spec import Treat
 
@@ -76,9 +77,10 @@ OPENSBI = Path("/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin")
 
 def bundled(name: str, feed: bytes, console: Console, engine: str, options: Options) -> Board:
     """A bundled program at its begin."""
-    board = Board(GUEST, SIZE, console, engine, options)
+    guest = machine.guest(hypervisor=SYSTEMS[name].hypervisor)
+    board = Board(guest, SIZE, console, engine, options)
     console.feed(feed)
-    placed = images.place(board.vm.memory, GUEST, system_file(name), RAM)
+    placed = images.place(board.vm.memory, guest, system_file(name), RAM)
     board.vm.memory.poke(TREE, board.tree())
     board.reset(placed.entry, TREE)
     return board
