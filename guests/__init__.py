@@ -36,6 +36,7 @@ def load_machine(name: str, isa: str | None = None, hypervisor: bool = False) ->
 
 VIRTUAL = {"riscv64": "guests.riscv.kvm"}  # name -> the module that says what a virtual CPU of KVM's is
 WORLDS = {"riscv64": "guests.riscv.worlds"}  # name -> the module that says how a hart has a guest of KVM's
+SHADOWS = {"riscv64": "guests.riscv.shadow"}  # name -> the module that makes shadow tables
 STAGES = {"riscv64": "guests.riscv.second_stage"}  # name -> the module that makes tables of guest physical addresses
 
 
@@ -44,9 +45,16 @@ def load_virtual(name: str) -> ModuleType:
     return import_module(VIRTUAL[name])
 
 
-def load_world(name: str, features: frozenset[str], hypervisor: bool) -> Any:
-    """How a hart has a guest of these extensions: in its own modes, or in those of a hypervisor's guest."""
-    return import_module(WORLDS[name]).WORLDS[hypervisor](features)
+def load_world(name: str, features: frozenset[str], world: str) -> Any:
+    """How a hart has a guest of these extensions: in its own modes ("direct"), in those of a hypervisor's guest
+    ("hypervised"), or in user mode alone ("deprivileged").
+    """
+    return import_module(WORLDS[name]).WORLDS[world](features)
+
+
+def load_shadow(name: str) -> ModuleType:
+    """Page tables of a guest that has no mode of its own for its kernel: `View` and `Shadow`."""
+    return import_module(SHADOWS[name])
 
 
 def load_second_stage(name: str, base: int) -> Any:

@@ -64,7 +64,7 @@ def command(words: Sequence[str]) -> int:
     parser.option(
         "--methods", metavar="LIST", type=names,
         help="of a guest of a virtual machine: methods of running it, separated by commas, such as bt,hw; all: every "
-        "one that there is (default)",
+        "one but none, in which nobody emulates (default)",
     )
     parser.option(
         "--engines", metavar="LIST", type=names, default=list(ENGINES),
@@ -117,7 +117,8 @@ def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) ->
 
     chosen: Options = translation(parser, options)
     chosen.patience = 0  # what bt is compared for is translation
-    methods = list(METHODS) if options.methods in (None, ["all"]) else options.methods
+    all_of_them = [name for name, how in METHODS.items() if how.emulates]
+    methods = all_of_them if options.methods in (None, ["all"]) else options.methods
     bundled = VIRTUALS[program[1:]] if _is_guest(program) else None
     file = opened(lambda: virtual_file(program) if program.startswith("@") else str(Path(program)), program)
     try:

@@ -27,13 +27,13 @@ class Emulator:
     def __init__(self, hart: Hart, world: Any, memory: Memory) -> None:
         self._hart = hart
         self._world = world
-        space = HartSpace(hart.vm.guest, hart.state.slots, memory)
-        self._engine = Reference(hart.state, space, lambda: hart.vm.clock.time)
+        self.space = HartSpace(hart.vm.guest, hart.state.slots, memory)
+        self._engine = Reference(hart.state, self.space, lambda: hart.vm.clock.time)
         self._at: int | None = None  # the pc of an instruction that waits for its answer
 
     def execute(self) -> tuple[Mmio | None, tuple[int, int] | None]:
-        """The instruction at the guest's pc: the access that is the user's, or the trap that it has (cause, value);
-        neither if it was executed. It is come back to when the access has been answered.
+        """The instruction at the guest's pc: the trap that it has (cause, value), and the access that is the user's, if
+        that is why; neither if it was executed. It is come back to when the access has been answered.
         """
         hart, world = self._hart, self._world
         at = world.pc(hart)
@@ -44,9 +44,12 @@ class Emulator:
             stop = self._engine.step()
         wanted = hart.vm.wanted
         self._at = at if wanted is not None else None
-        if wanted is not None or not stop.trap:
-            return wanted, None
-        return None, (stop.cause, stop.value)
+        return wanted, (stop.cause, stop.value) if stop.trap else None
+
+    def forget(self) -> None:
+        """The instruction has not begun: whoever has seen its access goes on in another way."""
+        self._hart.forget_access()
+        self._at = None
 
     @property
     def classes(self) -> dict[Treat, int]:

@@ -71,7 +71,9 @@ class NoMemory(KvmError):
 
 
 class NotEmulated(KvmError):
-    """The guest did what KVM has no answer to: it executes where there is no memory."""
+    """The guest did what nobody has an answer to: it executes where there is no memory, or, with the method "none",
+    what user mode may not execute.
+    """
 
     number = errno.EOPNOTSUPP
 

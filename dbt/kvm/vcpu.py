@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.events import NEVER
 from dbt.kvm import abi
+from dbt.kvm.deprivileged import Alone, Emulating
 from dbt.kvm.emulate import Emulator
 from dbt.kvm.errors import BadValue, NoSuchRegister, NotEmulated, VcpuBusy
+from dbt.kvm.physical import Shadowed
 from dbt.machine.exits import (
     SYSTEM_EVENT_CRASH,
     SYSTEM_EVENT_RESET,
@@ -72,6 +74,7 @@ class Vcpu:
     """One of a virtual machine. It begins in supervisor mode at address 0; all but the first begin stopped."""
 
     interruptions: Interruptions
+    _emulating: Emulating | None  # what answers traps that a hart of the guest's own would not have
 
     def __init__(self, vm: Vm, number: int) -> None:
         self.vm = vm
@@ -102,6 +105,12 @@ class Vcpu:
         self._emulator = Emulator(hart, self._world, self.vm.physical.view)
         if self._measured:
             hart.observe = self._observed
+        self._emulating = None
+        if isinstance(physical := self.vm.physical, Shadowed):
+            kind = Emulating if self.vm.kvm.method.emulates else Alone
+            self._emulating = kind(
+                hart, self._world, self._virtual, physical, self._emulator, self.stats.note, self._redirect
+            )
 
     @property
     def immediate_exit(self) -> bool:
@@ -251,7 +260,7 @@ class Vcpu:
                     seen = None
             if isinstance(seen, Exit):
                 return self._for_user(seen)
-            self._hart.forget_access()
+            self._emulator.forget()
             self.stats.to_user += 1
             return seen
 
@@ -310,16 +319,25 @@ class Vcpu:
         self._world.set_pc(self._hart, self._world.pc(self._hart) + self.vm.guest.syscall_length)
 
     def _enter(self, end: int, waiting: bool) -> Any:
-        """Let the guest run until a trap ends it, or to this count of instructions."""
-        exit = self.vm.switch(self, end, bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP), waiting)
-        if not isinstance(exit, Trapped):
-            self.stats.note(type(exit).__name__)
-            return exit
-        self._access = exit.access
-        absent = exit.access.address if exit.access is not None else self._absent(exit)
-        seen = self._world.seen(self._hart, exit, absent)
-        self.stats.note(self._virtual.NAMES[seen.scause])
-        return seen
+        """Let the guest run until a trap ends it that is its hart's own, or to this count of instructions."""
+        stepping = bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP)
+        while True:
+            before = self.instructions, self._world.pc(self._hart)
+            exit: Exit | None = self.vm.switch(self, end, stepping, waiting)
+            if isinstance(exit, Trapped) and self._emulating is not None:
+                exit = self._emulating.answer(exit)
+                if exit is None and stepping and before != (self.instructions, self._world.pc(self._hart)):
+                    exit = Debug(self._world.pc(self._hart))
+            if exit is None:
+                continue
+            if not isinstance(exit, Trapped):
+                self.stats.note(type(exit).__name__)
+                return exit
+            self._access = exit.access
+            absent = exit.access.address if exit.access is not None else self._absent(exit)
+            seen = self._world.seen(self._hart, exit, absent)
+            self.stats.note(self._virtual.NAMES[seen.scause])
+            return seen
 
     def _absent(self, exit: Trapped) -> int | None:
         """Where a fetch goes that finds no memory."""
@@ -330,7 +348,7 @@ class Vcpu:
         return None if found is None else int(found)
 
     def _read(self, address: int) -> int:
-        return int.from_bytes(self._hart.vm.memory.peek(address, 8), "little")
+        return int.from_bytes(self.vm.physical.view.peek(address, 8), "little")
 
     # --- the first switch --------------------------------------------------------------------------------------
 
@@ -357,6 +375,8 @@ class Vcpu:
         ending = self._hart.vm.take_ending()
         if ending is None:
             self._pass_call()
+            if self._emulating is not None and extension == self._virtual.FENCES:
+                self._emulating.fence()
         else:
             self._hart.state.restore(before)  # it does not come back from this call
         return ending
@@ -394,7 +414,7 @@ class Vcpu:
     def _emulate(self) -> Exit | None:
         """Execute the guest's instruction, which left for an access; the access, if it is the user's."""
         access, trap = self._emulator.execute()
-        return access if trap is None else self._redirect(*trap)
+        return access if access is not None or trap is None else self._redirect(*trap)
 
 
 class _Platform:

@@ -20,7 +20,7 @@ from dbt.events import NEVER
 from dbt.kvm import abi
 from dbt.kvm.errors import BadValue, Closed, NoMemory, NoSuchRegion, RegionOverlap, VcpuExists
 from dbt.kvm.memory import Region, Regions
-from dbt.kvm.physical import TABLES, Flat, Staged
+from dbt.kvm.physical import TABLES, Flat, Shadowed, Staged
 from dbt.kvm.vcpu import Vcpu
 from dbt.machine.clock import Clock
 from dbt.machine.exits import Debug, Exit, Hlt, Intr, Trapped
@@ -42,31 +42,36 @@ ENGINES = {"interp": "reference", "dbt": "translated"}  # of the machine behind,
 
 
 class Method(NamedTuple):
-    """How a guest is run: the engines that can do it, the usual one first, and whether it is a guest of a hart with the
-    hypervisor extension.
+    """How a guest is run: the engines that can do it, the usual one first; how a hart has it (`guests.load_world`); and
+    where it has user mode alone, whether its monitor emulates what it may not do there.
     """
 
     engines: tuple[str, ...]
-    hypervisor: bool
+    world: str
+    emulates: bool = True
 
 
 METHODS = {
-    "interp": Method(("interp",), False), "bt": Method(("dbt",), False), "hw": Method(("dbt", "interp"), True),
+    "interp": Method(("interp",), "direct"), "bt": Method(("dbt",), "direct"),
+    "hw": Method(("dbt", "interp"), "hypervised"), "te": Method(("dbt", "interp"), "deprivileged"),
+    "none": Method(("dbt", "interp"), "deprivileged", False),
 }  # fmt: skip
 
 
 class Kvm:
     """What /dev/kvm is: it makes virtual machines. `method` is "bt", binary translation, "interp", interpretation, or
-    "hw": the guest has VS and VU mode of a hart with the hypervisor extension, which itself is translated.
+    "hw": the guest has VS and VU mode of a hart with the hypervisor extension, which itself is translated; or "te",
+    trap and emulate: the guest has user mode alone; or "none", the same with nobody who emulates.
 
     engine    "dbt" or "interp": what runs the machine of a method that is neither of the two; None is the usual one
     isa       instruction-set string of the guest's harts; None is all that is implemented
     follows   the guest's clock is the host's, and waiting sleeps; else time is that of instructions, and waiting jumps
+    eager     shadow tables, of "te", are made as a whole, and again at each fence; else page by page, as they are used
     """
 
     def __init__(
         self, method: str = "bt", isa: str | None = None, follows: bool = False, options: Options | None = None,
-        engine: str | None = None,
+        engine: str | None = None, eager: bool = False,
     ) -> None:  # fmt: skip
         """BadValue for a method that there is not, an engine that it does not have, or an extension that no guest can
         have; UnknownIsa.
@@ -80,13 +85,14 @@ class Kvm:
         self.engine = ENGINES[engine or engines[0]]
         self.follows = follows
         self.options = options
+        self.eager = eager
         self.guest = guests.load_machine(ARCHITECTURE, isa)
         self.features = self.guest.features  # the guest's own, though the hart may have more
         self.virtual: Any = guests.load_virtual(ARCHITECTURE)
         refused = sorted(self.features & self.virtual.REFUSED)
         if refused:
             raise BadValue(f"a guest cannot have the extension {refused[0]}: its kernel would be a hypervisor")
-        if self.method.hypervisor:
+        if self.method.world == "hypervised":
             self.guest = guests.load_machine(ARCHITECTURE, isa, hypervisor=True)
 
     def check_extension(self, capability: int) -> int:
@@ -105,7 +111,7 @@ class Vm:
         self.kvm = kvm
         self.guest = kvm.guest
         self.virtual = kvm.virtual
-        self.world: Any = guests.load_world(ARCHITECTURE, kvm.features, kvm.method.hypervisor)
+        self.world: Any = guests.load_world(ARCHITECTURE, kvm.features, kvm.method.world)
         self.vcpus: list[Vcpu] = []
         self.regions = Regions()
         self.devices: list[tuple[int, Device]] = []
@@ -114,7 +120,7 @@ class Vm:
         self._inside = 0  # threads that run a virtual CPU
         self._stale = False  # it is another one that is wanted
         self.turns = Turns()
-        self.physical: Flat | Staged
+        self.physical: Flat | Staged | Shadowed
         self._behind = self._new("reference")  # until there is memory
 
     # --- memory and devices -------------------------------------------------------------------------------------
@@ -258,10 +264,14 @@ class Vm:
 
     def _new(self, engine: str) -> Behind:
         behind = Machine(self.guest, engine, self.kvm.options).create_vm()
-        if self.kvm.method.hypervisor:
+        if self.kvm.method.world == "hypervised":
             stage = guests.load_second_stage(ARCHITECTURE, TABLES)
             self.world.hgatp = stage.hgatp
             self.physical = Staged(behind, self.regions, self.devices, stage)
+        elif self.kvm.method.world == "deprivileged":
+            shadows = guests.load_shadow(ARCHITECTURE)
+            self.physical = Shadowed(behind, self.regions, self.devices, shadows, self.kvm.eager)
+            self.world.tables = self.physical.satp
         else:
             self.physical = Flat(behind, self.regions, self.devices)
         return behind

@@ -22,7 +22,7 @@ NEVER = (1 << 64) - 1
 HARTID, WORD = 0x1234, 0x6688  # what the guest is made to believe
 ALL = (ILLEGAL, LOAD_FAULT, CALL)
 OPTIONS = Options(patience=0)
-METHODS = ("interp", "bt", "hw")
+METHODS = ("interp", "bt", "hw", "te")
 RESET = "Reset(Reset { reset_type: Shutdown, reason: NoReason })"
 
 

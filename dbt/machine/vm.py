@@ -187,8 +187,9 @@ class Vm:
                 elif self.outside is None or not self.outside.listening:
                     return Hlt()
                 return None
-            if self.turn.interrupt():
-                return None
+            left = self.turn.interruption()
+            if left is not None or self.turn.interrupt():
+                return left
         return self.turn.step()
 
     def _remap(self) -> None:
@@ -220,8 +221,10 @@ class Vm:
                     continue
             if self.clock.count >= until:
                 return Intr()
-            self.turn.interrupt()
-            return None
+            left = self.turn.interruption()
+            if left is None:
+                self.turn.interrupt()
+            return left
 
     def _pass_turn(self) -> bool:
         """Whether a hart can go on; if the turn has ended, the next one that can has it.
@@ -328,6 +331,7 @@ class Vcpu:
         self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
         self.firmware: Any = None  # the host's own code, which answers calls of the mode below it
         self.leaves = [0] * MODES  # by mode: causes, as bits, of traps that leave `Vm.run` as Trapped
+        self.leaves_interrupts = False  # whether interrupts leave in the same way
         self.space: HartSpace
         self.engine: MachineTranslated | Reference
         if vm.machine.engine == "translated":
@@ -498,6 +502,13 @@ class Vcpu:
         domain = self.engine.domain
         domain.count = self.state.count
         return domain
+
+    def interruption(self) -> Trapped | None:
+        """The interrupt that is due, if it is to leave."""
+        if not self.leaves_interrupts or not self.privileged.awake(self.engine.domain):
+            return None
+        cause = self.privileged.due(self.engine.domain)
+        return Trapped(cause, 0) if cause else None
 
     def interrupt(self) -> bool:
         """The one place where interrupts enter, at a boundary; whether one did."""

@@ -123,7 +123,22 @@ class _Walk(OnState):
         return self.field(RAM_HOST) + (physical - self.field(RAM_BASE))
 
     def read_entry(self, at: Value, level: Value) -> Value:
-        return self.load(self._host(at, 0), 8)
+        """Of tables that the machine alone writes nothing is noted: it says so itself."""
+        entry = self.variable(0)
+        apart = self.is_machines(at)
+        with self.when(apart):
+            entry.set(self.load(self.field(STAGE_HOST) + (at - self.field(STAGE_BASE)), 8))
+        with self.when(self.no(apart)):
+            entry.set(self.load(self._host(at, 0), 8))
+            self.note_entry(at, entry.value)
+        return entry.value
+
+    def is_machines(self, at: Value) -> Value:
+        """Whether an entry is one of the machine's own tables."""
+        return at - self.field(STAGE_BASE) < self.field(STAGE_SIZE)
+
+    def note_entry(self, at: Value, entry: Value) -> None:
+        """An entry in RAM was read."""
 
     def write_entry(self, at: Value, value: Value) -> None:
         """What a walk marks changes nothing that is known."""
@@ -151,18 +166,9 @@ class _Second(_Walk):
             self.given[name] for name in ("guest", "access", "implicit", "kind", "address")
         )
 
-    def read_entry(self, at: Value, level: Value) -> Value:
-        """Of tables that the machine alone writes nothing is noted: it says so itself."""
-        entry = self.variable(0)
-        offset = at - self.field(STAGE_BASE)
-        apart = offset < self.field(STAGE_SIZE)
-        with self.when(apart):
-            entry.set(self.load(self.field(STAGE_HOST) + offset, 8))
-        with self.when(self.no(apart)):
-            entry.set(super().read_entry(at, level))
-            with self.when(entry.value != 0):
-                self.call("mark", self.s, at, pages.MANY, pages.MANY)
-        return entry.value
+    def note_entry(self, at: Value, entry: Value) -> None:
+        with self.when(entry != 0):
+            self.call("mark", self.s, at, pages.MANY, pages.MANY)
 
     def write(self, walk: Callable[[Any], None]) -> _Second:
         walk(self)
@@ -252,7 +258,9 @@ class _Reach(_Walk):
                 mask = self.power(self.levels.value * LEVEL_BITS) - 1
                 first = (((address >> PAGE_SHIFT) & mask) >> below) << below
                 covers = first | this | (self.levels.value << LEVELS_SHIFT)
-                self.call("mark", self.s, self.load(self.s + 8 * PATH + (this << 3), 8), covers, tables)
+                at = self.load(self.s + 8 * PATH + (this << 3), 8)
+                with self.when(self.no(self.is_machines(at))):
+                    self.call("mark", self.s, at, covers, tables)
 
     def _enter_code(self, number: Value, physical: Value, page: Value) -> None:
         """The entry for fetches, with the page's table if it has one and may be read."""

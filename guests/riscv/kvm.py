@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from guests.riscv import csrs, privileged_csrs, registers, sbi, traps
+from guests.riscv import csrs, privileged_csrs, privileged_traps, registers, sbi, traps
 from guests.riscv import privileged as p
 from guests.riscv.zicbo import BLOCK
 
@@ -35,8 +35,11 @@ BREAKPOINT = 1 << traps.BREAKPOINT
 CONSOLE = (0x01, 0x02, 0x4442434E)
 FREE = range(0x0800_0000, 0x0A00_0000)
 
+FENCES = 0x52464E43  # the extension of calls that fence on other harts
+
 STOPPED = p.STOPPED
 BREAK = traps.BREAKPOINT
+INTERRUPT = privileged_traps.INTERRUPT  # of a cause
 A0, A1, A6, A7 = 10, 11, 16, 17
 
 

@@ -1,9 +1,12 @@
-"""The two ways in which a hart can have a guest of a virtual machine, and the switch between it and its monitor.
+"""The ways in which a hart can have a guest of a virtual machine, and the switch between it and its monitor.
 
     Direct      the hart's supervisor and user mode are the guest's. A trap that is the monitor's ends the run before it
                 has an effect, and what a hypervisor would find in its registers is worked out
     Hypervised  the guest has VS and VU mode of a hart with the hypervisor extension, and the monitor HS mode: `sret`
                 enters the guest, a trap leaves it, and what HS mode's registers hold of it is what the hart put there
+    Deprivileged  the guest has user mode of a hart without the extension, its supervisor as well, and the monitor
+                supervisor mode: what the guest may not do is a trap, and its registers and tables are others than the
+                hart's
 
 Owns: which registers of a hart are the guest's, what a monitor prepares, the switch (Privileged ISA, "H" Extension).
 Must not know: memory, exits, what a monitor answers.
@@ -11,13 +14,15 @@ Must not know: memory, exits, what a monitor answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from guests.riscv import hypervisor_csrs, kvm, privileged_csrs, privileged_insns, privileged_traps, sbi, traps
 from guests.riscv import privileged as p
 from guests.riscv.kvm import BREAKPOINT, CALL, GUEST_FAULTS, STAYS, VSXL, Register, VmExit
+from guests.riscv.privileged_csrs import SSTATUS
+from guests.riscv.registers import SINK
 
 
 class Trap(Protocol):
@@ -65,14 +70,12 @@ class Direct:
     def set_mode(hart: Any, mode: int) -> None:
         hart.state.slots[p.PRIVILEGE] = mode
 
-    @staticmethod
-    def fetch(hart: Any, address: int) -> int:
+    def fetch(self, hart: Any, address: int) -> int:
         """The instruction there, or its first half, as the guest would fetch it. Raises Trap."""
         found: int = hart.space.fetch(address)
         return found
 
-    @staticmethod
-    def load(hart: Any, address: int, size: int) -> int:
+    def load(self, hart: Any, address: int, size: int) -> int:
         """From an address of the guest's, as it would load. Raises Trap."""
         found: int = hart.space.load(address, size)
         return found
@@ -177,13 +180,11 @@ class Hypervised(Direct):
         for slot, bit in ((p.MSTATUS, p.SPP), (p.HSTATUS, p.SPVP)):
             s[slot] = s[slot] & ~bit | (bit if mode == p.SUPERVISOR else 0)
 
-    @staticmethod
-    def fetch(hart: Any, address: int) -> int:
+    def fetch(self, hart: Any, address: int) -> int:
         found: int = hart.space.load_as("guest execute", address, 2)  # hlvx.hu
         return found
 
-    @staticmethod
-    def load(hart: Any, address: int, size: int) -> int:
+    def load(self, hart: Any, address: int, size: int) -> int:
         found: int = hart.space.load_as("guest load", address, size)  # hlv
         return found
 
@@ -258,6 +259,125 @@ class Hypervised(Direct):
         Hypervised.set_mode(hart, p.SUPERVISOR)
 
 
+class Frame(NamedTuple):
+    """What the hart's own registers held of the last trap."""
+
+    scause: int
+    stval: int
+    sepc: int
+    sstatus: int
+    satp: int
+    sie: int
+
+
+class Deprivileged(Direct):
+    """The guest has the hart's user mode alone, for its supervisor too. Between two runs the hart's registers are the
+    guest's own, its virtual CSRs, as with `Direct`; while it runs, those in `SWITCHED` are its monitor's.
+    """
+
+    SWITCHED = (
+        p.PRIVILEGE, p.MSTATUS, p.MIE, p.SATP, p.MEDELEG, p.SCOUNTEREN, p.SENVCFG, p.STVEC, p.SEPC, p.SCAUSE, p.STVAL,
+    )  # fmt: skip
+    FILLS: ClassVar[dict[int, str]] = {cause: access for access, cause in traps.FAULTS.items()}
+    handler = 0  # where the hart's traps go: nothing is executed there, as with `Hypervised`
+
+    def __init__(self, features: frozenset[str]) -> None:
+        super().__init__(features)
+        self.tables: Callable[[Any], int] = lambda hart: 0  # satp for the context in which a guest is
+        self.spaces: dict[int, Any] = {}  # by the hart's number: its guest's addresses, by the guest's own tables
+        self.frames: dict[int, Frame] = {}  # by the hart's number
+        self._csrs = self.table(features)
+        self._kept: list[int] = []
+
+    def fetch(self, hart: Any, address: int) -> int:
+        found: int = self.spaces[hart.number].fetch(address)
+        return found
+
+    def load(self, hart: Any, address: int, size: int) -> int:
+        found: int = self.spaces[hart.number].load(address, size)
+        return found
+
+    @staticmethod
+    def leaves(debug: bool) -> dict[int, int]:
+        """All traps of user mode, in which the guest is; those of the mode in which it seems to be are for `stays`."""
+        return {p.USER: p.ALL, p.SUPERVISOR: Direct.leaves(debug)[p.SUPERVISOR]}
+
+    @staticmethod
+    def stays(hart: Any, cause: int) -> bool:
+        """Whether a trap that the guest has is its monitor's."""
+        debug = bool(hart.leaves[p.SUPERVISOR] & BREAKPOINT)
+        return bool(Direct.leaves(debug)[hart.state.slots[p.PRIVILEGE]] >> cause & 1)
+
+    def enter(self, hart: Any, waiting: bool) -> None:
+        """Interrupts are the hart's when the guest would take them, or waits for them."""
+        s = hart.state.slots
+        tables = self.tables(hart)
+        user, status = s[p.PRIVILEGE] == p.USER, s[p.MSTATUS]
+        self._kept = [s[slot] for slot in self.SWITCHED]
+        s[p.SATP], s[p.PRIVILEGE], s[p.STVEC] = tables, p.USER, self.handler
+        s[p.MSTATUS] = p.RESET["mstatus"] | status & p.FS | p.TW
+        s[p.MEDELEG] = p.ALL
+        if not (user or status & p.SIE or s[p.WAITING]):
+            s[p.MIE] = 0
+        if not user:  # what a supervisor may, as far as user mode can be let
+            s[p.SCOUNTEREN], s[p.SENVCFG] = (1 << 32) - 1, p.CBIE | p.CBCFE | p.CBZE
+        hart.leaves_interrupts = True
+
+    def leave(self, hart: Any, trap: Trap | None) -> None:
+        """The hart takes the trap; its registers are the guest's again, at whose instruction it was taken."""
+        s = hart.state.slots
+        if trap is not None:
+            hart.enter_trap(trap.cause, trap.value)
+            frame = Frame(s[p.SCAUSE], s[p.STVAL], s[p.SEPC], s[p.MSTATUS] & SSTATUS, s[p.SATP], s[p.MIE])
+            self.frames[hart.number] = frame
+            hart.state.pc = s[p.SEPC]
+        used = s[p.MSTATUS] & p.FS
+        for slot, value in zip(self.SWITCHED, self._kept):
+            s[slot] = value
+        s[p.MSTATUS] = s[p.MSTATUS] & ~p.FS | used
+
+    @staticmethod
+    def redirect(hart: Any, cause: int, value: int) -> None:
+        """What a trap of the guest's own hart would have done: this hart takes none."""
+        hart.state.pc = privileged_traps.enter(hart.at_rest(), hart.state.pc, cause, value)
+        hart.state.mid_block = False
+
+    @contextmanager
+    def as_guest(self, hart: Any) -> Iterator[None]:
+        """The hart's registers are the guest's already."""
+        yield
+
+    def named(self, decoded: Any) -> str:
+        """An instruction that was emulated, for counts: a register by its name."""
+        if decoded.row.extension == "zicsr":
+            return f"csr {self._csrs[decoded.operands.csr].name}"
+        return str(decoded.row.name)
+
+    def written(self, decoded: Any) -> str:
+        """The same as people write it: `csrw satp`."""
+        row, o = decoded.row, decoded.operands
+        if row.extension != "zicsr":
+            return self.named(decoded)
+        name = row.name.replace("csrr", "csr", 1) if o.rd == SINK else row.name
+        name = "csrr" if row.syntax.endswith((", zero", ", 0")) else name
+        return f"{name} {self._csrs[o.csr].name}"
+
+    @staticmethod
+    def fenced(hart: Any, decoded: Any) -> tuple[int | None, int | None] | None:
+        """Which entries of its tables the guest has told of, by a fence: those of an address or all, those of a number
+        (ASID) or all. None for any other instruction.
+        """
+        if decoded.row.name not in ("sfence.vma", "sinval.vma"):
+            return None
+        o, x = decoded.operands, hart.state.slots
+        return x[o.rs1] if o.rs1 else None, x[o.rs2] & 0xFFFF if o.rs2 else None
+
+    @staticmethod
+    def accesses_nothing(decoded: Any) -> bool:
+        """Whether an instruction only asks whether it may load or store: its fault is a store's, but marks nothing."""
+        return decoded.row.extension == "zicbom"
+
+
 SHARED = (0x106, 0x10A)  # scounteren, senvcfg: there is one of each
 GUEST_MODES = 4  # the mode, by its number for counts, of a guest's mode 0
 
@@ -267,4 +387,4 @@ def hedeleg(debug: bool) -> int:
     return hypervisor_csrs.HEDELEG & ~STAYS & ~(BREAKPOINT if debug else 0)
 
 
-WORLDS = {False: Direct, True: Hypervised}  # by whether the hart has the hypervisor extension
+WORLDS = {"direct": Direct, "hypervised": Hypervised, "deprivileged": Deprivileged}

@@ -51,6 +51,7 @@ EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
 METHODS = "tests/dbt/test_methods.py::"
 KVM = "tests/dbt/test_kvm.py::"
+TRAPS = "tests/dbt/test_trap_and_emulate.py::"
 MACHINE = "tests/dbt/test_machine.py::"
 SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
@@ -1419,7 +1420,8 @@ PRIVILEGED = (
      HARTS + "test_a_supervisor_starts_stops_and_wakes_a_hart[300-500]",
      "harts that are off go on behind their last instruction"),
     ("a step executes where an interrupt is due", "dbt/machine/vm.py",
-     "            if self.turn.interrupt():\n                return None", "            self.turn.interrupt()",
+     "            if left is not None or self.turn.interrupt():\n                return left",
+     "            self.turn.interrupt()",
      MONITOR + "test_a_step_is_one_thing[ticks-reference]", "a step is two things"),
     ("the monitor reads an address of the hart's as a physical one", "guests/riscv/inspection.py",
      "found = None if mode == p.MACHINE else mappings(slots, read, address)", "found = None",
@@ -1545,7 +1547,7 @@ MONITORS = (
      "| p.SPV | (p.VTW if waiting else 0)", "| p.SPV",
      KVM + "test_waiting_leaves_by_vtw_and_is_answered_inside[hw]", "who waits keeps the processor"),
     ("what is logged may be written from the first", "dbt/kvm/physical.py",
-     "not region.readonly and not region.logs, region.logs", "not region.readonly, region.logs",
+     "writable = not region.readonly and not region.logs", "writable = not region.readonly",
      KVM + "test_the_log_of_pages_that_were_written[hw]", "pages are not copied"),
     ("tables of the machine's own are remembered when they have changed", "dbt/machine/tlb.py",
      "                space.forget()\n", "                pass\n",
@@ -1554,6 +1556,18 @@ MONITORS = (
      "s[p.VSSTATUS] = privileged_traps.kept(m, s[p.VSSTATUS], p.SIE, p.SPP, before)", "pass",
      KVM + "test_what_a_hypervisor_could_do_is_illegal_for_its_guest[1610622323-hw]",
      "a handler is interrupted before it has saved sepc"),
+    ("a page that was only read may be stored to", "guests/riscv/shadow.py",
+     "STORE in accesses and piece.writable", "piece.writable",
+     TRAPS + "test_accesses_through_random_tables_are_as_interpreted[False]", "guests' dirty bits are not set"),
+    ("a kernel's pages are its programs' as well", "guests/riscv/shadow.py",
+     "return satp, mode, s[p.MSTATUS] & (p.MXR | (p.SUM if mode == p.SUPERVISOR else 0))", "return (satp,)",
+     TRAPS + "test_pages_of_the_kernel_are_not_its_programs", "programs read their kernel's memory"),
+    ("fences forget nothing of shadow tables", "dbt/kvm/deprivileged.py",
+     "self._physical.shadow.fence(*fenced)", "pass",
+     TRAPS + "test_an_entry_that_was_changed_holds_from_its_fence_on[all-False]", "guests see pages that are gone"),
+    ("a guest's masked interrupts are its hart's", "guests/riscv/worlds.py",
+     "if not (user or status & p.SIE or s[p.WAITING]):", "if False:",
+     TRAPS + "test_the_harts_own_registers_are_others", "a kernel with interrupts off is left for each that waits"),
     ("marks of phases are counted as the guest's exits", "dbt/methods/run.py",
      "vcpu.stats.total - self._marks, vcpu", "vcpu.stats.total, vcpu",
      METHODS + "test_exits_of_each_phase[bt-dbt]", "every phase has an exit more than it has"),

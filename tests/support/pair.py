@@ -133,9 +133,9 @@ def corner(rng: Random) -> int:
     return rng.getrandbits(64)
 
 
-def csr_word(name: str, number: int, source: dict[str, int]) -> int:
+def csr_word(name: str, number: int, source: dict[str, int], rd: int = 11) -> int:
     code = {"csrrw": 1, "csrrs": 2, "csrrc": 3, "csrrwi": 5, "csrrsi": 6, "csrrci": 7}[name]
-    return number << 20 | source.get("rs1", source.get("imm", 0)) << 15 | code << 12 | 11 << 7 | 0x73
+    return number << 20 | source.get("rs1", source.get("imm", 0)) << 15 | code << 12 | rd << 7 | 0x73
 
 
 def csr_instruction(pair: Pair, rng: Random, number: int, modes: Sequence[int], ignored: int = 0) -> tuple[str, str]:
