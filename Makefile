@@ -11,8 +11,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEBIAN := .cache/debian-riscv64
 # What tests compare with, or run us under: other translators, tools that build for riscv64, builders that take a runner.
-PEERS := qemu-user qemu-system-misc strace gcc libc6-dev device-tree-compiler gcc-riscv64-linux-gnu \
-	libc6-dev-riscv64-cross cmake meson ninja-build lz4 lzop zstd node-jsdom
+PEERS := qemu-user qemu-system-misc strace gcc g++ libc6-dev device-tree-compiler gcc-riscv64-linux-gnu \
+	g++-riscv64-linux-gnu libc6-dev-riscv64-cross cmake meson ninja-build lz4 lzop zstd node-jsdom
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -1,8 +1,9 @@
 """Commands of a Debian system beside qemu-riscv64: `python -m bench.debian [--runs=3] [--json=FILE] [NAME...]`.
 
-Each command of `bench.debian_commands` is run in a fresh folder: by qemu-riscv64, by Dragoman where its disk cache
-knows nothing of the program (cold), and by Dragoman again (warm), in turn; medians are told. Output and status must be
-those of qemu. CPU time is that of all processes of a command, the compile worker's included.
+Each command of `bench.debian_commands`, and a C++ pool of threads that is built here, is run in a fresh folder: by
+qemu-riscv64, by Dragoman where its disk cache knows nothing of the program (cold), and by Dragoman again (warm), in
+turn; medians are told. Output and status must be those of qemu. CPU time is that of all processes of a command, the
+compile worker's included.
 Owns: what is run in which order, the table. Must not know: how either works.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ CLOCKS = ("cpu", "wall")
 LONG = 0.5  # seconds of qemu's: longer commands are told as a ratio, shorter ones as a difference
 LONGEST = 300.0  # seconds for one run
 DIFFER, FAILURE = 3, 125
+POOL = "cpp-pool"  # a command of ours beside Debian's: tests/programs/pool.cpp
 
 
 class Bench:
@@ -75,6 +78,16 @@ class Bench:
         return measure([*front, *words], str(given), env=env, cwd=work, longest=LONGEST)
 
 
+def pool(folder: Path) -> Command:
+    """The pool of threads, built here for the guest. Raises Failed."""
+    compiler, built = shutil.which("riscv64-linux-gnu-g++"), folder / "pool"
+    if compiler is None:
+        raise Failed("riscv64-linux-gnu-g++ is not installed: run `make peers`")
+    source = ROOT / "tests/programs/pool.cpp"
+    subprocess.run([compiler, "-O2", "-std=c++20", "-static", "-pthread", str(source), "-o", str(built)], check=True)
+    return Command(POOL, "", (str(built), "100"))
+
+
 def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
     """A line a command, and the sums."""
     lines = [f"{'':18}{'CPU seconds':^36}{'wall seconds':^36}", f"{'':18}" + "".join(f"{way:>12}" for way in WAYS) * 2]
@@ -102,7 +115,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--root", metavar="DIR", default=fetched, help="default: what `make debian-guests` fetched")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args(words)
-    unknown = sorted(set(options.names) - {command.name for command in COMMANDS})
+    names = options.names or [*(command.name for command in COMMANDS), POOL]
+    unknown = sorted(set(names) - {command.name for command in COMMANDS} - {POOL})
     if unknown or options.runs < 1:
         parser.error(f"there is no command {unknown[0]}" if unknown else "at least one run")
     root = Path(options.root).resolve()
@@ -113,10 +127,10 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="debian") as folder:
         try:
             bench = Bench(root, Path(folder))
-            for command in COMMANDS:
-                if not options.names or command.name in options.names:
-                    sys.stderr.write(f"{command.name}\n")
-                    found[command.name] = bench.medians(command, options.runs)
+            commands = [command for command in COMMANDS if command.name in names]
+            for command in [*commands, pool(Path(folder))] if POOL in names else commands:
+                sys.stderr.write(f"{command.name}\n")
+                found[command.name] = bench.medians(command, options.runs)
         except Differ as difference:
             sys.stderr.write(f"{command.name}: {difference}\n")
             return DIFFER

@@ -28,8 +28,8 @@ class Command(NamedTuple):
 
     @property
     def program(self) -> str:
-        """Its path below the root."""
-        return f"usr/bin/{self.words[0]}"
+        """Its path below the root, or that of one that was built here."""
+        return str(Path("usr/bin") / self.words[0])
 
 
 def _lines(count: int, seed: int) -> bytes:

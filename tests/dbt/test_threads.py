@@ -88,6 +88,22 @@ def test_a_hundred_seeds(name: str, folder: Path, tmp_path: Path) -> None:
         agrees(folder, name, tmp_path, f"--deterministic={seed}")
 
 
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """`tests/programs/pool.cpp` for the guest and for the host."""
+    folder = tmp_path_factory.mktemp("pools")
+    flags = ("-std=c++20", "-pthread")
+    return cross.build(folder / "guest", "pool", "-static", *flags), cross.native(folder / "host", "pool", *flags)
+
+
+@pytest.mark.parametrize("option", ["--tiers=0,1", "--deterministic=1", "--deterministic=2"])
+def test_a_pool_of_cpp_threads(option: str, pools: tuple[Path, Path], tmp_path: Path) -> None:
+    guest, native = pools
+    status, out, said = run([str(native), "1"], tmp_path)
+    assert status == 0 and out.count(b"\n") == 4 and not said
+    assert run([sys.executable, "-m", "dragoman", "run", option, str(guest), "1"], tmp_path) == (0, out, b"")
+
+
 def counts(folder: Path, name: str, cwd: Path, *options: str) -> dict[str, int]:
     done = run(ours(folder, "--stats=json", *options, name), cwd)
     stats = json.loads(done[2].splitlines()[-1])

@@ -1,4 +1,4 @@
-"""C programs for the guest, built by Debian's cross compiler and run under qemu-riscv64 to be compared with."""
+"""C and C++ programs for the guest, built by Debian's cross compiler and run under qemu-riscv64 to be compared with."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ ROOT = Path("/usr/riscv64-linux-gnu")  # the C library of the cross compiler, as
 
 
 def build(folder: Path, name: str, *flags: str) -> Path:
-    """tests/programs/NAME.c as an executable in a folder: a dynamic one, unless `flags` say -static."""
-    return _build(need("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu"), folder, name, *flags)
+    """tests/programs/NAME.c, or .cpp, as an executable in a folder: a dynamic one, unless `flags` say -static."""
+    return _build("riscv64-linux-gnu-{0}", "{0}-riscv64-linux-gnu", folder, name, *flags)
 
 
 def native(folder: Path, name: str, *flags: str) -> Path:
     """The same for the host."""
-    return _build(need("gcc", "gcc"), folder, name, *flags)
+    return _build("{0}", "{0}", folder, name, *flags)
 
 
-def _build(compiler: str, folder: Path, name: str, *flags: str) -> Path:
+def _build(compiler: str, package: str, folder: Path, name: str, *flags: str) -> Path:
+    """By the compiler of the source's language, whose name is put into those of program and package."""
+    source = next(PROGRAMS.glob(f"{name}.c*"))
+    language = {".c": "gcc", ".cpp": "g++"}[source.suffix]
     folder.mkdir(exist_ok=True)
     out = folder / name
-    subprocess.run([compiler, "-O2", "-g0", str(PROGRAMS / f"{name}.c"), "-o", str(out), *flags], check=True)
+    made = need(compiler.format(language), package.format(language))
+    subprocess.run([made, "-O2", "-g0", str(source), "-o", str(out), *flags], check=True)
     return out
 
 
