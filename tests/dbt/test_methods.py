@@ -175,7 +175,8 @@ def test_the_page_has_all_of_it_and_draws_it(compared: Comparison, tmp_path: Pat
     for title in ("Exits, by reason", "Modelled cycles", "Instructions on CPU state, by class", "Wall time"):
         assert title in words
     assert drawn.text.count("<rect") >= 4 * len(ALL)
-    assert f"<title>virtual instruction: {WAITS}</title>" in drawn.text
+    assert f"<title>load guest-page fault: {READS}</title>" in drawn.text
+    assert f"<title>others: {WAITS}</title>" in drawn.text  # of hw: there are more names than colours
 
 
 def test_what_is_wrong_stands_on_the_page_as_text(compared: Comparison, tmp_path: Path) -> None:
