@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dbt.lab import (
+    a01_properties,
     a02_topologies,
     a03_objects,
     a05_memory,
@@ -29,6 +30,7 @@ from dbt.lab import (
     a20_virtual_instructions,
     a21_timer,
     b04_interpreter,
+    c01_classify,
     c04_toy_cpu,
     c07_slow,
     c08_cache,
@@ -51,6 +53,7 @@ from dbt.lab import (
     c47_kvm,
     c49_threads,
     c52_access,
+    d05_registers,
     d14_console,
     d15_disk,
     d17_kernel,
@@ -67,22 +70,29 @@ USAGE = """usage: dragoman lab ROW... | --all | --list
 
 Show by experiment what the lecture notes claim, or what the design promises. Ends with 0 if all of it holds.
 
-  ROW     one or more rows, by id; --list shows them
+  ROW     one or more rows, by id, or by name where they have one, such as classify; --list shows them
   --all   every row
 """
 
 
 class Row(NamedTuple):
-    """One row: `claim` is what the notes say, or what is promised; `run` does the experiment."""
+    """One row: `claim` is what the notes say, or what is promised; `run` does the experiment. One that shows something
+    to look at has a `name` beside its number.
+    """
 
     id: str
     title: str
     source: str
     claim: str
     run: Callable[[Report], None]
+    name: str = ""
 
 
 ROWS = (
+    Row("A01", "equivalent, efficient, in control", "notes 000",
+        "A guest's results are those of a bare machine, most of its instructions run directly, and it gets at nothing "
+        "that is not its own.",
+        a01_properties.run, "props"),
     Row("A02", "two types of hypervisor", "notes 000",
         "Type I is on the hardware, type II inside a host operating system.",
         a02_topologies.run),
@@ -91,7 +101,7 @@ ROWS = (
         a03_objects.run),
     Row("A05", "contiguous RAM of scattered pages", "notes 000",
         "Each virtual machine sees RAM that is contiguous; the host's pages that it is made of are scattered.",
-        a05_memory.run),
+        a05_memory.run, "memmap"),
     Row("A06", "a device, mapped or emulated", "notes 000",
         "A virtual device is mapped directly, and then reached without exits; or emulated, by an exit for each access.",
         a06_device.run),
@@ -137,6 +147,9 @@ ROWS = (
     Row("B04", "the interpreter", "notes 001",
         "A CPU fetches, decodes and executes; the crudest virtual machine emulates every instruction.",
         b04_interpreter.run),
+    Row("C01", "sensitive and privileged", "notes 002",
+        "An architecture can be virtualized by traps if each sensitive instruction is a privileged one.",
+        c01_classify.run, "classify"),
     Row("C04", "the notes' interpreter loop", "notes 002, method 1",
         "Fetch, PC += 4, switch on the instruction; after each one an interrupt is taken if IRQ and IE.",
         c04_toy_cpu.run),
@@ -194,7 +207,7 @@ ROWS = (
         c27_tables.run),
     Row("C30", "why a guest is left", "notes 002, method 4",
         "A VM exit comes with a sensitive instruction or an event, such as an interrupt from outside.",
-        c30_reasons.run),
+        c30_reasons.run, "reasons"),
     Row("C32", "who moves the state", "notes 002, method 4",
         "Where there is no control structure software itself keeps and loads the state of both worlds.",
         a13_world_switch.counts),
@@ -216,6 +229,9 @@ ROWS = (
     Row("C52", "two switches", "notes 002, QEMU/KVM",
         "An access to a device goes from the fault to the user and back; what the first switch answers does not.",
         c52_access.run),
+    Row("D05", "virtual registers and real ones", "notes 003",
+        "A monitor keeps the guest's privileged registers; the real ones are its own, and hold other values.",
+        d05_registers.run, "regs"),
     Row("D14", "an emulated device", "notes 003",
         "A device is emulated behind addresses that are not mapped: each access of the guest is an exit.",
         d14_console.run),
@@ -254,15 +270,15 @@ def main(argv: Sequence[str]) -> int:
         return 0 if words else 2
     if words == ["--list"]:
         for row in ROWS:
-            print(f"{row.id:4} {row.title:36} {row.source}")
+            print(f"{row.id:4} {row.title:36} {row.source:22} {row.name}".rstrip())
         return 0
-    by_id = {row.id: row for row in ROWS}
+    by_id = {row.id: row for row in ROWS} | {row.name.upper(): row for row in ROWS if row.name}
     if words == ["--all"]:
         wanted = list(ROWS)
     else:
         unknown = [word for word in words if word.upper() not in by_id]
         if unknown:
-            known = " ".join(by_id)
+            known = " ".join(row.id for row in ROWS)
             sys.stderr.write(f"dragoman: there is no lab row {unknown[0]!r} (rows: {known}; or --all, --list)\n")
             return 2
         wanted = [by_id[word.upper()] for word in words]

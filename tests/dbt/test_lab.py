@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.peers import REPOSITORY
 
 import guests
 from dbt import lab, lockstep, regions
@@ -20,14 +22,17 @@ from dbt.kvm import Vcpu
 from dbt.kvm import Vm as VirtualMachine
 from dbt.kvm.vm import Turns
 from dbt.lab import (
+    a01_properties,
     a06_device,
     a09_misa,
     a10_modes,
     a11_guest_memory,
     a12_context,
     a13_world_switch,
+    a15_causes,
     a20_virtual_instructions,
     b04_interpreter,
+    c01_classify,
     c04_toy_cpu,
     c08_cache,
     c11_inline,
@@ -59,6 +64,7 @@ from dbt.translate import Translator
 from guests.riscv import kvm as virtual
 from guests.riscv import mmu, privileged_traps, two_stage, worlds
 from guests.riscv import privileged as p
+from guests.riscv.machine import guest as machine_guest
 from guests.spec import Guest
 from guests.toy import interrupts
 from ir import llvm, passes
@@ -75,6 +81,23 @@ def test_row_holds(row: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert status == 0, out
     assert out.startswith(f"{row}: ") and f"{row} holds" in out and "claim" in out and "[NO]" not in out
+
+
+def test_rows_that_show_something_have_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {row.name: row.id for row in lab.ROWS if row.name} == {
+        "props": "A01", "memmap": "A05", "classify": "C01", "reasons": "C30", "regs": "D05"}  # fmt: skip
+    assert lab.main(["regs"]) == 0 and capsys.readouterr().out.startswith("D05: ")
+    assert lab.main(["--list"]) == 0
+    assert re.search(r"^C01 .* classify$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_the_page_has_the_table_of_sensitive_instructions(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every one that is found, and no other."""
+    page = (REPOSITORY / "docs/sensitive-instructions.md").read_text()
+    written = re.findall(r"^\| `([^`]+)` \| (traps) \| ([a-z ]+) \|$", page, re.MULTILINE)
+    found = [(each.name, "traps" if each.traps else "", each.sensitive)
+             for each in c01_classify.table(machine_guest()) if each.sensitive]  # fmt: skip
+    assert written == found
 
 
 # --- claims broken on purpose ------------------------------------------------------------------------
@@ -520,9 +543,37 @@ def tracebacks(patch: Patch) -> None:
     patch.setattr(e06_command, "command", command)
 
 
+def memory_that_is_not_its_own(patch: Patch) -> None:
+    made = a15_causes.guest
+
+    def guest(method: str, *words: int) -> Vcpu:
+        vcpu = made(method, *words)
+        vcpu.vm.set_user_memory_region(1, a01_properties.OUTSIDE, 0x1000)
+        return vcpu
+
+    patch.setattr(a01_properties, "guest", guest)
+
+
+def an_engine_that_spoils_a_register(patch: Patch) -> None:
+    run = Translated.run
+
+    def spoiling(self: Translated, until: int) -> Any:
+        stop = run(self, until)
+        self.state.slots[self.state.slot("s11")] ^= 1
+        return stop
+
+    patch.setattr(Translated, "run", spoiling)
+
+
+def modes_that_are_not_asked_for(patch: Patch) -> None:
+    patch.setattr(p, "need", lambda m, mode: None)
+
+
 @pytest.mark.parametrize(
     ("row", "breakage"),
     [
+        ("A01", memory_that_is_not_its_own),
+        ("A01", an_engine_that_spoils_a_register),
         ("A02", devices_that_are_not_kept),
         ("A03", one_region_for_all),
         ("A05", pages_that_are_handed_out_twice),
@@ -544,6 +595,7 @@ def tracebacks(patch: Patch) -> None:
         ("A20", virtual_is_illegal),
         ("A21", an_instruction_that_an_interrupt_swallows),
         ("B04", forgetful_interpreter),
+        ("C01", modes_that_are_not_asked_for),
         ("C04", interrupt_without_return_address),
         ("C04", interrupts_that_ignore_the_flag),
         ("C07", additions_of_a_thousand_instructions),
@@ -590,6 +642,7 @@ def tracebacks(patch: Patch) -> None:
         ("C50", the_hypervisors_own_timer),
         ("C51", waiting_that_nobody_hears_of),
         ("C52", everything_is_the_users),
+        ("D05", illegal_is_virtual),
         ("D14", a_register_that_answers_without_an_exit),
         ("D15", one_request_for_a_notification),
         ("D15", a_disk_that_forgets),
