@@ -189,7 +189,10 @@ def _machine(parser: Parser, options: Any, words: list[str]) -> int:
     if "switch" in options.kinds and asked.cpu[1]:
         chosen.sensitive = "callout"  # what returns into a guest comes to Python, too
 
+    printed = bytearray(b"\n")  # the last byte
+
     def shown(data: bytes) -> None:
+        printed[:] = data[-1:] or printed
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
@@ -206,7 +209,8 @@ def _machine(parser: Parser, options: Any, words: list[str]) -> int:
         if options.walk is not None:
             from dbt.machine import views
 
-            sys.stdout.write(views.walk(board.vm.turn, *options.walk))
+            begin = "" if printed == b"\n" else "\n"
+            sys.stdout.write(begin + views.walk(board.vm.turn, *options.walk))
         return status
     finally:
         board.vm.close()

@@ -36,6 +36,7 @@ class EngineEvents:
         self._at = lru_cache(AGAIN)(at)
         self._track = track
         self._mode = mode
+        self._exits: dict[int, Translation] = {}  # whose each slot is, of those that were made
         self._left: tuple[float, str, dict[str, Any]] | None = None  # since when native code is left, and why
         if "exit" in recorder.kinds:
             engine.translator.backend.enter = self._entering(engine.translator.backend.enter)
@@ -86,19 +87,15 @@ class EngineEvents:
                        bytes=translation.size)  # fmt: skip
             words, cache = self._engine.state.words, self._engine.cache
             for slot, leads in translation.exits.items():
+                self._exits[slot] = translation
                 if words[slot >> 3] not in (0, words[LEAVE]):
                     self._note("linked", translation, to=self._pc(leads))
             for way in (translation, *translation.gates):
                 for slot in cache.leading(way.key):
                     if slot not in translation.exits and words[slot >> 3] == way.entry:
-                        self._note("linked", self._owner(slot), to=self._pc(way.key))
+                        self._note("linked", self._exits[slot], to=self._pc(way.key))
 
         return noted
-
-    def _owner(self, slot: int) -> Translation:
-        """Whose exit this is."""
-        found: Translation = next(t for t in self._engine.cache.translations() if slot in t.exits)
-        return found
 
     def _dropped(self, translation: Translation, why: str) -> None:
         self._note("dropped", translation, why=why, retired=self._engine.cache.retired(translation))
