@@ -18,6 +18,7 @@ from dbt.cli.options import (
     events_option,
     guest_options,
     guest_settings,
+    is_guest,
     limit,
     program_of,
     seed_option,
@@ -74,7 +75,7 @@ def command(words: Sequence[str]) -> int:
     parser.option("--html", metavar="FILE", help="and write charts of it as a page of HTML that needs nothing else")
     options, rest = parser.split(words)
     program, args = program_of(parser, rest)
-    if options.methods is not None or options.html is not None or _is_guest(program):
+    if options.methods is not None or options.html is not None or is_guest(program):
         options, more = parser.split([*words[: len(words) - len(rest)], *args])
         return _methods(parser, options, program, more)
     import dragoman
@@ -96,13 +97,6 @@ def command(words: Sequence[str]) -> int:
     return DIFFER
 
 
-def _is_guest(program: str) -> bool:
-    """Whether this is a bundled guest of a virtual machine."""
-    from guests.programs import VIRTUALS
-
-    return program.startswith("@") and program[1:] in VIRTUALS
-
-
 def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) -> int:
     """A guest under the methods that there are."""
     if more:
@@ -119,7 +113,7 @@ def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) ->
     chosen.patience = 0  # what bt is compared for is translation
     all_of_them = [name for name, how in METHODS.items() if how.emulates]
     methods = all_of_them if options.methods in (None, ["all"]) else options.methods
-    bundled = VIRTUALS[program[1:]] if _is_guest(program) else None
+    bundled = VIRTUALS[program[1:]] if is_guest(program) else None
     file = opened(lambda: virtual_file(program) if program.startswith("@") else str(Path(program)), program)
     try:
         result = opened(

@@ -436,6 +436,13 @@ def guest_settings(options: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def is_guest(program: str) -> bool:
+    """Whether this is a bundled guest of a virtual machine."""
+    from guests.programs import VIRTUALS
+
+    return program.startswith("@") and program[1:] in VIRTUALS
+
+
 def program_of(parser: Parser, rest: list[str]) -> tuple[str, list[str]]:
     if not rest:
         parser.error("which program?")

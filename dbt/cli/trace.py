@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dbt.cli.errors import INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, opened, say, why
+from dbt.cli.errors import FAILURE, INTERRUPTED, LIMIT, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.options import (
     Parser,
     bad,
     guest_options,
     guest_settings,
+    is_guest,
     number,
     program_of,
     seed,
@@ -36,6 +37,7 @@ instructions, its input is read whole, its disks are left as they are. Events go
   dragoman trace --format=chrome -o trace.json @sieve small           for ui.perfetto.dev or chrome://tracing
   echo shutdown | dragoman trace --kinds=trap,interrupt boot @kernel
   echo shutdown | dragoman trace --kinds=switch boot @hypervisor -cpu rv64,h=true
+  dragoman trace --method=te @tasks
   dragoman trace --kinds=none --max-instructions=300000 --walk=0x80200000 boot @hypervisor -cpu rv64,h=true
 """
 
@@ -74,6 +76,11 @@ def command(words: Sequence[str]) -> int:
         help="at the end show the walk of a machine's page tables for a load, store or fetch there, entry by entry, in "
         "both stages",
     )
+    parser.option(
+        "--method", metavar="NAME",
+        help="run a guest of a virtual machine, such as @quad, under this method of `dragoman compare --methods` "
+        "(default: bt)",
+    )
     symbols_option(parser)
     guest_options(parser)
     translator_options(parser, kept=True)
@@ -90,6 +97,8 @@ def command(words: Sequence[str]) -> int:
         parser.error("--walk and --symbols are for machines")
     if program == MACHINE:
         return _machine(parser, options, args)
+    if options.method is not None or is_guest(program):
+        return _guest(parser, options, program, args)
     return _program(parser, options, program, args)
 
 
@@ -176,6 +185,37 @@ def _program(parser: Parser, options: Any, program: str, args: list[str]) -> int
         return die(process.signal)
     process.close()
     return status
+
+
+def _guest(parser: Parser, options: Any, program: str, args: list[str]) -> int:
+    """A guest of a virtual machine, under a method."""
+    from pathlib import Path
+
+    from dbt.events import NEVER
+    from dbt.kvm import Kvm, KvmError
+    from dbt.methods.run import RAM, SIZE, Monitor
+    from dbt.tracing.virtual import GuestEvents
+    from guests.programs import virtual_file
+
+    if args:
+        parser.error(f"a guest of a virtual machine has no arguments: {' '.join(args)}")
+    chosen = translation(parser, options)
+    try:
+        vm = Kvm(options.method or "bt", options=chosen).create_vm()
+    except KvmError as error:
+        parser.error(f"--method: {error}")
+    with vm, _recorder(options, f"{options.method or 'bt'} {program}") as recorder:
+        vm.set_user_memory_region(0, RAM, SIZE)
+        vcpu = vm.create_vcpu()
+        file = opened(lambda: virtual_file(program) if program.startswith("@") else str(Path(program)), program)
+        vcpu.set(pc=opened(lambda: vm.load(file, RAM), program))
+        monitor, events = Monitor(vcpu), GuestEvents(vcpu, recorder)
+        failure = monitor.run(NEVER if options.max_instructions is None else options.max_instructions)
+        events.finish()
+        sys.stdout.write(monitor.console.decode(errors="replace"))
+    if failure:
+        say(failure)
+    return FAILURE if failure else 0
 
 
 def _machine(parser: Parser, options: Any, words: list[str]) -> int:

@@ -50,6 +50,7 @@ class Stats:
         self.total = 0
         self.to_user = 0
         self.reasons: Counter[str] = Counter()
+        self.told: Callable[[str], object] = lambda name: None  # of each, when it is noted
 
     @property
     def light(self) -> int:
@@ -58,6 +59,7 @@ class Stats:
 
     def note(self, name: str) -> None:
         """An exit of the guest."""
+        self.told(name)
         self.total += 1
         self.reasons[name] += 1
 

@@ -20,7 +20,8 @@ KINDS = {
     "signal": "signals that a program's handlers are entered for",
     "trap": "a machine's traps: cause, from which mode to which",
     "interrupt": "interrupts that a hart takes",
-    "switch": "a hart enters its guest or leaves it; a hart's turn begins",
+    "switch": "a hart enters its guest or leaves it; a hart's turn begins; the time in a virtual machine's guest",
+    "vmexit": "a guest of a virtual machine is left: why, and how long until it is entered again",
     "device": "accesses of a machine's devices",
 }
 MOST = 100_000  # events

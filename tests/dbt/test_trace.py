@@ -27,13 +27,14 @@ from dbt.machine.monitor import Monitor
 from dbt.machine.outside import Inputs
 from dbt.machine.session import Session
 from dbt.machine.vm import TURN
+from dbt.methods.run import run
 from dbt.options import Options
 from dbt.report import Symbols
 from dbt.tracing.events import KINDS, Event, Recorder
 from dbt.tracing.formats import Chrome
 from dbt.tracing.machine import MachineEvents
 from dbt.tracing.process import ProcessEvents
-from guests.programs import SYSTEMS, system_file
+from guests.programs import SYSTEMS, VIRTUALS, system_file, virtual_file
 from guests.riscv import machine
 from guests.riscv import privileged as p
 
@@ -292,6 +293,23 @@ def test_turns_of_harts(tmp_path: Path) -> None:
     assert all(event["instructions"] >= TURN for event in found)
 
 
+@pytest.mark.parametrize("method", ["bt", "hw", "te"])
+def test_exits_of_a_guest_of_a_virtual_machine(
+    method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each exit that the method counts, by its name, and a time in the guest before each."""
+    found = traced(tmp_path, f"--method={method}", "@quad")
+    assert capfd.readouterr().out == VIRTUALS["quad"].output
+    row = run(virtual_file("quad"), method, "dbt", Options())
+    exits = of(found, "vmexit")
+    named = Counter(event["name"] for event in exits)
+    named["environment call from VS-mode"] -= len(row.phases)  # each begins by a call, which is in no count
+    assert named == row.total.reasons and sum(named.values()) == row.total.exits > 90
+    inside = of(found, "switch")
+    assert len(inside) == len(exits) and [e["instructions"] for e in inside] == [e["instructions"] for e in exits]
+    assert all(event["spent"] >= 0 for event in found)
+
+
 # --- a walk, step by step -------------------------------------------------------------------------------------------
 
 
@@ -347,6 +365,8 @@ def test_a_walk_in_two_stages_is_the_translation() -> None:
     (["--walk=0x1000", "@hello"], "--walk and --symbols are for machines"),
     (["--walk=0x1000,jump", "boot", "@kernel"], "there is no access 'jump'"),
     (["-o", "/nowhere/x", "@hello"], "cannot write /nowhere/x"),
+    (["--method=none of them", "@quad"], "--method: there is no method 'none of them'"),
+    (["@quad", "word"], "a guest of a virtual machine has no arguments: word"),
     (["boot"], "-kernel or -bios is wanted"),
     ([], "which program?"),
 ])  # fmt: skip
