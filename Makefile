@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-long test-outside lint bench bench-stages peers debian-guests clean
+.PHONY: help demo test test-long test-outside lint bench bench-stages lab-book peers debian-guests clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -104,6 +104,11 @@ bench: $(VENV)/.test ## speed against qemu-riscv64, native code and the interpre
 bench-stages: $(VENV)/.test ## speed of the translator's parts; STAGES="-k sensitive --benchmark-json=FILE" is for pytest
 	$(RUN) -m pytest bench --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name \
 		--benchmark-group-by=group $(STAGES)
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+lab-book: $(VENV)/.test ## run the commands of the lab book, and write what they print now into its pages
+	$(RUN) tests/support/book.py
 
 # --- what tests compare with ------------------------------------------------------------------------------------------
 

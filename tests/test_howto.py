@@ -10,44 +10,32 @@ A fenced block of a page is one of three things, by the words behind its fence:
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.desk import ROOT, Desk
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
 TREE = ("dragoman.py", "pyproject.toml", "dbt", "guests", "ir", "tests")  # what a change of the tree needs
 BLOCK = re.compile(r"^```(\w*) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-class Desk:
-    """A folder in which a page is followed; a copy of the tree stands in it, if the page changes that."""
+class Follower(Desk):
+    """Follows a page in its folder; a copy of the tree stands in it, if the page changes that."""
 
     def __init__(self, folder: Path, page: str) -> None:
+        changes = "```diff" in page
+        super().__init__(folder, None if changes else ROOT)
         self.missing: list[str] = []  # programs that were not here for what the page does
-        self.folder = folder / "desk"
-        self.folder.mkdir()
-        tree = ROOT
-        if "```diff" in page:
-            tree = self.folder
-            for name in TREE:
-                source = ROOT / name
-                if source.is_dir():
-                    shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-                else:
-                    shutil.copy(source, tree / name)
-        commands = folder / "commands"
-        commands.mkdir()
-        for name, line in (("python", '"$@"'), ("dragoman", '-m dragoman "$@"')):
-            (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {line}\n')
-            (commands / name).chmod(0o755)
-        path = f"{commands}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        for name in TREE if changes else ():
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, self.folder / name)
 
     def follow(self, language: str, name: str, text: str) -> None:
         if language == "console":
@@ -83,10 +71,7 @@ class Desk:
     def execute(self, text: str) -> None:
         for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
             command, *expected = part.splitlines()
-            done = subprocess.run(
-                command, shell=True, cwd=self.folder, env=self.environment, text=True, timeout=600,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            done = self.run(command)
             assert done.returncode == 0, f"$ {command}\n{done.stdout}"
             at = 0
             for line in expected:
@@ -104,7 +89,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
     blocks = BLOCK.findall(text)
     assert len(blocks) == text.count("\n```") / 2 and any(language == "console" for language, _, _ in blocks)
-    desk = Desk(tmp_path, text)
+    desk = Follower(tmp_path, text)
     for block in blocks:
         desk.follow(*block)
     if desk.missing:
@@ -112,7 +97,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
 
 
 def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, "")
+    desk = Follower(tmp_path, "")
     desk.follow("text", "notes", "one\ntwo\n")
     for block in (
         ("console", "", "$ dragoman run @nothing\n"),

@@ -1,13 +1,15 @@
 """The lab: what the lecture notes claim, shown by running it. `dragoman lab ROW|--list|--all`.
 
 A row does one experiment, prints what it measured, and holds or does not: the command ends with 0 only if all
-rows asked for hold. Owns: the table of rows and the command. Must not know: how engines work inside.
+rows asked for hold. `check` is for readers' own work (`dbt.lab.exercises`). Owns: the table of rows and the command.
+Must not know: how engines work inside.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -63,16 +65,21 @@ from dbt.lab import (
     e04_lockstep,
     e05_benchmark,
     e06_command,
+    exercises,
 )  # fmt: skip
 from dbt.lab.report import Report
 
-USAGE = """usage: dragoman lab ROW... | --all | --list
+USAGE = """usage: dragoman lab ROW... | --all | --list | check NAME FILE
 
-Show by experiment what the lecture notes claim, or what the design promises. Ends with 0 if all of it holds.
+Show by experiment what the lecture notes claim, or what the design promises. Ends with 0 if all of it holds, with 1 if
+not, with 2 for bad usage. With check: say whether an exercise of the lab book (docs/lab/) is solved.
 
   ROW     one or more rows, by id, or by name where they have one, such as classify; --list shows them
   --all   every row
+  check   `dragoman lab check --help` explains it
 """
+
+LINE = 118  # columns
 
 
 class Row(NamedTuple):
@@ -265,6 +272,8 @@ ROWS = (
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit status."""
     words = list(argv)
+    if words[:1] == ["check"]:
+        return exercises.main(words[1:])
     if not words or words == ["--help"] or words == ["-h"]:
         (sys.stdout if words else sys.stderr).write(USAGE)
         return 0 if words else 2
@@ -292,7 +301,8 @@ def main(argv: Sequence[str]) -> int:
 def perform(row: Row, write: Callable[[str], None] = print) -> bool:
     """Run one row's experiment; returns whether its claim holds."""
     write(f"{row.id}: {row.title}")
-    write(f"  claim ({row.source}): {row.claim}")
+    claim = f"claim ({row.source}): {row.claim}"
+    write(textwrap.fill(claim, LINE, initial_indent="  ", subsequent_indent="    "))
     report = Report(write)
     start = time.perf_counter()
     try:

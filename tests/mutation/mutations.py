@@ -52,6 +52,8 @@ HARTS = "tests/dbt/test_harts.py::"
 METHODS = "tests/dbt/test_methods.py::"
 KVM = "tests/dbt/test_kvm.py::"
 TRAPS = "tests/dbt/test_trap_and_emulate.py::"
+LAB_ASSEMBLER = "tests/dbt/test_lab_assembler.py::"
+LAB_BOOK = "tests/test_lab_book.py::"
 MACHINE = "tests/dbt/test_machine.py::"
 SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
@@ -1627,6 +1629,15 @@ THREADS = (
      "seeds explore no other schedules, and find nothing"),
 )
 
+EXERCISES = (
+    ("a label leads elsewhere", "dbt/lab/assembler.py",
+     'return "imm", self._label(text) - address\n', 'return "imm", self._label(text)\n',
+     LAB_ASSEMBLER + "test_it_reads_what_is_printed[process]", "a reader's jumps to addresses go astray"),
+    ("nobody looks at what an interrupt found", "dbt/lab/exercises/toy.py",
+     "require(seen == total,", "require(seen != 0,",
+     LAB_BOOK + "test_what_is_wrong_is_refused[toy: finds]", "a critical section that is none is right"),
+)
+
 KINDS = {
     "decode": DECODE,
     "bodies": BODIES,
@@ -1658,6 +1669,7 @@ KINDS = {
     "commands": COMMANDS,
     "privileged": PRIVILEGED,
     "monitors": MONITORS,
+    "exercises": EXERCISES,
 }
 MUTATIONS = tuple(Mutation(kind, *row) for kind, rows in KINDS.items() for row in rows)
 

@@ -1,0 +1,76 @@
+"""The lab book's exercises: `dragoman lab check NAME FILE` runs what a reader has written and says what is wrong.
+
+A checker runs the file, or reads its answers and finds them out anew by a run; it holds no answer itself. Owns: the
+table of exercises and the command. Must not know: the pages, which are docs/lab/.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dbt.lab.exercises import classes, toy
+from dbt.lab.exercises.reading import Unreadable, Wrong
+
+USAGE = """usage: dragoman lab check NAME FILE | --list
+
+Check what you have written for an exercise of the lab book (docs/lab/). Runs the file: it may do all that you may.
+
+  NAME    the exercise; --list shows them
+  FILE    your answer: assembly, Python, or lines `name: value`, as the exercise says
+
+exit status:
+  0  it is right                 2  bad usage, or no such exercise
+  1  it is wrong; one line on    126  the file cannot be read
+     stderr says how             127  there is no such file
+"""
+RIGHT, WRONG, USAGE_ERROR, NOT_READABLE, NOT_FOUND = 0, 1, 2, 126, 127
+
+
+class Exercise(NamedTuple):
+    """One exercise. `check` says what is right of a file, in a sentence, or raises Wrong or Unreadable."""
+
+    name: str
+    kind: str  # of file: what it is written in
+    task: str
+    check: Callable[[str], str]
+
+
+EXERCISES = (
+    Exercise("toy", "assembly", "move an amount from one register to another, unseen by interrupts", toy.check),
+    Exercise("classes", "assembly", "execute so many instructions of each class", classes.check),
+)
+
+
+def main(words: Sequence[str]) -> int:
+    """The command; returns its exit status."""
+    if list(words) in (["--help"], ["-h"]):
+        sys.stdout.write(USAGE)
+        return RIGHT
+    if list(words) == ["--list"]:
+        for each in EXERCISES:
+            print(f"{each.name:12} {each.kind:9} {each.task}")
+        return RIGHT
+    exercise = next((each for each in EXERCISES if words and each.name == words[0]), None)
+    if words and exercise is None:
+        known = " ".join(each.name for each in EXERCISES)
+        return _say(USAGE_ERROR, f"there is no exercise {words[0]!r} (exercises: {known}; or --list)")
+    if exercise is None or len(words) != 2:
+        sys.stderr.write(USAGE)
+        return _say(USAGE_ERROR, "an exercise and one file are wanted")
+    try:
+        print(f"{exercise.name}: right: {exercise.check(words[1])}")
+        return RIGHT
+    except Wrong as wrong:
+        return _say(WRONG, f"{exercise.name}: {wrong}")
+    except FileNotFoundError:
+        return _say(NOT_FOUND, f"{words[1]}: there is no such file")
+    except Unreadable as error:
+        return _say(NOT_READABLE, f"{words[1]}: {error}")
+
+
+def _say(status: int, message: str) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"dragoman: {line}\n")
+    return status
