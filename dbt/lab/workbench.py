@@ -104,17 +104,18 @@ def code_bytes(words: Iterable[int]) -> bytes:
 
 
 class Machine:
-    """A guest CPU over memory of its own, without Linux: code at CODE, a page of data at DATA."""
+    """A guest CPU over memory of its own, without Linux: code at CODE, with these `rights`, a page of data at DATA."""
 
     def __init__(self, guest: Guest, words: Iterable[int], translated: bool = False, options: Options | None = None,
-                 also: dict[int, Sequence[int]] | None = None, granularity: str = "block") -> None:  # fmt: skip
+                 also: dict[int, Sequence[int]] | None = None, granularity: str = "block",
+                 rights: int = READ | EXEC) -> None:  # fmt: skip
         self.guest = guest
         self.space = AddressSpace()
         self.state = State(guest)
         for address, code in {CODE: list(words), **(also or {})}.items():
             raw = code_bytes(code)
             start, end = page_down(address), page_up(address + len(raw))
-            self.space.map(start, end - start, READ | EXEC, fixed=True)
+            self.space.map(start, end - start, rights, fixed=True)
             self.space.poke(address, raw)
         self.space.map(DATA, 4096, READ | WRITE, fixed=True)
         self.engine: Any = (

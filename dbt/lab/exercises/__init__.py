@@ -10,7 +10,23 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dbt.lab.exercises import classes, toy
+from dbt.kvm import KvmError
+from dbt.lab.exercises import (
+    blocks,
+    classes,
+    console,
+    flag,
+    guest,
+    latency,
+    loop,
+    mapped,
+    memory,
+    shell,
+    stale,
+    tables,
+    toy,
+    vmexit,
+)
 from dbt.lab.exercises.reading import Unreadable, Wrong
 
 USAGE = """usage: dragoman lab check NAME FILE | --list
@@ -18,7 +34,7 @@ USAGE = """usage: dragoman lab check NAME FILE | --list
 Check what you have written for an exercise of the lab book (docs/lab/). Runs the file: it may do all that you may.
 
   NAME    the exercise; --list shows them
-  FILE    your answer: assembly, Python, or lines `name: value`, as the exercise says
+  FILE    your answer: assembly, Python, or what is typed, as the exercise says
 
 exit status:
   0  it is right                 2  bad usage, or no such exercise
@@ -37,9 +53,21 @@ class Exercise(NamedTuple):
     check: Callable[[str], str]
 
 
-EXERCISES = (
+EXERCISES = (  # in the order of the book
+    Exercise("guest", "assembly", "a guest that prints a digit and turns its machine off", guest.check),
+    Exercise("vmexit", "Python", "answer the exits of guests that are not the lecture's", vmexit.check),
+    Exercise("memory", "Python", "give a guest RAM of pages that are scattered over the host's", memory.check),
+    Exercise("mapped", "Python", "pass a device through, with one exit", mapped.check),
     Exercise("toy", "assembly", "move an amount from one register to another, unseen by interrupts", toy.check),
+    Exercise("blocks", "assembly", "a sum in few basic blocks", blocks.check),
     Exercise("classes", "assembly", "execute so many instructions of each class", classes.check),
+    Exercise("flag", "assembly", "a kernel's critical section, with the interrupt flag in place", flag.check),
+    Exercise("tables", "Python", "page tables for a kernel that switches to them", tables.check),
+    Exercise("stale", "assembly", "self-modifying code that a naive cache runs wrongly", stale.check),
+    Exercise("latency", "assembly", "blocks short enough that no interrupt waits for long", latency.check),
+    Exercise("loop", "Python", "the loop around KVM_RUN, with a device", loop.check),
+    Exercise("console", "assembly", "print a text with one exit", console.check),
+    Exercise("shell", "input", "type so that a kernel has two processes take turns", shell.check),
 )
 
 
@@ -50,7 +78,7 @@ def main(words: Sequence[str]) -> int:
         return RIGHT
     if list(words) == ["--list"]:
         for each in EXERCISES:
-            print(f"{each.name:12} {each.kind:9} {each.task}")
+            print(f"{each.name:8} {each.kind:8} {each.task}")
         return RIGHT
     exercise = next((each for each in EXERCISES if words and each.name == words[0]), None)
     if words and exercise is None:
@@ -62,7 +90,7 @@ def main(words: Sequence[str]) -> int:
     try:
         print(f"{exercise.name}: right: {exercise.check(words[1])}")
         return RIGHT
-    except Wrong as wrong:
+    except (Wrong, KvmError) as wrong:  # a guest of the reader's may go where no machine follows it
         return _say(WRONG, f"{exercise.name}: {wrong}")
     except FileNotFoundError:
         return _say(NOT_FOUND, f"{words[1]}: there is no such file")

@@ -1,6 +1,6 @@
-"""What readers write, read: assembly, Python with a function, answers by name. Wrong ones get a sentence.
+"""What readers write, read: text, assembly, Python with a function. What is wrong with it gets a sentence.
 
-Owns: these three forms, and what goes wrong with files. Must not know: any exercise.
+Owns: these forms, and what goes wrong with files. Must not know: any exercise.
 """
 
 from __future__ import annotations
@@ -71,17 +71,3 @@ def _guarded(file: str, action: Callable[[], Any]) -> Any:
         where = f"line {lines[-1]}: " if lines else ""
         raise Wrong(f"{where}{type(error).__name__}{': ' if str(error) else ''}{error}") from None
 
-
-def answers(file: str) -> dict[str, str]:
-    """Lines `name: value`; what follows `#` is a comment."""
-    found: dict[str, str] = {}
-    for number, line in enumerate(text(file).splitlines(), 1):
-        said = line.partition("#")[0].strip()
-        if not said:
-            continue
-        name, colon, value = (part.strip() for part in said.partition(":"))
-        require(bool(colon and name and value), f"line {number}: it is written `name: value`")
-        require(name not in found, f"line {number}: {name} is answered twice")
-        found[name] = value
-    require(bool(found), "it has no answers")
-    return found
