@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbt.kvm import Kvm, SystemEvent, Vm
+from dbt.kvm import METHODS, Kvm, SystemEvent, Vm
 from dbt.lab.report import Report
 from dbt.lab.simple_monitor import OPTIONS, RAM, SIZE
 from dbt.machine.devices.console import Console
@@ -17,7 +17,8 @@ FLASH = 0x2200_0000
 
 def tree(vm: Vm) -> Iterator[str]:
     """What a virtual machine is made of, a line each."""
-    yield f"VM: method {vm.kvm.method}, guest {vm.guest.isa[:24]}..."
+    method = next(name for name, method in METHODS.items() if method == vm.kvm.method)
+    yield f"VM: method {method}, guest {vm.guest.isa[:24]}..."
     for vcpu in vm.vcpus:
         yield f"  vCPU {vcpu.id}: pc {vcpu.get('pc'):#x}, {'runnable' if vcpu.mp_state == 0 else 'stopped'}"
     for region in vm.regions:

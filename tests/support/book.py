@@ -8,10 +8,10 @@ A fenced block of a page is one of three things, by the words behind its fence:
     asm mine.s           a file with this content, whatever its language
     sh                   commands that are not run: they set up, or need what is not here
 
-What varies from run to run or from host to host is not compared: times, and how many times faster something is
-(VARIES); and for one block what `<!-- varies: PATTERN -->`, a regular expression in a line of its own above the block,
-matches. A page that says the same but for that is left as it is. Owns: pages as commands and outputs. Must not know:
-what any command does.
+What varies from run to run or with the program is not compared: times, how many times faster something is, and digests
+(VARIES), of which rows say themselves whether they are equal; and for one block what `<!-- varies: PATTERN -->`, a
+regular expression in a line of its own above the block, matches. A page that says the same but for that is left as it
+is. Owns: pages as commands and outputs. Must not know: what any command does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if __name__ == "__main__":
 from support.desk import ROOT, Desk
 
 PAGES = sorted((ROOT / "docs" / "lab").glob("*.md"))
-VARIES = (r"[\d.,]+ (?:s|ms|us)\b", r"[\d.,]+ times\b")
+VARIES = (r"[\d.,]+ (?:s|ms|us)\b", r"[\d.,]+ times\b", r"\b(?=\d*[a-f])(?:[0-9a-f]{16}|[0-9a-f]{32})\b")
 _BLOCK = re.compile(
     r"^(?:<!-- varies: (?P<varies>[^\n]*) -->\n)?```(?P<language>\w+) ?(?P<file>\S*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,

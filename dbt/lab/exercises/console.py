@@ -45,4 +45,4 @@ def check(file: str) -> str:
         require(printed == text, f"it has printed {printed!r}, and the text is {text!r}")
         require(exits == EXITS, f"it has printed {len(text)} letters with {exits} exits; {EXITS} are enough, its end "
                 "among them")  # fmt: skip
-    return f"a text of any length, with {exits} exits, interpreted and translated"
+    return f"a text of any length, with {exits} exits, under the methods {', '.join(METHODS)}"

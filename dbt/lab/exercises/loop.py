@@ -44,4 +44,4 @@ def check(file: str) -> str:
         require(ended, f"{method}: the guest is not at its end")
         require(bytes(printed) == expected, f"{method}: it is said to have printed {bytes(printed)!r}, and has printed "
                 f"{expected!r}")  # fmt: skip
-    return f"{exits} exits under two methods, and every letter in its place"
+    return f"{exits} exits under the methods {', '.join(METHODS)}, and every letter in its place"

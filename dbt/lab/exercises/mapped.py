@@ -46,4 +46,4 @@ def check(file: str) -> str:
         require(marks == list(range(WORDS, 0, -1)), f"{method}: the guest's marks are not in the device")
         require(exits == EXITS, f"{method}: {exits} exits for {2 * WORDS} accesses; passed through, {EXITS} do: the "
                 "first access, and the guest's end")  # fmt: skip
-    return f"{2 * WORDS} accesses, {EXITS} exits, interpreted and translated"
+    return f"{2 * WORDS} accesses, {EXITS} exits, under the methods {', '.join(METHODS)}"
