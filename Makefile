@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-long test-outside lint bench bench-stages lab-book peers debian-guests clean
+.PHONY: help demo test test-long test-outside lint bench bench-stages lab-book docs peers debian-guests clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -109,6 +109,9 @@ bench-stages: $(VENV)/.test ## speed of the translator's parts; STAGES="-k sensi
 
 lab-book: $(VENV)/.test ## run the commands of the lab book, and write what they print now into its pages
 	$(RUN) tests/support/book.py
+
+docs: $(VENV)/.test ## build the documents as a site, build/site/index.html; fails on a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # --- what tests compare with ------------------------------------------------------------------------------------------
 

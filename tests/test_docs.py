@@ -17,7 +17,7 @@ each = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relati
 
 LINK = re.compile(r"\[[^\]\n]+\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:dbt|ir|guests|tests|bench|docs)/[\w./<>*-]*)`")
-COMMAND = re.compile(r"(?:`|\$ |^ {4})dragoman ([a-z-]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:`|\$ |^ {4}|^)dragoman ([a-z-]+)", re.MULTILINE)
 
 
 def anchor(heading: str) -> str:
@@ -68,7 +68,7 @@ def test_programs_and_rows_that_are_named_exist(document: Path) -> None:
 @each
 def test_make_targets_that_are_named_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for target in re.findall(r"(?:`|\$ )make ([a-z-]+)", text_of(document)):
+    for target in re.findall(r"(?:`|\$ |^)make ([a-z-]+)", text_of(document), re.MULTILINE):
         assert target in targets, f"{document.name}: make {target}"
 
 

@@ -1,4 +1,4 @@
-"""The lab book's pages: their commands are run, and what is printed is compared with the page, or written into it.
+"""The lab book's pages and the README: commands are run, and what is printed is compared, or written into the page.
 
     python tests/support/book.py [PAGE...]      refreshes pages, all of them by default (`make lab-book`)
 
@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from support.desk import ROOT, Desk
 
-PAGES = sorted((ROOT / "docs" / "lab").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "lab").glob("*.md"))]
 VARIES = (r"[\d.,]+ (?:s|ms|us)\b", r"[\d.,]+ times\b", r"\b(?=\d*[a-f])(?:[0-9a-f]{16}|[0-9a-f]{32})\b")
 _BLOCK = re.compile(
     r"^(?:<!-- varies: (?P<varies>[^\n]*) -->\n)?```(?P<language>\w+) ?(?P<file>\S*)\n(?P<text>.*?)^```$",
