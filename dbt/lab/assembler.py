@@ -130,6 +130,9 @@ def _load_immediate(line: int, operands: str) -> Iterator[tuple[str, str]]:
 
 
 def _number(text: str) -> int | None:
+    """A number in any of Python's forms, or a letter in quotes."""
+    if letter := re.fullmatch(r"'([ -~])'", text):
+        return ord(letter[1])
     try:
         return int(text, 0)
     except ValueError:

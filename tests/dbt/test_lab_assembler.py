@@ -51,6 +51,7 @@ def test_labels_shorthands_and_sizes() -> None:
            j start
            ret
            la a2, start
+           addi a0, a0, '0'
            .word 0xffffffff
     """
     made = assemble(GUESTS[0], text, PC)
@@ -65,7 +66,7 @@ def test_labels_shorthands_and_sizes() -> None:
     assert shown == [
         "addi a0, zero, 10", "lui t0, 0x12345", "addiw t0, t0, 1656", "c.addi a0, -1", f"bne a0, zero, {PC + 12:#x}",
         "csrrsi zero, fflags, 1", "addi a1, a0, 0", f"jal zero, {PC:#x}", "jalr zero, 0(ra)",
-        "auipc a2, 0x0", "addi a2, a2, -34",
+        "auipc a2, 0x0", "addi a2, a2, -34", "addi a0, a0, 48",
     ]  # fmt: skip
     assert made.where(PC + 12) == "line 5" and made.where(PC + 13) == hex(PC + 13)
 

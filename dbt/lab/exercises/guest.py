@@ -27,6 +27,7 @@ def check(file: str) -> str:
                         case _:
                             raise Wrong(f"with a0 = {digit} it is left at {where}, which nobody answers: {exit}")
                 exits = vcpu.stats.total
-            require(printed == f"{digit}\n", f"with a0 = {digit} it prints {printed!r}")
+            wanted = f"{digit}\n"
+            require(printed == wanted, f"with a0 = {digit} it prints {printed!r}, not {wanted!r}")
             require(exits == 3, f"it is left {exits} times; for two letters and its end, three are enough")
     return f"ten digits, {exits} exits each, under the methods {', '.join(METHODS)}"
