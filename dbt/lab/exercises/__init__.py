@@ -54,10 +54,10 @@ class Exercise(NamedTuple):
 
 
 EXERCISES = (  # in the order of the book
-    Exercise("guest", "assembly", "a guest that prints a digit and turns its machine off", guest.check),
-    Exercise("vmexit", "Python", "answer the exits of guests that are not the lecture's", vmexit.check),
     Exercise("memory", "Python", "give a guest RAM of pages that are scattered over the host's", memory.check),
     Exercise("mapped", "Python", "pass a device through, with one exit", mapped.check),
+    Exercise("guest", "assembly", "a guest that prints a digit and turns its machine off", guest.check),
+    Exercise("vmexit", "Python", "answer the exits of guests that are not the lecture's", vmexit.check),
     Exercise("toy", "assembly", "move an amount from one register to another, unseen by interrupts", toy.check),
     Exercise("blocks", "assembly", "a sum in few basic blocks", blocks.check),
     Exercise("classes", "assembly", "execute so many instructions of each class", classes.check),
