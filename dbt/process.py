@@ -496,12 +496,19 @@ class Process:
                 self._waiting = False
             for slot in self.guest.reset_on_trap:  # no reservation outlasts a turn
                 self.state.slots[slot] = 0
+            if thread.rseq is not None:
+                self._leave_section()
             if thread.call is not None:
                 if not self._system_call():
                     continue
             elif self.kernel.signals.ready:
                 self._deliver()
             return
+
+    def _leave_section(self) -> None:
+        from dbt.linux.rseq import leave_section
+
+        leave_section(self.kernel, self.state)
 
     def _end_thread(self, status: int) -> bool:
         """The current thread ends, and its process if it is the last one."""

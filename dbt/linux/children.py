@@ -101,6 +101,8 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
             os.close(answers)
         if flags & _CLEAR_SIGHAND:
             kernel.signals.execute()
+        if flags & _VM:
+            kernel.thread.rseq = None
         if flags & _CHILD_SETTID:
             with suppress(MemoryFault):  # nobody is told, as on Linux
                 kernel.space.write(child_tid, kernel.pid.to_bytes(4, "little"))

@@ -19,6 +19,7 @@ from dbt.linux.abi import layout
 from dbt.linux.blocking import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, ERESTARTSYS, INTERRUPTED
 from dbt.linux.exits import Killed
 from dbt.linux.host import int32
+from dbt.linux.rseq import leave_section
 from dbt.linux.siginfo import (
     BUS_ADRERR,
     IGNORED_BY_DEFAULT,
@@ -99,6 +100,8 @@ class Delivery:
                 code = 0
             if self.told is not None:
                 self.told(number, info)
+            if signals.thread.rseq is not None:
+                leave_section(self._kernel, state)
             self._enter(number, info, action)
         if code:
             if code == ERESTART_RESTARTBLOCK:

@@ -81,6 +81,7 @@ LATER = {
         mq_unlink mq_timedsend mq_timedreceive mq_getsetattr msgget msgsnd msgrcv semget semop semtimedop shmget""",
     "ipc": "shmctl msgctl shmat shmdt semctl mq_open mq_notify",
     "futexes": "futex futex_waitv",
+    "rseq": "rseq",
     "epoll": "epoll_ctl epoll_pwait epoll_pwait2",
     "signalfds": "signalfd4",
     "timerfds": "timerfd_create timerfd_settime timerfd_gettime",
@@ -153,7 +154,6 @@ def note(handler: Handler) -> str:
 # Answered with ENOSYS on purpose and without a word: programs ask for them and do well without.
 REFUSED = {
     "landlock_create_ruleset": "programs go on without a sandbox of their own",
-    "rseq": "restartable sequences are an optimisation; C libraries go on without",
     "userfaultfd": "programs fall back",
     "seccomp": "as a kernel without filters: programs go on without, and say so",
     "ptrace": "a guest cannot trace another",
@@ -351,6 +351,7 @@ class Kernel:
         if "alarms" in self.__dict__:
             self.alarms.execute()
         release(self, self.thread)
+        self.thread.rseq = None
         self.threads.only(self.pid)
         self.futexes.clear()
         self.space.unmap(0, self.space.size)

@@ -18,6 +18,7 @@ from dbt.memory import MemoryFault
 
 if TYPE_CHECKING:
     from dbt.linux.kernel import Kernel
+    from dbt.linux.rseq import Area
     from dbt.linux.waiting import Waiting
 
 SS_DISABLE = 2
@@ -45,6 +46,7 @@ class Thread:
         self.saved_mask: int | None = None  # what that call is to put back
         self.clear_child_tid = 0
         self.robust_list = (0, 0)
+        self.rseq: Area | None = None  # where it says which restartable sequence it is in
         self.restart: Callable[[], int | None] | None = None  # what restart_syscall goes on with
         self.call: Waiting | None = None  # the system call that it waits in
 

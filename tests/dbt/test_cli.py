@@ -461,14 +461,14 @@ def test_info(make: Callable[[Sequence[int]], Path]) -> None:
     text = dragoman("info", make([asm("mul", rd=1, rs1=2, rs2=3), 0x4501])).stdout
     assert "needs     rv64imc" in text and "m 1" in text and "c 1" in text
     text = dragoman("info", "--coverage").stdout
-    assert "instructions of riscv64" in text and "rseq" in text
+    assert "instructions of riscv64" in text and "io_uring_setup" in text
     assert "@sieve" in dragoman("info", "--programs").stdout
 
 
 def test_the_page_of_system_calls_is_what_the_code_says() -> None:
     page = (ROOT / "docs/syscalls.md").read_text()
     assert dragoman("info", "--syscalls").stdout == page, "make it anew: dragoman info --syscalls > docs/syscalls.md"
-    assert "| 63 | `read` | done |" in page and "| `rseq` | refused |" in page
+    assert "| 63 | `read` | done |" in page and "| `io_uring_setup` | refused |" in page
 
 
 # --- both engines ---------------------------------------------------------------------------------------------------

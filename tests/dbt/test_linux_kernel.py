@@ -107,7 +107,7 @@ def test_coverage_lists_all_and_shows_the_gaps(guest: Guest) -> None:
     rows = guest.kernel.coverage()
     assert [row.number for row in rows] == sorted(abi.CALLS)
     by_name = {row.name: row.status for row in rows}
-    assert by_name["read"] == "done" and by_name["rseq"] == "refused"
+    assert by_name["read"] == "done" and by_name["io_uring_setup"] == "refused"
     assert all(by_name[name] == "done" for name in ("clone3", "execve", "wait4"))
     assert all(by_name[name] == "todo" for name in ("futex_wait", "futex_requeue"))
 
@@ -115,7 +115,7 @@ def test_coverage_lists_all_and_shows_the_gaps(guest: Guest) -> None:
 def test_unknown_calls_are_named_once(guest: Guest) -> None:
     for _ in range(3):
         guest.fails(errno.ENOSYS, "futex_requeue")
-        guest.fails(errno.ENOSYS, "rseq")
+        guest.fails(errno.ENOSYS, "io_uring_setup")
         assert guest.kernel.call(9999, (0,) * 6) == (1 << 64) - errno.ENOSYS
     assert guest.said == [
         "system call futex_requeue (number 456) is not implemented; the guest gets ENOSYS",

@@ -21,11 +21,12 @@ import dragoman
 from dbt.lockstep import lockstep
 
 PROBES = ("many", "conditions", "barriers", "atomic", "tls", "ends", "fork", "signals", "waiting", "futexes",
-          "shared", "locks", "vectors", "proc")  # fmt: skip
+          "shared", "locks", "vectors", "sequences", "proc")  # fmt: skip
 ALONE = ("many", "conditions", "barriers", "atomic", "tls", "signals", "futexes", "locks")  # in a process by themselves
 NAME = "thread_probe"
 TOLD = {"ends": re.compile(  # the death that is a child's own doing
-    rb"dragoman: guest process \d+ \(thread_probe\) killed by SIGABRT\n(#.*\n)+the backtrace ends: .*\n")}
+    rb"dragoman: guest process \d+ \(thread_probe\) killed by SIGABRT\n(#.*\n)+the backtrace ends: .*\n"),
+    "sequences": re.compile(rb"dragoman: guest process \d+ \(thread_probe\) killed by SIGSEGV\n")}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: list[str], cwd: Path) -> tuple[int, bytes, bytes]:
-    env = os.environ | {"PYTHONPATH": str(peers.REPOSITORY)}
+    env = os.environ | {"PYTHONPATH": str(peers.REPOSITORY), "GLIBC_TUNABLES": "glibc.pthread.rseq=0"}
     done = subprocess.run(command, capture_output=True, timeout=120, cwd=cwd, env=env, stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout, done.stderr
 

@@ -19,8 +19,10 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -868,13 +870,108 @@ static void vectors(void) {
     int *both = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), status;
     in_words[1] = (struct futex_waitv){.val = 0, .uaddr = (long)both, .flags = 2};
     pid_t child = fork();
-    if (!child)
-        _exit(vector(in_words, 3, 0, 0, 0));
+    if (!child) { /* where a seed decides, time passes in each process apart, and the word may have changed before */
+        long result = vector(in_words, 3, 0, 0, 0);
+        _exit(result == -EAGAIN && *both ? 1 : result);
+    }
     rest(50000);
     *both = 1;
     futex(both, FUTEX_WAKE, 1, 0, 0, 0);
     waitpid(child, &status, 0);
     say("by another process: %s\n", ended(status));
+}
+
+/* Restartable sequences. The C library must have been told to register none (GLIBC_TUNABLES=glibc.pthread.rseq=0). */
+#ifdef __riscv
+#define SECTION(area, count, out, before) __asm__ volatile( \
+    ".pushsection sections, \"aw\"\n .balign 32\n3: .word 0, 0\n .dword 1f, 2f - 1f, 4f\n .popsection\n" \
+    " la t0, 3b\n sd t0, 8(%2)\n" \
+    "1: ld t1, 0(%3)\n addi t1, t1, 1\n sd t1, 0(%3)\n j 1b\n" \
+    "2: j 5f\n .balign 4\n .word " before "\n4: li %0, 1\n5:\n" \
+    : "=&r"(out), "+m"(*(count)) : "r"(area), "r"(count) : "t0", "t1", "memory")
+#define GOOD "0xf1401073"
+enum { SIGNATURE = 0xf1401073 };
+#else
+#define SECTION(area, count, out, before) __asm__ volatile( \
+    ".pushsection sections, \"aw\"\n .balign 32\n3: .long 0, 0\n .quad 1f, 2f - 1f, 4f\n .popsection\n" \
+    " leaq 3b(%%rip), %%rax\n movq %%rax, 8(%2)\n" \
+    "1: incq (%3)\n jmp 1b\n" \
+    "2: jmp 5f\n .byte 0x0f, 0xb9, 0x3d\n .long " before "\n4: movl $1, %0\n5:\n" \
+    : "=&r"(out), "+m"(*(count)) : "r"(area), "r"(count) : "rax", "memory")
+#define GOOD "0x53053053"
+enum { SIGNATURE = 0x53053053 };
+#endif
+
+static _Thread_local _Alignas(32) struct rseq area;
+
+static long registers(struct rseq *at, unsigned size, int flags, unsigned signature) {
+    return syscall(SYS_rseq, at, size, flags, signature) ? -(long)errno : 0;
+}
+
+static void *spins_inside(void *spun) {
+    int out = 0;
+    long known = registers(&area, 32, 0, SIGNATURE);
+    SECTION(&area, (long *)spun, out, GOOD);
+    return (void *)(out && !area.rseq_cs ? known : 1);
+}
+
+static volatile sig_atomic_t alarms, in_handler, over;
+
+static void *comes_between(void *argument) {
+    while (!over)
+        rest(2000);
+    return argument;
+}
+
+static void noted(int number) {
+    alarms++;
+    in_handler += area.rseq_cs == 0;
+}
+
+static void sequences(void) {
+    static _Alignas(32) struct rseq other[2];
+    struct rseq *mine = &area;
+    say("off %ld, odd %ld, small %ld, flags %ld %ld", registers(mine, 32, 1, SIGNATURE),
+        registers((void *)((char *)other + 8), 32, 0, SIGNATURE), registers(other, 16, 0, SIGNATURE),
+        registers(mine, 32, 2, SIGNATURE), registers(mine, 32, 3, SIGNATURE));
+    say(", on %ld", registers(mine, 32, 0, SIGNATURE));
+    say(": %d %d", mine->cpu_id == mine->cpu_id_start, (int)mine->cpu_id == sched_getcpu());
+    say(", again %ld %ld %ld, size %ld", registers(mine, 32, 0, SIGNATURE), registers(other, 32, 0, SIGNATURE),
+        registers(mine, 32, 0, 1), registers(mine, 64, 0, SIGNATURE));
+    say(", off %ld %ld", registers(other, 32, 1, SIGNATURE), registers(mine, 32, 1, 1));
+    say(" %ld", registers(mine, 32, 1, SIGNATURE));
+    say(": %d %d, twice %ld\n", mine->cpu_id_start, (int)mine->cpu_id, registers(mine, 32, 1, SIGNATURE));
+
+    static long spun[2];
+    struct itimerval soon = {{0, 0}, {0, 20000}};
+    signal(SIGVTALRM, noted);
+    setitimer(ITIMER_VIRTUAL, &soon, 0);
+    say("by a signal %ld", (long)spins_inside(&spun[0]));
+    while (!alarms) { /* the host may have taken the processor away before */
+    }
+    say(", %d handled, %d cleared before, spun %d\n", alarms, in_handler, spun[0] > 0);
+
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof one, &one);
+    pthread_t both[2] = {begin(spins_inside, &spun[0]), begin(spins_inside, &spun[1])};
+    pthread_t third = begin(comes_between, 0);
+    long first = end(both[0]);
+    say("by another's turn %ld %ld, spun %d\n", first, end(both[1]), spun[1] > 0);
+    over = 1;
+    end(third);
+
+    pid_t child = fork();
+    int status, out = 0;
+    if (!child) {
+        signal(SIGVTALRM, noted);
+        setitimer(ITIMER_VIRTUAL, &soon, 0);
+        SECTION(&area, &spun[0], out, "0x12345678");
+        _exit(out);
+    }
+    waitpid(child, &status, 0);
+    say("without a signature: %s\n", ended(status));
 }
 
 static void shared_memory(void) {
@@ -960,7 +1057,7 @@ int main(int argc, char **argv) {
     } probes[] = {
         {"many", many}, {"conditions", conditions}, {"barriers", barriers}, {"atomic", atomic}, {"tls", tls},
         {"ends", ends}, {"fork", fork_probe}, {"signals", signals}, {"waiting", waiting}, {"futexes", futexes},
-        {"shared", shared_memory}, {"locks", moved_to_locks}, {"vectors", vectors}, {"proc", proc}, {"report", report}, {"slow", slow},
+        {"shared", shared_memory}, {"locks", moved_to_locks}, {"vectors", vectors}, {"sequences", sequences}, {"proc", proc}, {"report", report}, {"slow", slow},
     };
     self = argv[0];
     alarm(100);
