@@ -112,7 +112,8 @@ class Lifter:
 
     def _builder(self, pc: int, boundary: bool) -> Builder:
         guest = self.guest
-        builder = Builder(pc, boundary, guest.align, guest.rounding_slot, guest.privileged is not None)
+        accesses = None if guest.privileged is None else guest.privileged.accesses
+        builder = Builder(pc, boundary, guest.align, guest.rounding_slot, accesses)
         self.guest.link(builder)
         return builder
 

@@ -194,11 +194,13 @@ class Privileged:
     due: Callable[[Any], int]  # (m): the cause of the interrupt to take now, or 0
     awake: Callable[[Any], bool]  # (m): whether a hart that waits goes on
     walk: Callable[[Any, Any, Any], None]  # (f, address, kind): what is common of `mmu`, for native code
+    accesses: dict[str, int]  # kinds of loads that `walk` has beyond a load, a store and a fetch (0 to 2), by number
     second: Callable[[Any], Any] | None  # (f): of the second stage, where addresses may go through two
     context: Callable[[Any], tuple[Any, ...]]  # (m): what addresses mean depends on these two words, or three
     tables: Callable[[Any], Any]  # (m): says where the tables are, or those of the first stage
     mmu: Callable[..., Any]  # (slots, read, write): what translates addresses, as `guests.riscv.mmu.Mmu` does
     access_faults: dict[str, int]  # "load" / "store" / "fetch" -> the cause where there is no memory
+    refused_cause: int  # of what is illegal for one mode alone (`illegal_if` with a cause); 0: there is no such cause
     reset: dict[int, int]  # slot -> its value at reset, where that is not 0
     mode: Callable[[Any], Any]  # (m): the mode in which the hart is, for counts and for people; less than 8
     waiting_slot: int  # not 0: the hart waits, for an interrupt or its next turn, or was stopped

@@ -47,12 +47,15 @@ class Builder:
     """Builds one block. Every op of the table is a method: values first, then attributes."""
 
     def __init__(
-        self, pc: int, boundary: bool = True, align: int = 2, rounding_slot: int = 0, machine: bool = False
-    ) -> None:
+        self, pc: int, boundary: bool = True, align: int = 2, rounding_slot: int = 0,
+        accesses: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """`accesses`: in a machine, kinds of loads that the guest's own translation has, by number; None: a process."""
         self.block = Block(pc, boundary)
         self._align = align
         self._rounding_slot = rounding_slot
-        self._machine = machine
+        self._machine = accesses is not None
+        self._accesses = accesses or {}
         self._pc = pc
         self._next = pc
         self._at = 0
@@ -131,7 +134,8 @@ class Builder:
         raise NeedsCallout
 
     def illegal_if(self, condition: Value, cause: int = 0) -> None:
-        self.emit("leave_if", (condition,), ("trap",))
+        """In a machine the trap may be taken where code has left to; `cause` is the guest's other one for this."""
+        self.emit("leave_if", (condition,), ("trap" if not self._machine else "refused" if cause else "illegal",))
 
     def attend(self) -> None:
         raise NeedsCallout
@@ -160,7 +164,9 @@ class Builder:
             raise NeedsCallout
 
     def load_as(self, access: str, address: Value, size: int, signed: bool) -> Value:
-        raise NeedsCallout
+        if access not in self._accesses:
+            raise NeedsCallout
+        return self.emit("load_of_kind", (address,), (self._accesses[access], size, signed))
 
     def store_as(self, access: str, address: Value, value: Value, size: int) -> None:
         raise NeedsCallout

@@ -296,6 +296,7 @@ declare("hole", "-> i64", "name bits")  # a value that is filled in when the cod
 declare("getreg", "-> i64", "slot", "getreg")
 declare("setreg", "i64 ->", "slot", "setreg")
 declare("load", "i64 -> i64", "offset size signed", "load exit")  # address = arg + offset, little endian
+declare("load_of_kind", "i64 -> i64", "kind size signed", "load exit")  # by a translation of the guest's own, by number
 declare("store", "i64 i64 ->", "offset size", "store exit")
 # Atomic where others may access memory at the same time; addresses are aligned.
 declare("amo", "i64 i64 -> i64", "kind size", "load store exit")  # address, operand -> old value

@@ -10,7 +10,8 @@ from guests.riscv import privileged as p
 
 PAGE = 0x7000  # of the guest's own addresses
 A0, A1, A2 = 10, 11, 12
-LOAD_FAULT, STORE_FAULT, VIRTUAL_INSTRUCTION = 13, 15, 22
+LOAD_FAULT, STORE_FAULT, GUEST_LOAD_FAULT, VIRTUAL_INSTRUCTION = 13, 15, 21, 22
+NOWHERE = 0x1000
 MARKED = mmu.V | mmu.A | mmu.D
 VALUE = 0x1122_3344_5566_7788
 HLV, HLVX, HSV = "hlv.d", "hlvx.wu", "hsv.d"
@@ -47,6 +48,12 @@ def run(report: Report) -> None:
                 right = seen.scause == 0 and value == {HLV: VALUE, HLVX: VALUE & 0xFFFF_FFFF, HSV: VALUE + 1}[name]
                 what += "it is made"
             report.check(right, f"{engine}: {what}")
+        vcpu = hypervised(engine, [words[HLV], SPIN])
+        vcpu.state.slots[A1] = NOWHERE
+        seen = go(vcpu)
+        report.check((seen.scause, seen.stval, seen.htval << 2) == (GUEST_LOAD_FAULT, NOWHERE, NOWHERE)
+                     and bool(seen.hstatus & p.H_GVA),
+                     f"{engine}: where the second stage has nothing it is the guest-page fault of a load")  # fmt: skip
         inside = go(hypervised(engine, [words[HLV], SPIN], "VS"))
         report.check((inside.scause, inside.stval) == (VIRTUAL_INSTRUCTION, words[HLV]),
                      f"{engine}: in the guest the instruction is virtual, whatever SPVP says")  # fmt: skip

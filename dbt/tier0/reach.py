@@ -1,9 +1,10 @@
 """What a machine's addresses mean, in native code: no Python where a translation is not known, in a trap, or at a
 change of address space. Here it is written, in `dbt.tier0.native`'s notation.
 
-    reach(state, address, size, kind)       the host address of an access (kind 0: a load, 1: a store, 2: a fetch)
-                                            that is going to be made at once; 0: the monitor makes it. What can be
-                                            remembered is entered into the current set of translations
+    reach(state, address, size, kind)       the host address of an access (kind 0: a load, 1: a store, 2: a fetch,
+                                            from 3 on: a load of the guest's own kind) that is going to be made at once;
+                                            0: the monitor makes it. What can be remembered is entered into the current
+                                            set of translations, of the first three kinds
     written(state, physical, size, asking)  these bytes of table entries are about to change: what was found through
                                             them is forgotten. `asking`: 1 and nothing is done if code that may be
                                             running would be
@@ -15,6 +16,8 @@ change of address space. Here it is written, in `dbt.tier0.native`'s notation.
     remap(state)                            select the set of the hart's context, or the one in which nothing is known
     tail(state, pc)                         the copy of the instruction at `pc`, which lies in two pages; 0: the monitor
                                             executes it. `tail_again`: what the copy was made from may have changed
+    refuse(state, pc, cause)                raise the trap of the illegal instruction at `pc`, whose value it is; not of
+                                            one that may lie in two pages
     take(state, pc, left)                   enter the trap that was raised at `pc`: the handler's address; 0: the
                                             monitor takes it
 
@@ -86,6 +89,7 @@ LEVELS_SHIFT = 3  # in COVERS: the level below, the number of levels above
 LEVEL_BITS = 9  # of an address, for each level of tables
 IN_USE = 1 << 63  # of a context
 MISSING = (1 << 64) - 1  # no physical address
+KINDS = 2  # the last of those that every guest has: loads, stores, fetches
 
 
 class _Walk(OnState):
@@ -188,6 +192,11 @@ class _Reach(_Walk):
 
     # --- for the walk -----------------------------------------------------------------------------------
 
+    def fault(self, cause: Value, address: Value) -> None:
+        """That of an access of the guest's own kinds is the monitor's."""
+        self.refuse_if(self.given["kind"] > KINDS)
+        super().fault(cause, address)
+
     def read_entry(self, at: Value, level: Value) -> Value:
         self.level.set(level)
         self.store(self.s + 8 * PATH + (level << 3), at, 8)
@@ -196,7 +205,10 @@ class _Reach(_Walk):
     def second(self, *arguments: Value | int) -> Value:
         """What the second stage says, or leave."""
         place = self.call("second", self.s, *arguments)
-        self.refuse_if(place == MISSING)
+        with self.when(place == MISSING):
+            with self.when(self.given["kind"] > KINDS):
+                self.set_field(RAISED, 0)
+            self.refuse()
         return place
 
     # --- what is known of pages ---------------------------------------------------------------------------
@@ -209,6 +221,8 @@ class _Reach(_Walk):
         physical = self.physical.value
         page = self._host(physical & -PAGE, self.highest_mode.value)
         host = page + (physical & PAGE - 1)
+        with self.when(kind > KINDS):  # nothing is remembered of it
+            self.give(host)
         found = record(self, physical)
         with self.when(self.both(kind == 1, self.load(found + pages.KIND, 8) != 0)):
             self._watched(physical, size, found)
@@ -488,6 +502,19 @@ def _take(privileged: Privileged, link: Callable[[Any], None]) -> Function:
     return f
 
 
+def _refuse() -> Function:
+    f = OnState("refuse", "pc", "cause")
+    pc = f.given["pc"]
+    host = f.let(f"call preserve_mostcc i64 @reach(i64 {f.s.text}, i64 {pc.text}, i64 4, i64 2)")
+    f.set_field(RAISED, 0)
+    with f.when(host != 0):
+        word = f.load(host, 4)
+        f.set_field(RAISED, f.given["cause"] + 1)
+        f.set_field(RAISED_VALUE, f.select((word & 3) == 3, word, word & 0xFFFF))
+    f.give(0)
+    return f
+
+
 def _tail(again: bool) -> Function:
     f = OnState("tail_again" if again else "tail", "pc")
     pc = f.given["pc"]
@@ -525,7 +552,8 @@ def _tail(again: bool) -> Function:
 def functions(privileged: Privileged, link: Callable[[Any], None], log: bool) -> list[str]:
     """The text of all of them. `link` gives a domain the guest's register files; `log`: stores are noted."""
     reach = _Reach(log, lambda f: privileged.tables(Body(f, link, lambda: None)))
-    made = [_forget_all(), _written(), _protect(), _mark(), _take(privileged, link), _tail(True), _tail(False)]
+    made = [_forget_all(), _written(), _protect(), _mark(), _refuse(), _take(privileged, link), _tail(True)]
+    made.append(_tail(False))
     if privileged.second is not None:
         made.append(_Second(log).write(privileged.second))
     kept = [_remap(privileged, link), reach.write(privileged.walk)]  # called from code that keeps values in registers

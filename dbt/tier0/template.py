@@ -89,7 +89,8 @@ class Template(Builder):
     """Builds the template of one body."""
 
     def __init__(self, guest: Guest) -> None:
-        super().__init__(0, False, guest.align, guest.rounding_slot, guest.privileged is not None)
+        accesses = None if guest.privileged is None else guest.privileged.accesses
+        super().__init__(0, False, guest.align, guest.rounding_slot, accesses)
         self.written = False
 
     def files(self) -> Callable[..., SlotFile]:

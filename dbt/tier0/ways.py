@@ -14,6 +14,7 @@ Owns: these ways. Must not know: how code is copied, what a trap does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from dbt.state import (
     BUDGET,
@@ -36,7 +37,7 @@ from dbt.tier0.copier import ADDRESSES, PAGE
 from guests.spec import Guest
 from ir.llvm.lines import Lines
 from ir.llvm.stencil import PARAMETERS, entry_of
-from ir.llvm.target import CALLOUT, HOT, LATE, MISS, Target
+from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS, Target
 
 FIRST = "ptr %s, ptr %m, i64 %t, i64 %via"
 ENTERED = FIRST + ", i64 %first"  # parameters of what is entered with a guest register where the limit is carried
@@ -45,7 +46,10 @@ ENTERED = FIRST + ", i64 %first"  # parameters of what is entered with a guest r
 def text(target: Target, guest: Guest) -> str:
     """The module of all that is native here and is no stencil."""
     machine = []
-    ways: list[Callable[[Target], str]] = [_missing, _head, _leave, _dispatch, _resume, _through]
+    causes = guest.illegal_cause, guest.privileged.refused_cause if guest.privileged is not None else 0
+    ways: list[Callable[[Target], str]] = [
+        _missing, _head, partial(_leave, causes), _dispatch, _resume, partial(_through, causes),
+    ]  # fmt: skip
     if guest.privileged is not None:
         ways += [_on, _crossing("tail"), _crossing("tail_again")]
         entries = [target.host.native_entry.format(name=name, function=function).splitlines()
@@ -95,13 +99,25 @@ class _Lines(Lines):
         self.put("br label %same")
         self.lines.append("same:")
 
-    def take(self, pc: str = "", more: str = "") -> None:
-        """If the instruction at `pc`, or where the state says, is left because of its trap, go on in the handler."""
+    def take(self, code: str, causes: tuple[int, int], pc: str = "", more: str = "") -> None:
+        """If the instruction at `pc`, or where the state says, is left because of its trap, go on in the handler.
+
+        `code` says why it is left, and `causes` which trap each of the two reasons is for which it is illegal.
+        """
+        pc = pc or self.load(PC)
+        reasons = [SIDE | SIDE_REASONS.index(reason) << 3 for reason in ("illegal", "refused")]
+        one, other = (self.let(f"icmp eq i64 {code}, {reason}") for reason in reasons)
+        self.put(f"br i1 {self.let(f'or i1 {one}, {other}')}, label %refuse, label %look_again")
+        self.lines.append("refuse:")
+        cause = self.let(f"select i1 {one}, i64 {causes[0]}, i64 {causes[1]}")
+        self.let(f"call i64 @refuse(i64 {self.let('ptrtoint ptr %s to i64')}, i64 {pc}, i64 {cause})")
+        self.put("br label %look_again")
+        self.lines.append("look_again:")
         self.put(f"%raised = icmp ne i64 {self.load(RAISED)}, 0")
         self.put("br i1 %raised, label %take, label %told")
         self.lines.append("take:")
         at = self.let("ptrtoint ptr %s to i64")
-        handler = self.let(f"call i64 @take(i64 {at}, i64 {pc or self.load(PC)}, i64 %t)")
+        handler = self.let(f"call i64 @take(i64 {at}, i64 {pc}, i64 %t)")
         self.put(f"%taken = icmp ne i64 {handler}, 0")
         self.put("br i1 %taken, label %enter, label %told")
         self.lines.append("enter:")
@@ -192,11 +208,11 @@ def _head(target: Target) -> str:
     return _function("at_head", t)
 
 
-def _leave(target: Target) -> str:
+def _leave(causes: tuple[int, int], target: Target) -> str:
     """%via is the guest's address, %limit the code of the way out."""
     t = _Lines(target)
     if target.translations is not None:
-        t.take("%via")
+        t.take("%limit", causes, "%via")
     t.store("%via", PC)
     t.store("%t", BUDGET)
     t.store("%limit", EXIT)
@@ -250,7 +266,7 @@ def _resume(target: Target) -> str:
     return _function("resume", t, ENTERED)
 
 
-def _through(target: Target) -> str:
+def _through(causes: tuple[int, int], target: Target) -> str:
     """As `leave` of translations, but what leads to a boundary goes on in tier 0: the registers go to their slots."""
     t = _Lines(target)
     pinned = [f"%p{i}" for i in range(len(target.pinned))]
@@ -279,7 +295,7 @@ def _through(target: Target) -> str:
     t.lines.append("out:")
     more = ", i64 poison" * len(pinned[1:])
     if target.translations is not None:
-        t.take(more=more)
+        t.take("%via", causes, more=more)
         t.cross(more)
     t.store("%t", BUDGET)
     t.store("%via", EXIT)

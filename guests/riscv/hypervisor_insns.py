@@ -23,7 +23,7 @@ def _load(name: str, funct7: str, kind: str, size: int, signed: bool):
     """A load as the guest would make it in the mode of hstatus.SPVP; hlvx asks for the right to execute."""
     access = "guest execute" if name.startswith("hlvx") else "guest load"
 
-    @H.insn(name, f"{funct7} {kind} rs1 100 rd 1110011", "rd, (rs1)", treat=Treat.CALLOUT, may_trap=True)
+    @H.insn(name, f"{funct7} {kind} rs1 100 rd 1110011", "rd, (rs1)", treat=Treat.INLINE, may_trap=True)
     def body(m, o):
         need_guest_memory(m)
         m.x[o.rd] = m.load_as(access, m.x[o.rs1], size, signed)
@@ -44,7 +44,7 @@ _load("hlvx.hu", "0110010", "00011", 2, False)
 _load("hlv.w", "0110100", "00000", 4, True)
 _load("hlv.wu", "0110100", "00001", 4, False)
 _load("hlvx.wu", "0110100", "00011", 4, False)
-_load("hlv.d", "0110110", "00000", 8, True)
+_load("hlv.d", "0110110", "00000", 8, False)
 _store("hsv.b", "0110001", 1)
 _store("hsv.h", "0110011", 2)
 _store("hsv.w", "0110101", 4)

@@ -14,20 +14,33 @@ from typing import Any
 
 from guests.riscv import mmu, privileged_traps, traps
 from guests.riscv import privileged as p
+from guests.riscv import two_stage as two_stages
 from guests.riscv.mmu import PBMT, PPN_MASK, PPN_SHIFT, RESERVED, A, D, N, R, U, V, W, X
 from guests.riscv.two_stage import WIDER
 
 GUEST_STATUS = 8  # places by which SUM and MXR of vsstatus are above those of mstatus in a context
 
 
+ACCESSES = {two_stages.GUEST_LOAD: 3, two_stages.GUEST_EXECUTE: 4}  # as one in the guest does, in the mode of SPVP
+
+
 def walk(f: Any, address: Any, kind: Any) -> None:
     """Set `f.physical` to where an address leads for a load (kind 0), a store (1) or a fetch (2), or leave."""
-    _first(f, address, kind, f.slot(p.MSTATUS), f.slot(p.SATP), lambda at, access: at, f.slot(p.MENVCFG))
+    mode = f.slot(p.PRIVILEGE)
+    _first(f, address, kind, mode, f.slot(p.MSTATUS), f.slot(p.SATP), lambda at, access: at, f.slot(p.MENVCFG))
 
 
 def two_stage(f: Any, address: Any, kind: Any) -> None:
-    """The same for a hart with the hypervisor extension: what a guest accesses goes through `second` as well."""
-    inside = f.slot(p.VIRTUAL) != 0
+    """The same for a hart with the hypervisor extension: what a guest accesses goes through `second` as well.
+
+    `kind` may be one of ACCESSES as well, which are loads.
+    """
+    lent, execute = kind > 2, kind == ACCESSES[two_stages.GUEST_EXECUTE]
+    inside = f.either(f.slot(p.VIRTUAL) != 0, lent)
+    theirs = f.select((f.slot(p.HSTATUS) & p.SPVP) != 0, p.SUPERVISOR, p.USER)
+    mode = f.select(lent, theirs, f.slot(p.PRIVILEGE))
+    done = f.select(execute, 2, f.select(lent, 0, kind))  # in the second stage
+    kind = f.select(lent, 0, kind)
 
     def through(guest: Any, access: Any, implicit: Any = 0) -> Any:
         """Where a guest-physical address leads, or any other one where V is 0."""
@@ -40,8 +53,9 @@ def two_stage(f: Any, address: Any, kind: Any) -> None:
     status = f.select(inside, f.slot(p.VSSTATUS) | (own & p.MXR), own)
     satp = f.select(inside, f.slot(p.VSATP), f.slot(p.SATP))
     place = lambda at, access: through(at, access, p.TABLE_WRITE if access else p.TABLE_READ)
-    _first(f, address, kind, status, satp, place, f.select(inside, menvcfg & f.slot(p.HENVCFG), menvcfg))
-    f.physical.set(through(f.physical.value, kind))
+    envcfg = f.select(inside, menvcfg & f.slot(p.HENVCFG), menvcfg)
+    _first(f, address, kind, mode, status, satp, place, envcfg, execute)
+    f.physical.set(through(f.physical.value, done))
 
 
 def second(f: Any) -> None:
@@ -80,9 +94,10 @@ def _by_kind(f: Any, kind: Any, causes: dict[str, int]) -> Any:
 Place = Callable[[Any, int], Any]  # (address of an entry, whether it is written): where it is in physical memory
 
 
-def _first(f: Any, address: Any, kind: Any, status: Any, satp: Any, place: Place, envcfg: Any) -> None:
-    """Virtual addresses, by the tables that `satp` names."""
-    mode = f.slot(p.PRIVILEGE)
+def _first(
+    f: Any, address: Any, kind: Any, mode: Any, status: Any, satp: Any, place: Place, envcfg: Any, execute: Any = None,
+) -> None:  # fmt: skip
+    """Virtual addresses, by the tables that `satp` names. `execute`: it is a load that needs the right to execute."""
     store, fetch = kind == 1, kind == 2
     cause = _by_kind(f, kind, mmu.PAGE_FAULTS)
     fault = lambda: f.fault(cause, address)
@@ -93,6 +108,7 @@ def _first(f: Any, address: Any, kind: Any, status: Any, satp: Any, place: Place
         barred = f.both(supervisor, f.either(fetch, (status & p.SUM) == 0))
         readable = f.select((status & p.MXR) != 0, entry & (R | X), entry & R)
         right = f.select(fetch, entry & X, f.select(store, entry & W, readable))
+        right = right if execute is None else f.select(execute, entry & X, right)
         refused = f.either(f.both(user, barred), f.both(f.no(user), f.no(supervisor)))
         return f.both(f.no(refused), right != 0)
 

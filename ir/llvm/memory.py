@@ -131,6 +131,15 @@ class Memory(Emitter):
         else:
             self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
 
+    def do_load_of_kind(self, inst: Inst) -> None:
+        """Nothing is remembered of where it was: each one is looked for."""
+        kind, size, signed = inst.attrs
+        assert isinstance(size, int) and isinstance(kind, int)
+        found = self.reached(self.use(inst.args[0]), size, kind)
+        self.leave_when(self.let(f"icmp eq i64 {found}, 0", "c"), inst.at, "memory")
+        pointer = self.let(f"getelementptr i8, ptr %m, i64 {found}", "a")
+        self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
+
     def do_store(self, inst: Inst) -> None:
         offset, size = inst.attrs
         assert isinstance(size, int)

@@ -12,7 +12,8 @@ from ir.records import field, record
 
 # Ways out that no exit slot stands for: the value of %via. Slot displacements are larger.
 LATE, SIDE, CALLOUT, MISS, HOT = 1, 2, 3, 4, 5
-SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned", "monitor")  # %via = SIDE | reason << 3
+# %via = SIDE | reason << 3. The last two are of instructions that are illegal, for the one or the other cause.
+SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned", "monitor", "illegal", "refused")
 
 
 @record(frozen=True)

@@ -50,6 +50,7 @@ from dbt.machine.devices.console import Console
 from dbt.machine.exits import SystemEvent
 from dbt.machine.lockstep import MOST_STRIDE, lockstep
 from dbt.options import Options
+from guests.decode import encode
 from guests.programs import system_file
 from guests.riscv import machine
 from guests.riscv import privileged as p
@@ -113,6 +114,22 @@ def test_a_guest_calls_its_hypervisor(stride: int) -> None:
     assert slots[A3] == 30 * 2 * (DATA + 8 >> 2)
     if stride > 1:
         assert board.vcpu.taken == {(cause, 5): 30 for cause in (8, 22, 2, 21, 23)}
+        assert board.vcpu.engine.stepped < 30  # all of these traps are taken in native code
+
+
+@STRIDES
+def test_a_hypervisor_reads_what_its_guest_has(stride: int) -> None:
+    """Its instruction at sepc, by hlvx, and a word of its data, which is elsewhere by both stages; in native code."""
+    loads = {row.name: row for row in HYPERVISOR.rows if row.extension == "h"}
+    hlv, hlvx = (encode(loads[name], rd=T1, rs1=rs1) for name, rs1 in (("hlv.d", S3), ("hlvx.hu", T0)))
+    handler = [read(T0, SEPC), hlvx, asm("add", rd=A1, rs1=A1, rs2=T1), hlv, asm("add", rd=A2, rs1=A2, rs2=T1),
+               asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]  # fmt: skip
+    body = [asm("sd", rs1=S3, rs2=S2, imm=0), ECALL]
+    board = run(stride, {CODE: loop(*body), HS_HANDLER: handler}, {S2: 40, S3: DATA},
+                guest({DATA: (DATA + 0x5000, LEAF)}, {DATA + 0x5000: (OTHER, GUEST_LEAF)}), HYPERVISOR)  # fmt: skip
+    slots = board.vcpu.state.slots
+    assert (slots[A1], slots[A2]) == (40 * (ECALL & 0xFFFF), sum(range(1, 41)))
+    assert stride == 1 or board.vcpu.engine.stepped < 30
 
 
 @STRIDES

@@ -86,11 +86,18 @@ def bundled(name: str, feed: bytes, console: Console, engine: str, options: Opti
     return board
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name not in ("kernel", "hypervisor")])
+LARGE = ("kernel", "hypervisor", "world")
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name not in LARGE])
 @STRIDES
 def test_bundled_programs_from_reset_to_shutdown(name: str, stride: int) -> None:
     report = agreed(lockstep(partial(bundled, name, SYSTEMS[name].input.encode()), stride))
     assert report.exit == SystemEvent(1) and report.output.decode().replace("\r", "") == SYSTEMS[name].output
+
+
+def test_a_thousand_world_switches() -> None:
+    test_bundled_programs_from_reset_to_shutdown("world", 300)
 
 
 @pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 500, MOST_STRIDE])
