@@ -115,6 +115,11 @@ class Vcpu:
             )
 
     @property
+    def hart(self) -> Hart:
+        """The hart that it is on, for who looks behind it."""
+        return self._hart
+
+    @property
     def immediate_exit(self) -> bool:
         """While it is set, by any thread, `run` returns Intr at once, or as soon as the guest can be left."""
         return bool(self.shared.immediate_exit)

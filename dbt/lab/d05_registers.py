@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbt.kvm import Vcpu
+from dbt.kvm import Vcpu, views
 from dbt.lab.a15_causes import ECALL, SPIN, guest
+from dbt.lab.d03_trap_and_emulate import A2, read, with_handler
 from dbt.lab.report import Report
 from dbt.lab.simple_monitor import METHODS, RAM
 from dbt.lab.workbench import asm, riscv
@@ -55,3 +56,19 @@ def run(report: Report) -> None:
         there = values["stvec"][0] == HANDLER and values["mode"][0] == 1
         report.check(there, "the guest is in supervisor mode, in its handler")
         vcpu.vm.close()
+    of_the_hart(report)
+
+
+def of_the_hart(report: Report) -> None:
+    """What the hart's own registers held at the last trap, under the method in which it is in user mode."""
+    vcpu = with_handler("te", [ECALL, SPIN], [read(A2, "scause"), asm(riscv(), "jal", rd=0, imm=4), SPIN], 0)
+    vcpu.run(2)
+    report.say("te: a program has made a call, and its kernel has read scause")
+    report.show(views.registers(vcpu))
+    real = vcpu.vm.world.real(vcpu.hart)
+    found = vcpu.get("scause"), real["scause"]
+    report.check(found == (CALL_OF_USER, ILLEGAL), "virtual scause is 8, the real one is 2")
+    report.check(vcpu.get("a2") == CALL_OF_USER, "the kernel has read the virtual one")
+    report.check(vcpu.get("mode") == 1 and real["sstatus"] & 0x100 == 0, "its mode is supervisor, the hart's was user")
+    report.check(vcpu.get("satp") == 0 and real["satp"] >> 60 != 0, "it has no tables, and the hart has the monitor's")
+    vcpu.vm.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from dbt.kvm import Exit, Intr, Kvm
+from dbt.kvm import Exit, Intr, Kvm, KvmError
 from dbt.machine.pool import Pool
 from dbt.options import Options
 
@@ -63,7 +63,7 @@ class Monitor:
         try:
             while not self._turn():
                 pass
-        except Panic as panic:
+        except (Panic, KvmError) as panic:
             self._say(f"panicked: {panic}")
             return 1
         finally:

@@ -77,10 +77,6 @@ def mappings(
     `read` gives a doubleword of physical memory, and raises Absent.
     """
     inside = _in_guest(slots)
-    satp = slots[p.VSATP if inside else p.SATP]
-    levels = mmu.LEVELS.get(satp >> 60)
-    if levels is None:
-        return None
 
     def through(at: int) -> int:
         place = _second(slots, read, at)
@@ -88,8 +84,15 @@ def mappings(
             raise mmu.Absent
         return read(place)
 
-    table = (satp & mmu.PPN_MASK) << 12
-    return _leaves(through if inside else read, table, levels - 1, levels - 1, 0, address)
+    return leaves(through if inside else read, slots[p.VSATP if inside else p.SATP], address)
+
+
+def leaves(read: Callable[[int], int], satp: int, address: int | None = None) -> Iterator[Mapped] | None:
+    """Those of the tables of a value of satp, as `mappings`."""
+    levels = mmu.LEVELS.get(satp >> 60)
+    if levels is None:
+        return None
+    return _leaves(read, (satp & mmu.PPN_MASK) << 12, levels - 1, levels - 1, 0, address)
 
 
 def physical(slots: MutableSequence[int] | memoryview, read: Callable[[int], int], address: int) -> int | None:

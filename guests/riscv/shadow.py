@@ -21,7 +21,7 @@ from guests.riscv import inspection
 from guests.riscv import privileged as p
 from guests.riscv.mmu import FETCH, LOAD, PAGE, PHYSICAL_BITS, STORE, Mmu, R, U, W, X
 from guests.riscv.tables import LARGEST, Full, Tables, leaf, rights
-from guests.spec import Absent, Trap
+from guests.spec import Absent, Mapped, Trap
 
 SIZE = 32 << 20  # bytes of tables; when they are used up, all are made anew
 Key = tuple[int, ...]
@@ -88,10 +88,9 @@ class View:
             found.add(access)
         return gpa, span, found
 
-    def leaves(self) -> Iterator[tuple[int, int]]:
-        """All that is mapped: address and size of each leaf. Without tables nothing is."""
-        for mapped in inspection.mappings(self._slots, self._memory.read) or ():
-            yield mapped.virtual, mapped.size
+    def leaves(self) -> Iterator[Mapped]:
+        """All that is mapped. Without tables nothing is."""
+        return inspection.mappings(self._slots, self._memory.read) or iter(())
 
 
 class Shadow:
@@ -148,11 +147,13 @@ class Shadow:
         self.tables.clear()
         self._changed()
 
-    def leaves(self, view: View) -> Iterator[tuple[int, int, int, int]]:
-        """What the tables of the context say: address, size, physical address and entry of each leaf, in order."""
+    def leaves(self, view: View) -> Iterator[Mapped]:
+        """What the tables of the context say, in the order of addresses."""
         root = self._roots.get(view.key)
-        if root is not None:
-            yield from self._below(root, 4, 0)
+        if root is None:
+            return iter(())
+        read = lambda at: int(struct.unpack_from("<Q", self.tables.content, at - self.tables.base)[0])
+        return inspection.leaves(read, self.tables.register(root)) or iter(())
 
     def _root(self, view: View) -> int:
         key = view.key
@@ -168,7 +169,7 @@ class Shadow:
                 if not piece.single:
                     self._map(root, piece.gpa, piece, {LOAD, STORE, FETCH})
             return
-        for address, size in view.leaves() if self._eager else ():
+        for address, _, size, _ in view.leaves() if self._eager else ():
             if self.tables.used > SIZE // 2:
                 break  # the others are made when they are used
             gpa, span, accesses = view.leaf(address)
@@ -196,18 +197,6 @@ class Shadow:
             if entry & (R | X):
                 struct.pack_into("<Q", self.tables.content, at, 0)
                 return
-
-    def _below(self, table: int, level: int, prefix: int) -> Iterator[tuple[int, int, int, int]]:
-        shift = 12 + 9 * level
-        for index in range(512):
-            entry = struct.unpack_from("<Q", self.tables.content, table + 8 * index)[0]
-            address = prefix | index << shift
-            if level == 4 and index >> 8:  # addresses are sign-extended
-                address |= p.ALL & -1 << 57
-            if entry & (R | X):
-                yield address, 1 << shift, entry >> 10 << 12, entry
-            elif entry:
-                yield from self._below((entry >> 10 << 12) - self.tables.base, level - 1, address)
 
 
 def _refuse(at: int, value: int) -> None:

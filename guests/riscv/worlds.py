@@ -347,6 +347,11 @@ class Deprivileged(Direct):
         """The hart's registers are the guest's already."""
         yield
 
+    def real(self, hart: Any) -> dict[str, int]:
+        """What the hart's own registers held of the last trap, by name; nothing before the first."""
+        frame = self.frames.get(hart.number)
+        return {} if frame is None else frame._asdict()
+
     def named(self, decoded: Any) -> str:
         """An instruction that was emulated, for counts: a register by its name."""
         if decoded.row.extension == "zicsr":

@@ -20,6 +20,9 @@ from dbt.coherence import Coherence
 from dbt.engine import Translated
 from dbt.kvm import Vcpu
 from dbt.kvm import Vm as VirtualMachine
+from dbt.kvm.deprivileged import Emulating
+from dbt.kvm.physical import HOST, Shadowed
+from dbt.kvm.vcpu import Stats
 from dbt.kvm.vm import Turns
 from dbt.lab import (
     a01_properties,
@@ -62,7 +65,7 @@ from dbt.reference import Reference
 from dbt.state import RAM_HOST
 from dbt.translate import Translator
 from guests.riscv import kvm as virtual
-from guests.riscv import mmu, privileged_traps, two_stage, worlds
+from guests.riscv import mmu, privileged_traps, shadow, two_stage, worlds
 from guests.riscv import privileged as p
 from guests.riscv.machine import guest as machine_guest
 from guests.spec import Guest
@@ -514,6 +517,72 @@ def everything_is_the_users(patch: Patch) -> None:
     patch.setattr(virtual, "is_for_user", lambda extension: extension != 8)
 
 
+def traps_without_names(patch: Patch) -> None:
+    patch.setattr(worlds.Deprivileged, "named", lambda self, decoded: "an instruction")
+
+
+def a_crash_without_its_instruction(patch: Patch) -> None:
+    patch.setattr(worlds.Deprivileged, "written", lambda self, decoded: "of some kind")
+
+
+def registers_that_are_the_harts(patch: Patch) -> None:
+    """What is shown as real is the guest's own."""
+    slots = {"scause": p.SCAUSE, "stval": p.STVAL, "sepc": p.SEPC, "sstatus": p.MSTATUS, "satp": p.SATP, "sie": p.MIE}
+    patch.setattr(worlds.Deprivileged, "real", lambda self, hart: {
+        name: hart.state.slots[slot] for name, slot in slots.items()
+    })  # fmt: skip
+
+
+def emulated_as(patch: Patch, before: Callable[[Any], None], after: Callable[[Any], None]) -> None:
+    emulate = Emulating._emulate
+
+    def changed(self: Emulating, trap: Any) -> Any:
+        before(self._hart.state.slots)
+        left = emulate(self, trap)
+        after(self._hart.state.slots)
+        return left
+
+    patch.setattr(Emulating, "_emulate", changed)
+
+
+def reads_of_registers_that_are_lost(patch: Patch) -> None:
+    emulated_as(patch, lambda slots: None, lambda slots: slots.__setitem__(10, 0))
+
+
+def programs_that_are_emulated_as_kernels(patch: Patch) -> None:
+    emulated_as(patch, lambda slots: slots.__setitem__(p.PRIVILEGE, p.SUPERVISOR), lambda slots: None)
+
+
+def traps_that_are_counted_twice(patch: Patch) -> None:
+    note = Stats.note
+
+    def twice(self: Stats, name: str) -> None:
+        note(self, name)
+        note(self, name)
+
+    patch.setattr(Stats, "note", twice)
+
+
+def leaves_that_may_all_be_stored_to(patch: Patch) -> None:
+    patch.setattr(shadow, "rights", lambda readable, writable, executable: mmu.R | mmu.W | mmu.X)
+
+
+def memory_that_nobody_granted(patch: Patch) -> None:
+    """Where the monitor has put its memory is the guest's as well."""
+    pieces = Shadowed.pieces
+
+    def more(self: Shadowed, gpa: int, size: int) -> Any:
+        yield from pieces(self, gpa, size)
+        if size == 1 and gpa >= HOST:
+            yield shadow.Piece(gpa & -4096, 4096, gpa & -4096, True, True)
+
+    patch.setattr(Shadowed, "pieces", more)
+
+
+def shadows_that_stay(patch: Patch) -> None:
+    patch.setattr(shadow.Shadow, "fence", lambda self, address, asid: None)
+
+
 def one_request_for_a_notification(patch: Patch) -> None:
     def serve(self: Block, index: int, queue: Any) -> bool:
         chain = queue.pop()
@@ -642,7 +711,18 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("C50", the_hypervisors_own_timer),
         ("C51", waiting_that_nobody_hears_of),
         ("C52", everything_is_the_users),
+        ("D03", traps_without_names),
+        ("D04", a_crash_without_its_instruction),
         ("D05", illegal_is_virtual),
+        ("D05", registers_that_are_the_harts),
+        ("D06", reads_of_registers_that_are_lost),
+        ("D07", programs_that_are_emulated_as_kernels),
+        ("D08", illegal_is_virtual),
+        ("D09", traps_that_are_counted_twice),
+        ("D10", leaves_that_may_all_be_stored_to),
+        ("D11", memory_that_nobody_granted),
+        ("D12", shadows_that_stay),
+        ("D13", pages_that_are_handed_out_twice),
         ("D14", a_register_that_answers_without_an_exit),
         ("D15", one_request_for_a_notification),
         ("D15", a_disk_that_forgets),
