@@ -254,7 +254,7 @@ def test_an_instruction_of_a_hypervisor(tmp_path: Path, capfd: pytest.CaptureFix
     program = Program(tmp_path, [hlv], [asm("auipc", rd=A3, imm=0), *open_all])
     program.boot = (*program.boot, "-cpu", "rv64,h=true")
     row = rows(program.explained(capfd))[program.loop]
-    assert row["text"].startswith("hlv.d a1") and row["class"] == "callout" and row["monitor"] > TURNS // 2
+    assert row["text"].startswith("hlv.d a1") and row["class"] == "inline" and row["monitor"] < TURNS // 2
     without = explained(capfd, "boot", hex(program.loop), *program.boot[:4])
     assert "no instruction of this processor" in without["guest"][0]["why"]
 
