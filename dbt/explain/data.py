@@ -107,7 +107,7 @@ class _Explanation:
         return found
 
     def _run(self, ended: str) -> dict[str, Any]:
-        return {"ended": ended, "instructions": self._where.position[0], "retired": self._engine.retired,
+        return {"ended": ended, "instructions": self._where.position[0], "retired": self._where.retired,
                 "promote": self._engine.options.promote}  # fmt: skip
 
     def _standing(self) -> str:

@@ -89,6 +89,15 @@ class OnHart:
         """What the machine has executed, on all harts, and where the one is that runs."""
         return self._board.vm.clock.retired, self._board.vm.turn.state.pc
 
+    @property
+    def retired(self) -> dict[str, int]:
+        """That by what executed it."""
+        found: Counter[str] = Counter()
+        for vcpu in self._board.vcpus:
+            assert isinstance(vcpu.engine, MachineTranslated)
+            found.update(vcpu.engine.retired)
+        return dict(found)
+
     # --- while it runs --------------------------------------------------------------------------------
 
     def here(self) -> Name:

@@ -42,6 +42,12 @@ class InProcess:
         """What has been executed, and where the program is."""
         return self.engine.state.count, self.engine.state.pc
 
+    @property
+    def retired(self) -> dict[str, int]:
+        """That by what executed it."""
+        found: dict[str, int] = self.engine.retired
+        return found
+
     # --- while it runs --------------------------------------------------------------------------------
 
     def here(self) -> Name:

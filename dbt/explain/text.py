@@ -53,7 +53,7 @@ def _head(data: dict[str, Any]) -> Iterator[str]:
             yield f"{what} ran at {other['address']:#x}, at {other['physical']:#x} of memory"
     run = data["run"]
     if run is None:
-        yield "the program was not run: there are no counts, and nothing is known of where indirect jumps go"
+        yield "there was no run: there are no counts, and nothing is known of where indirect jumps go"
         return
     shares = ", ".join(f"{run['retired'][name]:,} {word}" for name, word in _TIERS)
     yield f"the run: {run['ended']} after {run['instructions']:,} instructions ({shares})"

@@ -299,6 +299,15 @@ def test_looking_changes_nothing(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     assert sum(found["run"]["retired"].values()) == found["run"]["instructions"]
 
 
+def test_harts_of_a_machine(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Code of the hart that executed it most; counts of the run are of all."""
+    fed(monkeypatch, "shutdown\n")
+    found = explained(capfd, "--promote=500", "--recount", "boot", "-", "@kernel", "-smp", "2")
+    assert found["hart"] in (0, 1) and sum(found["run"]["retired"].values()) == found["run"]["instructions"]
+    inside = sum(block["entered"]["regions"] * block["instructions"] for block in found["blocks"])
+    assert inside == found["retired"] > 0
+
+
 def test_the_text_says_where_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = Program(tmp_path, [asm("sb", rs1=T2, rs2=A0, imm=0)], [asm("lui", rd=T2, imm=UART)])
     assert cli.main(["explain", "--parts=counts", "boot", hex(program.loop), *program.boot]) == 0
