@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import product
 from random import Random
 
@@ -15,6 +16,11 @@ from dbt.kvm import Kvm, Vcpu
 from dbt.kvm.errors import NotEmulated
 from dbt.kvm.physical import Shadowed
 from dbt.lab.simple_monitor import Monitor
+from dbt.lab.workbench import RAM_SIZE, board
+from dbt.machine.boards import VIRT
+from dbt.machine.devices.console import Console
+from dbt.machine.devices.plic import Plic
+from dbt.machine.devices.uart import Uart
 from dbt.machine.exits import Intr, Mmio, SystemEvent
 from dbt.options import Options
 from guests.programs import virtual_file
@@ -133,6 +139,37 @@ def test_a_guest_is_the_same_with_each_method(name: str) -> None:
         assert end[0] == "hw" or end[5] == ends[0][5], end[0]  # there sie is another register's part
     if name == "tasks":
         assert ends[-1][4] > 200_000
+
+
+def test_our_kernel_is_the_same_with_each_method() -> None:
+    """Processes in page tables of their own, copies on write, timer, UART and PLIC: output, instructions, memory."""
+    made_for, _ = board("kernel", engine="reference")
+    image, ends = made_for.vm.memory.peek(RAM, RAM_SIZE), []
+    for method in ("bt", "hw", "te"):
+        printed = bytearray()
+        console = Console(printed.extend)
+        vm = Kvm(method, options=Options(patience=0)).create_vm()
+        vm.set_user_memory_region(0, RAM, RAM_SIZE)
+        vm.write(RAM, image)
+        vcpu = vm.create_vcpu()
+
+        def line(name: str, level: bool, vcpu: Vcpu = vcpu) -> None:
+            if name == "supervisor external":
+                vcpu.interrupt(level)
+
+        plic = Plic([line])
+        vm.add_device(VIRT["plic"].base, plic)
+        vm.add_device(VIRT["serial"].base, Uart(console, partial(plic.raise_source, VIRT["serial"].irq)))
+        console.feed(b"primes 300\nforks\nshutdown 5\n")
+        vcpu.set(pc=RAM, a0=0, a1=RAM + RAM_SIZE // 2)
+        exit = vcpu.run()
+        while isinstance(exit, Mmio) and not exit.is_write:  # transports of virtio that are not there
+            exit = vcpu.run()
+        assert exit == Mmio(VIRT["test"].base, 4, True, 5 << 16 | 0x3333)
+        ends.append((printed.decode().replace("\r", ""), vcpu.instructions, vm.read(RAM, RAM_SIZE)))
+    assert ends[0][0].endswith("62 primes below 300\n$ forks\n15 processes, 0 pages lost\n$ shutdown 5\n")
+    assert ends[1][:2] == ends[2][:2] == ends[0][:2] and ends[1][2] == ends[2][2] == ends[0][2]
+    assert vcpu.stats.reasons["sret"] > 100 and vcpu.stats.reasons["store/AMO page fault"] > 30
 
 
 # --- shadow tables ----------------------------------------------------------------------------------------------------
