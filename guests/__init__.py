@@ -35,7 +35,11 @@ def load_machine(name: str, isa: str | None = None, hypervisor: bool = False) ->
 
 
 VIRTUAL = {"riscv64": "guests.riscv.kvm"}  # name -> the module that says what a virtual CPU of KVM's is
-WORLDS = {"riscv64": "guests.riscv.worlds"}  # name -> the module that says how a hart has a guest of KVM's
+WORLDS = {"riscv64": {  # name -> ways in which a hart has a guest of KVM's -> module and class
+    "direct": ("guests.riscv.worlds", "Direct"), "hypervised": ("guests.riscv.worlds", "Hypervised"),
+    "deprivileged": ("guests.riscv.worlds", "Deprivileged"),
+    "paravirtual": ("guests.riscv.paravirtual", "Paravirtual"),
+}}  # fmt: skip
 SHADOWS = {"riscv64": "guests.riscv.shadow"}  # name -> the module that makes shadow tables
 STAGES = {"riscv64": "guests.riscv.second_stage"}  # name -> the module that makes tables of guest physical addresses
 
@@ -47,9 +51,10 @@ def load_virtual(name: str) -> ModuleType:
 
 def load_world(name: str, features: frozenset[str], world: str) -> Any:
     """How a hart has a guest of these extensions: in its own modes ("direct"), in those of a hypervisor's guest
-    ("hypervised"), or in user mode alone ("deprivileged").
+    ("hypervised"), or in user mode alone: one that does not know it ("deprivileged"), or that does ("paravirtual").
     """
-    return import_module(WORLDS[name]).WORLDS[world](features)
+    module, kind = WORLDS[name][world]
+    return getattr(import_module(module), kind)(features)
 
 
 def load_shadow(name: str) -> ModuleType:

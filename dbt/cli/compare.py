@@ -65,7 +65,7 @@ def command(words: Sequence[str]) -> int:
     parser.option(
         "--methods", metavar="LIST", type=names,
         help="of a guest of a virtual machine: methods of running it, separated by commas, such as bt,hw; all: every "
-        "one but none, in which nobody emulates (default)",
+        "one but none, in which nobody emulates, and pv only of guests with a build for it (default)",
     )
     parser.option(
         "--engines", metavar="LIST", type=names, default=list(ENGINES),
@@ -111,15 +111,17 @@ def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) ->
 
     chosen: Options = translation(parser, options)
     chosen.patience = 0  # what bt is compared for is translation
-    all_of_them = [name for name, how in METHODS.items() if how.emulates]
-    methods = all_of_them if options.methods in (None, ["all"]) else options.methods
     bundled = VIRTUALS[program[1:]] if is_guest(program) else None
+    second = virtual_file(program, True) if bundled is not None and bundled.paravirtual else None
+    methods = options.methods
+    if methods in (None, ["all"]):
+        methods = [name for name, how in METHODS.items() if how.native or (how.emulates and second is not None)]
     file = opened(lambda: virtual_file(program) if program.startswith("@") else str(Path(program)), program)
     try:
         result = opened(
             lambda: compare(
                 program, file, None if bundled is None else bundled.output, methods, options.engines, chosen,
-                options.max_instructions,
+                options.max_instructions, second,
             ),
             program,
         )  # fmt: skip

@@ -3,6 +3,7 @@ that, and hands on those that the guest's own hart would have had.
 
     Emulating   trap and emulate: an instruction that user mode may not execute is executed on the guest's registers, by
                 its own body; a page that its shadow tables do not have is put there
+    Called      para-virtualization: the guest's kernel calls instead (`guests.riscv.paravirtual`)
     Alone       nobody emulates: such an instruction is the guest's end
 
 Owns: which trap is answered how. Must not know: any architecture's registers, the form of tables, exits of the user's.
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dbt.kvm.emulate import Emulator
-from dbt.kvm.errors import NotEmulated
+from dbt.kvm.errors import NotEmulated, NotParavirtual
 from dbt.kvm.physical import Shadowed
 from dbt.machine.exits import Exit, Trapped
 from guests.spec import Trap
@@ -103,11 +104,39 @@ class Emulating:
         return None if trap is None else Trapped(*trap, access)
 
 
+    def _text(self, trap: Trapped) -> str:
+        """The instruction, for people, and where it is."""
+        decoded = self._hart.vm.guest.decode(trap.value)
+        text = f"{trap.value:#x}" if decoded is None else self._world.written(decoded)
+        return f"{text} at PC {self._world.pc(self._hart):#x}"
+
+
+class Called(Emulating):
+    """The same where the kernel knows of its monitor: it is asked, and emulates nothing."""
+
+    def answer(self, trap: Trapped) -> Exit | None:
+        hart, world = self._hart, self._world
+        world.look(hart)
+        name = world.called(hart, trap.cause, self._view)
+        if name is not None:
+            self._note(f"hypercall {name}")
+            return None
+        left = super().answer(trap)
+        if trap.cause & self._virtual.INTERRUPT:
+            world.is_pending(hart)
+        return left
+
+    def _emulate(self, trap: Trapped) -> Exit | None:
+        """A program's own trap is its kernel's. Raises NotParavirtual for the kernel."""
+        if self._world.is_user(self._hart):
+            return trap
+        raise NotParavirtual(f"the guest is not para-virtualized: {self._text(trap)} is nothing that its kernel may do "
+                             f"under pv, where it has to call its monitor")  # fmt: skip
+
+
 class Alone(Emulating):
     """The same where nobody emulates."""
 
     def _emulate(self, trap: Trapped) -> Exit | None:
         """Raises NotEmulated."""
-        decoded = self._hart.vm.guest.decode(trap.value)
-        text = f"{trap.value:#x}" if decoded is None else self._world.written(decoded)
-        raise NotEmulated(f"illegal instruction {text} at PC {self._world.pc(self._hart):#x} (guest crashed)")
+        raise NotEmulated(f"illegal instruction {self._text(trap)} (guest crashed)")

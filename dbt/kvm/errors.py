@@ -78,6 +78,10 @@ class NotEmulated(KvmError):
     number = errno.EOPNOTSUPP
 
 
+class NotParavirtual(NotEmulated):
+    """The guest does by itself what a para-virtualized one asks of its monitor."""
+
+
 class UnknownRequest(KvmError):
     """An ioctl that this kind of descriptor does not have."""
 

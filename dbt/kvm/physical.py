@@ -127,8 +127,12 @@ class Shadowed(Apart):
         super().__init__(behind, regions, devices)
         self._shadows = shadows
         self._views: dict[int, Any] = {}  # by the hart's number
-        self.shadow = shadows.Shadow(TABLES, self, eager, lambda: self._memory.note(TABLES, 8))
+        self.shadow = shadows.Shadow(TABLES, self, eager, self._changed)
         self._memory.add_tables(TABLES, memoryview(self.shadow.tables.content))
+
+    def _changed(self) -> None:
+        """What was found in any of the tables is to be forgotten."""
+        self._memory.note(TABLES, self.shadow.tables.used)
 
     def view_of(self, hart: Hart) -> Any:
         """What the tables of a hart's guest say."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbt.events import NEVER
 from dbt.kvm import abi
-from dbt.kvm.deprivileged import Alone, Emulating
+from dbt.kvm.deprivileged import Alone, Called, Emulating
 from dbt.kvm.emulate import Emulator
 from dbt.kvm.errors import BadValue, NoSuchRegister, NotEmulated, VcpuBusy
 from dbt.kvm.physical import Shadowed
@@ -70,6 +70,7 @@ class Counted(NamedTuple):
     blocks: int
     classes: dict[Treat, int]  # instructions by class
     invalidations: int  # writes to what code was made from
+    rebuilds: int  # times that shadow tables of a context were begun
 
 
 class Vcpu:
@@ -109,7 +110,8 @@ class Vcpu:
             hart.observe = self._observed
         self._emulating = None
         if isinstance(physical := self.vm.physical, Shadowed):
-            kind = Emulating if self.vm.kvm.method.emulates else Alone
+            method = self.vm.kvm.method
+            kind = Alone if not method.emulates else Emulating if method.native else Called
             self._emulating = kind(
                 hart, self._world, self._virtual, physical, self._emulator, self.stats.note, self._redirect
             )
@@ -205,7 +207,9 @@ class Vcpu:
         writes = 0 if isinstance(engine, Reference) else engine.coherence.writes
         here = self._emulator.classes  # what the monitor has executed for the guest
         classes = {treat: engine.classes[treat] + here[treat] for treat in (Treat.INLINE, Treat.CALLOUT)}
-        return Counted(hart.state.blocks, {Treat.IDENT: hart.retired - sum(classes.values()), **classes}, writes)
+        rebuilds = physical.shadow.rebuilds if isinstance(physical := self.vm.physical, Shadowed) else 0
+        classes |= {Treat.IDENT: hart.retired - sum(classes.values())}
+        return Counted(hart.state.blocks, classes, writes, rebuilds)
 
     def measure_latency(self) -> None:
         """Note from now on in `latency` how late the guest's timer interrupts it. All its traps become slower."""

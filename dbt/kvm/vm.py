@@ -50,18 +50,24 @@ class Method(NamedTuple):
     world: str
     emulates: bool = True
 
+    @property
+    def native(self) -> bool:
+        """Whether a guest may run that knows nothing of a monitor."""
+        return self.emulates and self.world != "paravirtual"
+
 
 METHODS = {
     "interp": Method(("interp",), "direct"), "bt": Method(("dbt",), "direct"),
     "hw": Method(("dbt", "interp"), "hypervised"), "te": Method(("dbt", "interp"), "deprivileged"),
-    "none": Method(("dbt", "interp"), "deprivileged", False),
+    "pv": Method(("dbt", "interp"), "paravirtual"), "none": Method(("dbt", "interp"), "deprivileged", False),
 }  # fmt: skip
 
 
 class Kvm:
     """What /dev/kvm is: it makes virtual machines. `method` is "bt", binary translation, "interp", interpretation, or
     "hw": the guest has VS and VU mode of a hart with the hypervisor extension, which itself is translated; or "te",
-    trap and emulate: the guest has user mode alone; or "none", the same with nobody who emulates.
+    trap and emulate: the guest has user mode alone; or "pv": the same, and it calls its monitor where it would trap; or
+    "none", the same with nobody who emulates.
 
     engine    "dbt" or "interp": what runs the machine of a method that is neither of the two; None is the usual one
     isa       instruction-set string of the guest's harts; None is all that is implemented
@@ -268,10 +274,10 @@ class Vm:
             stage = guests.load_second_stage(ARCHITECTURE, TABLES)
             self.world.hgatp = stage.hgatp
             self.physical = Staged(behind, self.regions, self.devices, stage)
-        elif self.kvm.method.world == "deprivileged":
-            shadows = guests.load_shadow(ARCHITECTURE)
-            self.physical = Shadowed(behind, self.regions, self.devices, shadows, self.kvm.eager)
-            self.world.tables = self.physical.satp
+        elif self.kvm.method.world in ("deprivileged", "paravirtual"):
+            shadows, told = guests.load_shadow(ARCHITECTURE), self.kvm.method.world == "paravirtual"
+            self.physical = Shadowed(behind, self.regions, self.devices, shadows, self.kvm.eager or told)
+            self.world.tables, self.world.memory = self.physical.satp, self.physical
         else:
             self.physical = Flat(behind, self.regions, self.devices)
         return behind

@@ -94,31 +94,32 @@ class Comparison:
         return [
             row.method, row.engine, "no" if self.why(row) else "yes", f"{total.instructions:,}", f"{total.blocks:,}",
             *(f"{total.classes.get(treat.value, 0):,}" for treat in Treat), f"{total.exits:,}", f"{total.to_user:,}",
-            f"{total.invalidations:,}", f"{row.latency:,}", f"{total.seconds:.3f}", f"{row.speed:,.1f}",
-            f"{self.costs.cycles(total):,}",
+            f"{total.invalidations:,}", f"{total.rebuilds:,}", f"{row.latency:,}", f"{total.seconds:.3f}",
+            f"{row.speed:,.1f}", f"{self.costs.cycles(total):,}",
         ]  # fmt: skip
 
 
 HEAD = (
     "method", "engine", "ok", "instructions", "blocks", *(treat.value for treat in Treat), "exits", "to user",
-    "stale", "late", "wall s", "ns/instr", "cycles",
+    "stale", "rebuilt", "late", "wall s", "ns/instr", "cycles",
 )  # fmt: skip
 WORDS = 3  # columns of HEAD that are words
 
 
 def compare(
     guest: str, file: str, expected: str | None, methods: Sequence[str], engines: Sequence[str],
-    options: Options, most: int | None = None,
+    options: Options, most: int | None = None, paravirtual: str | None = None,
 ) -> Comparison:  # fmt: skip
     """Run a guest, an ELF file, under each of these methods by each of these engines that it has, to its end or for
-    `most` instructions.
+    `most` instructions. `paravirtual`: the file of its build for pv, if it is another one.
 
     BadValue where that leaves nothing; NotRunnable, FileNotFoundError.
     """
     pairs = list(_pairs(methods, engines))
     if not pairs:
         raise BadValue(f"no method of {', '.join(methods)} has an engine {' or '.join(engines)}")
-    rows = tuple(run(file, method, engine, options, most) for method, engine in pairs)
+    files = {method: file if METHODS[method].native or paravirtual is None else paravirtual for method, _ in pairs}
+    rows = tuple(run(files[method], method, engine, options, most) for method, engine in pairs)
     return Comparison(guest, rows[0].console if expected is None else expected, rows)
 
 

@@ -1,8 +1,8 @@
 """One guest under one method: a monitor that answers little, and what was counted while it ran.
 
-The monitor has a console, by calls, and a device at DEVICE whose register counts its reads. A guest may divide its run
-into phases, by calls of the extension MARK, whose function is the letter of the phase that begins; the call itself is
-in no phase's counts.
+The monitor has a console, by calls, and a device at DEVICE whose register counts its reads: the call READ has so many
+words of it put into memory at once. A guest may divide its run into phases, by calls of the extension MARK, whose
+function is the letter of the phase that begins; the call itself is in no phase's counts.
 Owns: this monitor, the counting. Must not know: how a method works, what is made of the counts.
 """
 
@@ -20,7 +20,8 @@ from guests.spec import Treat
 
 RAM, SIZE = 0x8000_0000, 8 << 20
 DEVICE, STEP = 0x1000_0000, 0x0101_0101  # the n-th read gives n times as much
-PUT, MARK = 0x01, 0x0800_0000  # extensions of SBI that are the monitor's to answer
+PUT, PRINT, MARK, READ = 0x01, 0x4442_434E, 0x0800_0000, 0x0800_0001  # extensions of SBI that are ours to answer
+MOST_WORDS = 1024
 WHOLE = "all"  # the phase of a guest that marks none
 
 
@@ -35,6 +36,7 @@ class Counts:
     to_user: int = 0
     reasons: dict[str, int] = field(default_factory=dict)  # exits by name
     invalidations: int = 0  # writes that made translated code stale
+    rebuilds: int = 0  # times that shadow tables of a context were begun
     seconds: float = 0.0  # of the host's
 
     def __sub__(self, other: Counts) -> Counts:
@@ -43,7 +45,7 @@ class Counts:
             {name: count - other.classes.get(name, 0) for name, count in self.classes.items()},
             self.exits - other.exits, self.to_user - other.to_user,
             dict(Counter(self.reasons) - Counter(other.reasons)), self.invalidations - other.invalidations,
-            self.seconds - other.seconds,
+            self.rebuilds - other.rebuilds, self.seconds - other.seconds,
         )  # fmt: skip
 
 
@@ -112,8 +114,15 @@ class Monitor:
                 case RiscvSbi(extension=extension, args=args) if extension == PUT:
                     self.console += bytes([args[0] & 0xFF])
                     vcpu.reply(0, 0)
+                case RiscvSbi(extension=extension, function=0, args=args) if extension == PRINT:
+                    self.console += vcpu.vm.read(args[1], min(args[0], SIZE))
+                    vcpu.reply(0, args[0])
+                case RiscvSbi(extension=extension, args=args) if extension == READ:
+                    words = (self._next(4) for _ in range(min(args[1], MOST_WORDS)))
+                    vcpu.vm.write(args[0], b"".join(word.to_bytes(4, "little") for word in words))
+                    vcpu.reply(0, 0)
                 case Mmio(is_write=False):
-                    vcpu.reply(self._read(exit))
+                    vcpu.reply(self._next(exit.size) if exit.address == DEVICE else 0)
                 case Mmio() | RiscvSbi():
                     pass
                 case SystemEvent(kind=1):
@@ -133,7 +142,7 @@ class Monitor:
         return Counts(
             vcpu.instructions, did.blocks, {treat.value: did.classes[treat] for treat in Treat},
             vcpu.stats.total - self._marks, vcpu.stats.to_user - self._marks, dict(+reasons), did.invalidations,
-            time.perf_counter() - self._start,
+            did.rebuilds, time.perf_counter() - self._start,
         )  # fmt: skip
 
     def _mark(self, phase: str) -> None:
@@ -145,8 +154,7 @@ class Monitor:
         if self._phase:
             self.phases[self._phase] = self.counts() - self._before
 
-    def _read(self, access: Mmio) -> int:
-        if access.address != DEVICE:
-            return 0
+    def _next(self, size: int) -> int:
+        """What the device's next read gives."""
         self._reads += 1
-        return self._reads * STEP & (1 << 8 * access.size) - 1
+        return self._reads * STEP & (1 << 8 * size) - 1

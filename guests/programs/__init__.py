@@ -55,12 +55,14 @@ class System:
 class Virtual:
     """One guest of a virtual machine: it begins in supervisor mode, and calls its monitor.
 
-    `output` is exactly what it prints by calls of the console.
+    `output` is exactly what it prints by calls of the console. `paravirtual`: it has a second build, whose kernel calls
+    its monitor where it would do what only a supervisor may.
     """
 
     name: str
     about: str
     output: str
+    paravirtual: bool = False
 
 
 class UnknownProgram(KeyError):
@@ -444,7 +446,7 @@ _VIRTUALS = (
     Virtual("skernel2", "reads a register and memory that it may not, and turns itself off", ""),
     Virtual("pflash", "reads a flash memory a hundred times", "Got pflash magic: pfld\n"),
     Virtual("quad", "nine phases of what a kernel does to its machine, each a known number of times",
-            "quad: 10 ticks, checksum b8774b04279b2b60\n"),
+            "quad: 10 ticks, checksum b8774b04279b2b60\n", paravirtual=True),
     Virtual("tasks", "two tasks that a timer takes the processor from", "Multi-task(Preemptible) ok!\n"),
 )
 
@@ -494,10 +496,13 @@ def system_file(reference: str) -> str:
     return os.path.join(os.path.dirname(os.path.realpath(__file__)), "system", name, f"{name}.elf")
 
 
-def virtual_file(reference: str) -> str:
-    """Where the ELF file of a guest of a virtual machine is."""
-    name = _find(reference.removeprefix("@"), VIRTUALS, "guest of a virtual machine").name
-    return os.path.join(os.path.dirname(os.path.realpath(__file__)), "virtual", name, f"{name}.elf")
+def virtual_file(reference: str, paravirtual: bool = False) -> str:
+    """Where the ELF file of a guest of a virtual machine is, or that of its second build."""
+    found = _find(reference.removeprefix("@"), VIRTUALS, "guest of a virtual machine")
+    if paravirtual and not found.paravirtual:
+        raise UnknownProgram(f"@{found.name} has no build for pv")
+    file = f"{found.name}.pv.elf" if paravirtual else f"{found.name}.elf"
+    return os.path.join(os.path.dirname(os.path.realpath(__file__)), "virtual", found.name, file)
 
 
 def path(reference: str) -> Path:

@@ -69,6 +69,16 @@ def virtuals() -> list[str]:
     return _with_a_source(VIRTUAL)
 
 
+def paravirtuals() -> list[str]:
+    """Those of them that have a second build, whose kernel calls its monitor."""
+    return [name for name in virtuals() if (VIRTUAL / name / "pv.c").exists()]
+
+
+def build_paravirtual(name: str, output: Path) -> None:
+    """The second build of a guest of a virtual machine, from the same sources."""
+    build_virtual(name, output, "-DPV")
+
+
 def _with_a_source(folder: Path) -> list[str]:
     return sorted(source.stem for source in folder.glob("*/*.[cS]") if source.stem == source.parent.name)
 
@@ -177,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _each([name for name in options.names or names() if name not in others], ROOT, "{0}/{0}.elf", build)
             for folder, there in ((SYSTEM, systems()), (VIRTUAL, virtuals())):
                 _each([name for name in options.names or there if name in there], folder, "{0}/{0}.elf", build)
+            second = [name for name in options.names or paravirtuals() if name in paravirtuals()]
+            _each(second, VIRTUAL, "{0}/{0}.pv.elf", build_paravirtual)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

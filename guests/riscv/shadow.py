@@ -143,9 +143,9 @@ class Shadow:
 
     def clear(self) -> None:
         """Forget all."""
+        self._changed()
         self._roots.clear()
         self.tables.clear()
-        self._changed()
 
     def leaves(self, view: View) -> Iterator[Mapped]:
         """What the tables of the context say, in the order of addresses."""

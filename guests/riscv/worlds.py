@@ -108,8 +108,7 @@ class Direct:
         status |= p.H_GVA if scause in traps.ADDRESS_VALUES else 0
         return VmExit(scause, trap.value, hart.state.pc, 0 if absent is None else absent >> 2, 0, status)
 
-    @staticmethod
-    def redirect(hart: Any, cause: int, value: int) -> None:
+    def redirect(self, hart: Any, cause: int, value: int) -> None:
         """The guest's own handler takes a trap at its pc."""
         hart.enter_trap(cause, value)
 
@@ -248,15 +247,14 @@ class Hypervised(Direct):
     def seen(hart: Any, trap: Trap, absent: int | None) -> VmExit:
         return VmExit(*(hart.state.slots[slot] for slot in (p.SCAUSE, p.STVAL, p.SEPC, p.HTVAL, p.HTINST, p.HSTATUS)))
 
-    @staticmethod
-    def redirect(hart: Any, cause: int, value: int) -> None:
+    def redirect(self, hart: Any, cause: int, value: int) -> None:
         """What a trap of VS mode would have done, by software."""
         s, m = hart.state.slots, hart.at_rest()
         before = p.SPP if s[p.MSTATUS] & p.SPP else 0
         s[p.VSSTATUS] = privileged_traps.kept(m, s[p.VSSTATUS], p.SIE, p.SPP, before)
         s[p.VSEPC], s[p.VSCAUSE], s[p.VSTVAL] = s[p.SEPC], cause, value
         s[p.SEPC] = s[p.VSTVEC] & ~3 & p.ALL
-        Hypervised.set_mode(hart, p.SUPERVISOR)
+        self.set_mode(hart, p.SUPERVISOR)
 
 
 class Frame(NamedTuple):
@@ -286,7 +284,7 @@ class Deprivileged(Direct):
         self.tables: Callable[[Any], int] = lambda hart: 0  # satp for the context in which a guest is
         self.spaces: dict[int, Any] = {}  # by the hart's number: its guest's addresses, by the guest's own tables
         self.frames: dict[int, Frame] = {}  # by the hart's number
-        self._csrs = self.table(features)
+        self.csrs = self.table(features)
         self._kept: list[int] = []
 
     def fetch(self, hart: Any, address: int) -> int:
@@ -336,8 +334,7 @@ class Deprivileged(Direct):
             s[slot] = value
         s[p.MSTATUS] = s[p.MSTATUS] & ~p.FS | used
 
-    @staticmethod
-    def redirect(hart: Any, cause: int, value: int) -> None:
+    def redirect(self, hart: Any, cause: int, value: int) -> None:
         """What a trap of the guest's own hart would have done: this hart takes none."""
         hart.state.pc = privileged_traps.enter(hart.at_rest(), hart.state.pc, cause, value)
         hart.state.mid_block = False
@@ -355,7 +352,7 @@ class Deprivileged(Direct):
     def named(self, decoded: Any) -> str:
         """An instruction that was emulated, for counts: a register by its name."""
         if decoded.row.extension == "zicsr":
-            return f"csr {self._csrs[decoded.operands.csr].name}"
+            return f"csr {self.csrs[decoded.operands.csr].name}"
         return str(decoded.row.name)
 
     def written(self, decoded: Any) -> str:
@@ -365,7 +362,7 @@ class Deprivileged(Direct):
             return self.named(decoded)
         name = row.name.replace("csrr", "csr", 1) if o.rd == SINK else row.name
         name = "csrr" if row.syntax.endswith((", zero", ", 0")) else name
-        return f"{name} {self._csrs[o.csr].name}"
+        return f"{name} {self.csrs[o.csr].name}"
 
     @staticmethod
     def fenced(hart: Any, decoded: Any) -> tuple[int | None, int | None] | None:
@@ -390,6 +387,3 @@ GUEST_MODES = 4  # the mode, by its number for counts, of a guest's mode 0
 def hedeleg(debug: bool) -> int:
     """Exceptions that the guest takes by itself."""
     return hypervisor_csrs.HEDELEG & ~STAYS & ~(BREAKPOINT if debug else 0)
-
-
-WORLDS = {"direct": Direct, "hypervised": Hypervised, "deprivileged": Deprivileged}

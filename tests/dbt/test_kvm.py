@@ -42,7 +42,7 @@ A0, A1, A2, A3, A7, T0 = 10, 11, 12, 13, 17, 5
 METHOD = "bt"
 
 
-@pytest.fixture(autouse=True, params=[name for name, each in METHODS.items() if each.emulates])
+@pytest.fixture(autouse=True, params=[name for name, each in METHODS.items() if each.native])
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How guests here are run."""
     monkeypatch.setitem(globals(), "METHOD", request.param)

@@ -18,7 +18,7 @@ from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
 from dbt.engine import Translated
-from dbt.kvm import Vcpu
+from dbt.kvm import Vcpu, deprivileged
 from dbt.kvm import Vm as VirtualMachine
 from dbt.kvm.deprivileged import Emulating
 from dbt.kvm.physical import HOST, Shadowed
@@ -65,7 +65,7 @@ from dbt.reference import Reference
 from dbt.state import RAM_HOST
 from dbt.translate import Translator
 from guests.riscv import kvm as virtual
-from guests.riscv import mmu, privileged_traps, shadow, two_stage, worlds
+from guests.riscv import mmu, paravirtual, privileged_traps, shadow, two_stage, worlds
 from guests.riscv import privileged as p
 from guests.riscv.machine import guest as machine_guest
 from guests.spec import Guest
@@ -505,6 +505,18 @@ def waiting_that_nobody_hears_of(patch: Patch) -> None:
     patch.setattr(worlds.Hypervised, "enter", lambda self, hart, waiting: enter(self, hart, False))
 
 
+def calls_that_nobody_answers(patch: Patch) -> None:
+    patch.setattr(paravirtual.Paravirtual, "called", lambda self, hart, cause, view: None)
+
+
+def entries_without_a_fence(patch: Patch) -> None:
+    patch.setattr(paravirtual.Calls, "_set_leaf", lambda self, a: self._world.memory.write(a[0], a[1]) or 0)
+
+
+def kernels_that_nobody_refuses(patch: Patch) -> None:
+    patch.setattr(deprivileged.Called, "_emulate", lambda self, trap: trap)
+
+
 def a_mechanism_with_a_device(patch: Patch) -> None:
     patch.setattr(c46_split, "MECHANISM", (*c46_split.MECHANISM, "machine/boards.py"))
 
@@ -703,6 +715,10 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("C21", a_bit_that_is_stored_wrong),
         ("C26", virtual_is_illegal),
         ("C27", bits_that_trap_nothing),
+        ("C22", calls_that_nobody_answers),
+        ("C23", entries_without_a_fence),
+        ("C24", kernels_that_nobody_refuses),
+        ("C25", calls_that_are_not_known),
         ("C30", calls_that_are_not_known),
         ("C32", traps_that_note_nothing_of_a_guest),
         ("C46", a_mechanism_with_a_device),

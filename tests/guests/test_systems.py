@@ -84,6 +84,12 @@ def test_guests_of_a_virtual_machine_are_what_their_sources_give(tmp_path: Path)
     for name in VIRTUALS:
         build.build(name, tmp_path / name)
         assert (tmp_path / name).read_bytes() == Path(programs.virtual_file(name)).read_bytes(), name
+    assert [name for name, virtual in VIRTUALS.items() if virtual.paravirtual] == build.paravirtuals()
+    for name in build.paravirtuals():
+        build.build_paravirtual(name, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == Path(programs.virtual_file(name, True)).read_bytes(), name
+    with pytest.raises(UnknownProgram, match="@tasks has no build for pv"):
+        programs.virtual_file("@tasks", True)
     with pytest.raises(UnknownProgram, match="@tasks is a guest for a monitor"):
         programs.find("@tasks")
     with pytest.raises(UnknownProgram, match="@tasks is a guest for a monitor"):

@@ -50,6 +50,7 @@ EXPLAIN_MACHINES = "tests/dbt/test_explain_machines.py::"
 EXTENSIONS = "tests/guests/test_extensions.py::"
 HARTS = "tests/dbt/test_harts.py::"
 METHODS = "tests/dbt/test_methods.py::"
+PARAVIRTUAL = "tests/dbt/test_paravirtual.py::"
 KVM = "tests/dbt/test_kvm.py::"
 TRAPS = "tests/dbt/test_trap_and_emulate.py::"
 LAB_ASSEMBLER = "tests/dbt/test_lab_assembler.py::"
@@ -1580,6 +1581,18 @@ MONITORS = (
     ("a guest's masked interrupts are its hart's", "guests/riscv/worlds.py",
      "if not (user or status & p.SIE or s[p.WAITING]):", "if False:",
      TRAPS + "test_the_harts_own_registers_are_others", "a kernel with interrupts off is left for each that waits"),
+    ("a flush that a para-virtualized kernel asks for does nothing", "guests/riscv/paravirtual.py",
+     "self._world.memory.shadow.fence(None if a[0] == p.ALL else a[0], None)", "pass",
+     PARAVIRTUAL + "test_a_flush_is_a_fence[dbt]", "old mappings stay"),
+    ("a kernel is not told that an interrupt waits", "guests/riscv/paravirtual.py",
+     'self.put(hart, "pending", 1)', "pass",
+     PARAVIRTUAL + "test_interrupts_wait_for_the_flag[interp]", "its timer interrupts the monitor for ever"),
+    ("a program's call is answered as its kernel's", "guests/riscv/paravirtual.py",
+     "cause != traps.USER_ECALL or s[p.PRIVILEGE] != p.SUPERVISOR or", "cause != traps.USER_ECALL or",
+     PARAVIRTUAL + "test_a_program_cannot_call_the_monitor[dbt]", "programs change page tables"),
+    ("shadow tables that have changed are told of by one entry", "dbt/kvm/physical.py",
+     "self._memory.note(TABLES, self.shadow.tables.used)", "self._memory.note(TABLES, 8)",
+     PARAVIRTUAL + "test_a_leaf_holds_at_once[interp-False]", "the interpreter goes on with an old mapping"),
     ("marks of phases are counted as the guest's exits", "dbt/methods/run.py",
      "vcpu.stats.total - self._marks, vcpu", "vcpu.stats.total, vcpu",
      METHODS + "test_exits_of_each_phase[bt-dbt]", "every phase has an exit more than it has"),

@@ -2,6 +2,21 @@
 #
 # Owns: what is kept over a trap. Must not know: what a call or a tick does.
 
+#ifdef PV
+#include "pv.h"
+
+    .macro block register
+    la \register, pv_block
+    .endm
+
+# The call that has one number and no arguments.
+    .macro ask number
+    li a7, PV_EXTENSION
+    li a6, \number
+    ecall
+    .endm
+#endif
+
     .macro kept what
     .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
     \what s\n, 8 * \n(sp)
@@ -26,16 +41,37 @@
 run_program:
     addi sp, sp, -112
     kept sd
+#ifdef PV
+    block t0
+    sd sp, PV_STACK(t0)
+    sd a0, PV_PC(t0)
+    li t1, 1
+    sd t1, PV_USER(t0)
+    ask PV_RESUME
+#else
     csrw sscratch, sp
     csrw sepc, a0
     li t0, 1 << 8
     csrc sstatus, t0
     sret
+#endif
 
 # From the program: call(a0, cause) is the answer. Its other registers that a call may change have changed.
     .globl call_entry
     .balign 4
 call_entry:
+#ifdef PV
+    block t0
+    ld a1, PV_CAUSE(t0)
+    beqz a7, 1f
+    call call
+    block t0
+    ld t1, PV_PC(t0)
+    addi t1, t1, 4
+    sd t1, PV_PC(t0)
+    sd a0, PV_A0(t0)
+    ask PV_RESUME
+#else
     csrrw sp, sscratch, sp
     csrr a1, scause
     beqz a7, 1f
@@ -45,6 +81,7 @@ call_entry:
     csrw sepc, t0
     csrrw sp, sscratch, sp
     sret
+#endif
 1:  call call
     kept ld
     addi sp, sp, 112
@@ -56,11 +93,26 @@ call_entry:
 tick_entry:
     addi sp, sp, -128
     passing sd
+#ifdef PV
+    block t0
+    ld a0, PV_CAUSE(t0)
+    call tick
+    li a0, PV_RESUME
+    call pv_later
+    passing ld
+    addi sp, sp, 128
+    la a0, pv_queue # what the tick has asked for, and to resume, which gives these four registers back
+    la a6, pv_queued
+    ld a1, (a6)
+    sd zero, (a6)
+    ask PV_MULTICALL
+#else
     csrr a0, scause
     call tick
     passing ld
     addi sp, sp, 128
     sret
+#endif
 
 # A page that user mode may execute: 100 calls, of which the last one ends it.
     .section .text.program, "ax"
