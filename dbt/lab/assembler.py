@@ -37,6 +37,7 @@ SHORT = {  # a shorthand: its operands, and what it stands for
 }
 _FIELD = re.compile(r"\b(?:f?rd|f?rs[123]|imm|upper|target|constant|csr|rm|pred|succ)\b")
 _LABEL = re.compile(r"\s*([A-Za-z_]\w*):")
+_SAME = {"zero": "(?:zero|x0)", "sp": "(?:sp|x2)"}  # registers that a syntax names, by either of their names
 _HIGH, _LOW = "%high:", "%low:"  # the halves of a label's distance, for `la`: of its first and second instruction
 _SMALL = range(-2048, 2048)
 _WORD = range(-(1 << 31), 1 << 31)
@@ -148,6 +149,7 @@ def _shape(syntax: str) -> re.Pattern[str]:
         pieces += [re.escape(text[at : m.start()]), rf"(?P<{m[0]}>[^\s,()]+)"]
         at = m.end()
     shape = "".join([*pieces, re.escape(text[at:]), r"(?:,\ (?P<rm>[a-z]+))?" if mode else ""])
+    shape = re.sub(r"\b(zero|sp)\b", lambda m: _SAME[m[0]], shape)
     return re.compile(shape.replace(r",\ ", r"\s*,\s*").replace(r"\(", r"\s*\(\s*").replace(r"\)", r"\s*\)"))
 
 

@@ -15,6 +15,7 @@ from dbt.lab.exercises import (
     blocks,
     classes,
     console,
+    emulate,
     flag,
     guest,
     latency,
@@ -66,6 +67,7 @@ EXERCISES = (  # in the order of the book
     Exercise("stale", "assembly", "self-modifying code that a naive cache runs wrongly", stale.check),
     Exercise("latency", "assembly", "blocks short enough that no interrupt waits for long", latency.check),
     Exercise("loop", "Python", "the loop around KVM_RUN, with a device", loop.check),
+    Exercise("emulate", "Python", "emulate instructions on privileged registers", emulate.check),
     Exercise("console", "assembly", "print a text with one exit", console.check),
     Exercise("shell", "input", "type so that a kernel has two processes take turns", shell.check),
 )
