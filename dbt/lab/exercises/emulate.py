@@ -47,6 +47,6 @@ def check(file: str) -> str:
         for number, found in enumerate(registers):
             require(found == slots[number], f"`{text}`: x{number} is {shown(found)}, and should be {slots[number]:#x}")
         for name, number in CSRS.items():
-            wanted = slots[p.SLOT[name]]
-            require(virtual[number] == wanted, f"`{text}`: {name} is {shown(virtual[number])}, and should be {wanted:#x}")
+            found, wanted = virtual[number], slots[p.SLOT[name]]
+            require(found == wanted, f"`{text}`: {name} is {shown(found)}, and should be {wanted:#x}")
     return f"{CASES} instructions, as the reference interpreter executes them"
