@@ -72,8 +72,9 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     gates = tuple([Gate(pc, code.functions[name][0], region.reach[pc]) for name, pc in function.gates])
     counter = function.counter
     away = tuple([symbol for symbol in function.away if symbol in used])
+    pages = {symbol: page for symbol, page in function.pages.items() if symbol in used}
     return Made(request.blocks[0], request.source, region.instructions, reach, size, code, exits, counter, gates, away,
-                function.pages)  # fmt: skip
+                pages)  # fmt: skip
 
 
 def region_of(request: Request, optimised: list[Block], options: Options) -> Region:

@@ -258,12 +258,15 @@ class Vm:
         if vcpu.immediate_exit:
             return _ASKED
         self.world.enter(hart, waiting)
-        if step:
-            exit = behind.step() or Debug(hart.state.pc)
-        else:
-            interruptions.enter()
-            exit = behind.run(most=min(NEVER, behind.clock.retired + max(0, end - hart.retired)))
-        self.world.leave(hart, exit if isinstance(exit, Trapped) else None)
+        exit: Exit | None = None
+        try:
+            if step:
+                exit = behind.step() or Debug(hart.state.pc)
+            else:
+                interruptions.enter()
+                exit = behind.run(most=min(NEVER, behind.clock.retired + max(0, end - hart.retired)))
+        finally:  # also where a signal handler of the host's raises between two slices
+            self.world.leave(hart, exit if isinstance(exit, Trapped) else None)
         return exit
 
     # --- the machine behind -----------------------------------------------------------------------------------------

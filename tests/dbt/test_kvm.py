@@ -525,6 +525,23 @@ def test_a_signal_lets_a_guest_be_left() -> None:
     assert vcpu.get("a0") == vcpu.instructions // 2
 
 
+def test_a_guest_goes_on_after_a_signal_handler_has_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, for who catches it: the guest's registers are its own again."""
+    vcpu = made(asm("addi", rd=A0, rs1=A0, imm=1), asm("jal", rd=0, imm=-4))
+    vcpu.set(a0=0, sscratch=0x55, stvec=RAM + 0x400)
+    vcpu.run(100)
+
+    def sample() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vcpu.interruptions, "sample", sample)
+    with pytest.raises(KeyboardInterrupt):
+        vcpu.run(100)
+    assert [vcpu.get(name) for name in ("mode", "sscratch", "stvec", "satp")] == [1, 0x55, RAM + 0x400, 0]
+    assert vcpu.run(100) == Intr() and vcpu.get("a0") == 100
+
+
 def test_two_threads_cannot_run_one_virtual_cpu() -> None:
     vcpu = made(SPIN)
     found: list[Exit] = []

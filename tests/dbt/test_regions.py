@@ -16,7 +16,7 @@ from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
 
 from dbt import regions
 from dbt.arena import Arena
-from dbt.backend import compiler
+from dbt.backend import Workshop, compiler
 from dbt.block import Gate, Made
 from dbt.cache.record import pack_made, unpack_made
 from dbt.code import Code, Relocation
@@ -24,8 +24,10 @@ from dbt.hosts import select
 from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
 from dbt.options import Options
-from dbt.regions import Request
+from dbt.regions import Bytes, Request
+from dbt.translate import TIMED, make
 from guests.riscv import traps
+from ir import llvm
 from ir.records import replace
 
 PAGE = 0x1000
@@ -677,3 +679,23 @@ def test_what_leaves_a_page_of_a_machine_leads_to_an_address() -> None:
     assert [start for start, _ in found.source] == [0x8001_0008, 0x9001_1004]
     assert sorted(pc for pc, _ in found.exits.values()) == sorted([0x11010 + (1 << 61), 0x11010, 0x50000])
     assert list(found.pages.values()) == [0x8000]
+
+
+def test_a_page_that_code_does_not_ask_for_is_none_of_a_translation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM may find that a way into a page is never gone. Its symbol is nowhere in the code then, nor in a record."""
+    lower = llvm.lower
+
+    def with_another(*words: Any) -> Any:
+        function = lower(*words)
+        function.pages["nobodys"] = 7
+        return function
+
+    monkeypatch.setattr(llvm, "lower", with_another)
+    rig = nest(True, Options(hot=0, region=40))
+    engine, guest = rig.engine, rig.state.guest
+    request = engine.translator.request((rig.state.pc, True), engine)  # type: ignore[union-attr]
+    shop = Workshop(guest, Options())
+    lifter = Lifter(guest, Options(), Bytes(request.source))
+    made = make(request, lifter, shop.target, shop.compile, dict.fromkeys(TIMED, 0.0))
+    assert unpack_made(pack_made(made)).key == request.blocks[0] and not made.pages
+    rig.close()
