@@ -505,10 +505,6 @@ def waiting_that_nobody_hears_of(patch: Patch) -> None:
     patch.setattr(worlds.Hypervised, "enter", lambda self, hart, waiting: enter(self, hart, False))
 
 
-def calls_that_nobody_answers(patch: Patch) -> None:
-    patch.setattr(paravirtual.Paravirtual, "called", lambda self, hart, cause, view: None)
-
-
 def entries_without_a_fence(patch: Patch) -> None:
     patch.setattr(paravirtual.Calls, "_set_leaf", lambda self, a: self._world.memory.write(a[0], a[1]) or 0)
 
@@ -715,7 +711,7 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("C21", a_bit_that_is_stored_wrong),
         ("C26", virtual_is_illegal),
         ("C27", bits_that_trap_nothing),
-        ("C22", calls_that_nobody_answers),
+        ("C22", calls_that_are_not_known),
         ("C23", entries_without_a_fence),
         ("C24", kernels_that_nobody_refuses),
         ("C25", calls_that_are_not_known),

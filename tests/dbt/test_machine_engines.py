@@ -63,7 +63,7 @@ from dbt.machine.digest import digest
 from dbt.machine.disks import Raw
 from dbt.machine.exits import SystemEvent
 from dbt.machine.lockstep import MOST_STRIDE, lockstep
-from dbt.machine.tlb import Ram
+from dbt.machine.tlb import Ram, TlbSpace
 from dbt.options import Options
 from dbt.state import RAM_HOST, State
 from guests.decode import encode
@@ -166,8 +166,8 @@ def test_the_command_shows_a_difference_line_by_line(
 ) -> None:
     add = Ram.add
 
-    def wrong(ram: Ram, state: State) -> None:
-        add(ram, state)
+    def wrong(ram: Ram, state: State, space: TlbSpace) -> None:
+        add(ram, state, space)
         state.words[RAM_HOST] += 4096
 
     monkeypatch.setattr(Ram, "add", wrong)
