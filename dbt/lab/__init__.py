@@ -71,6 +71,7 @@ from dbt.lab import (
     e04_lockstep,
     e05_benchmark,
     e06_command,
+    e07_nano,
     exercises,
 )  # fmt: skip
 from dbt.lab.report import Report
@@ -314,6 +315,9 @@ ROWS = (
     Row("E06", "the command line", "design",
         "The commands exist; a bad image gets a message and a status.",
         e06_command.run),
+    Row("E07", "one operation at a time", "design",
+        "What a virtual machine costs is seen operation by operation: a call, a device, a page, a fault, a table.",
+        e07_nano.run),
 )  # fmt: skip
 
 

@@ -445,6 +445,8 @@ _VIRTUALS = (
     Virtual("skernel", "turns itself off, and nothing else", ""),
     Virtual("skernel2", "reads a register and memory that it may not, and turns itself off", ""),
     Virtual("pflash", "reads a flash memory a hundred times", "Got pflash magic: pfld\n"),
+    Virtual("nano", "seven things that a kernel or its program does to a machine, a hundred times each",
+            "nano: 100 calls, 100 pages, 100 faults, device 13cdcdcdba, entry 2\n", paravirtual=True),
     Virtual("quad", "nine phases of what a kernel does to its machine, each a known number of times",
             "quad: 10 ticks, checksum b8774b04279b2b60\n", paravirtual=True),
     Virtual("tasks", "two tasks that a timer takes the processor from", "Multi-task(Preemptible) ok!\n"),

@@ -747,6 +747,7 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("E04", memory_not_compared),
         ("E05", nothing_kept),
         ("E06", tracebacks),
+        ("E07", traps_that_are_counted_twice),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -174,6 +174,17 @@ def test_a_guest_that_marks_nothing_and_one_that_fails() -> None:
     assert not failed.equal and "executes at 0x0" in failed.why(failed.rows[1]) and "no  " in failed.text()
 
 
+def test_the_text_of_nano_is_that_of_what_it_does() -> None:
+    """And two engines of a method have the same exits in each phase, whichever of them the lab has counted."""
+    assert VIRTUALS["nano"].output == (
+        f"nano: 100 calls, 100 pages, 100 faults, device {sum(i * STEP for i in range(1, 101)):x}, entry 2\n"
+    )
+    found = compare("@nano", virtual_file("nano"), VIRTUALS["nano"].output, ["te"], ["interp", "dbt"], Options())
+    assert found.equal and len({row.digest for row in found.rows}) == 1
+    first, second = ({name: counts.reasons for name, counts in row.phases.items()} for row in found.rows)
+    assert first == second and first["a"]["sret"] == 101
+
+
 def test_another_text_is_a_difference(compared: Comparison) -> None:
     other = Comparison("@quad", "something\n", compared.rows)
     assert not other.equal and other.why(other.rows[0]).startswith("it printed 'quad: 10")

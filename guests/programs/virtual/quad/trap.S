@@ -2,27 +2,7 @@
 #
 # Owns: what is kept over a trap. Must not know: what a call or a tick does.
 
-#ifdef PV
-#include "pv.h"
-
-    .macro block register
-    la \register, pv_block
-    .endm
-
-# The call that has one number and no arguments.
-    .macro ask number
-    li a7, PV_EXTENSION
-    li a6, \number
-    ecall
-    .endm
-#endif
-
-    .macro kept what
-    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-    \what s\n, 8 * \n(sp)
-    .endr
-    \what ra, 96(sp)
-    .endm
+#include "program.h"
 
     .macro passing what
     .irp n, 0, 1, 2, 3, 4, 5, 6
@@ -39,22 +19,7 @@
 # run_program(pc): it runs in user mode, until its call with a7 = 0.
     .globl run_program
 run_program:
-    addi sp, sp, -112
-    kept sd
-#ifdef PV
-    block t0
-    sd sp, PV_STACK(t0)
-    sd a0, PV_PC(t0)
-    li t1, 1
-    sd t1, PV_USER(t0)
-    ask PV_RESUME
-#else
-    csrw sscratch, sp
-    csrw sepc, a0
-    li t0, 1 << 8
-    csrc sstatus, t0
-    sret
-#endif
+    program_begins
 
 # From the program: call(a0, cause) is the answer. Its other registers that a call may change have changed.
     .globl call_entry
@@ -83,9 +48,7 @@ call_entry:
     sret
 #endif
 1:  call call
-    kept ld
-    addi sp, sp, 112
-    ret
+    program_over
 
 # From the kernel: tick(cause).
     .globl tick_entry

@@ -20,6 +20,7 @@
 #define PV_ENABLED 0
 #define PV_PENDING 8
 #define PV_CAUSE 16
+#define PV_VALUE 24
 #define PV_PC 32
 #define PV_USER 40
 #define PV_STACK 48

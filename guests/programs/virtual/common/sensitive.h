@@ -1,7 +1,7 @@
-/* What the phases of quad do to the machine they run on: interrupts, page tables, time, devices.
+/* What a kernel does to the machine it runs on: interrupts, page tables, time, devices.
  *
  * Owns: each sensitive act by a name, twice: as a kernel does it to a processor, and, with -DPV, as a para-virtualized
- * kernel asks for it. Must not know: the phases. */
+ * kernel asks for it. Must not know: what for. */
 #ifndef SENSITIVE_H
 #define SENSITIVE_H
 
