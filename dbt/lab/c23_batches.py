@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from dbt.kvm import SystemEvent
+from dbt.kvm import SystemEvent, Vm
 from dbt.lab.a15_causes import ECALL, guest
 from dbt.lab.report import Report
 from dbt.lab.simple_monitor import RAM
@@ -56,16 +56,23 @@ def words(way: str) -> list[int]:
     return [*edits, *loads, asm(rows, "addi", rd=A7, rs1=0, imm=8), ECALL]
 
 
-def edited(method: str, way: str) -> Ran:
-    vcpu = guest(method, *words(way))
-    vm = vcpu.vm
+def map_window(vm: Vm) -> list[int]:
+    """Tables of a guest for its RAM, and for pages that all lead to the first of the frames, which are returned."""
     frames = [FRAMES + i * PAGE for i in range(EDITS)]
     for at, value in (
         (ROOT + 8 * (RAM >> 30), RAM >> 12 << 10 | LEAF), (ROOT + 8 * (WINDOW >> 30), MIDDLE >> 2 | 1),
         (MIDDLE, LEAVES >> 2 | 1), *((LEAVES + 8 * i, entry(frames[0])) for i in range(EDITS)),
-        *((frame, i * i) for i, frame in enumerate(frames)),
     ):  # fmt: skip
         vm.write(at, value.to_bytes(8, "little"))
+    return frames
+
+
+def edited(method: str, way: str) -> Ran:
+    vcpu = guest(method, *words(way))
+    vm = vcpu.vm
+    frames = map_window(vm)
+    for i, frame in enumerate(frames):
+        vm.write(frame, (i * i).to_bytes(8, "little"))
     calls = ((SET_LEAF, LEAVES + 8 * i, entry(frame), WINDOW + i * PAGE) for i, frame in enumerate(frames))
     vm.write(QUEUE, b"".join(struct.pack("<4Q", *call) for call in calls))
     vcpu.set(satp=8 << 60 | ROOT >> 12, a7=EXTENSION, a6=MULTICALL if way == BATCHED else SET_LEAF, a0=QUEUE, a1=EDITS,

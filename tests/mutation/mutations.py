@@ -1623,6 +1623,12 @@ EXERCISES = (
     ("nobody looks at what an interrupt found", "dbt/lab/exercises/toy.py",
      "require(seen == total,", "require(seen != 0,",
      LAB_BOOK + "test_what_is_wrong_is_refused[toy: finds]", "a critical section that is none is right"),
+    ("nobody looks where a shadow table leads", "dbt/lab/exercises/shadow.py",
+     "return access == FETCH or leaf.what", "return access != STORE or leaf.what",
+     LAB_BOOK + "test_what_is_wrong_is_refused[shadow: does not lead to]", "shadow tables of any page are right"),
+    ("a kernel's exits are not counted", "dbt/lab/exercises/batch.py",
+     "require(exits <= EXITS,", "require(exits >= EXITS,",
+     LAB_BOOK + "test_what_is_wrong_is_refused[batch: 3 exits; 2 are enough]", "a call for each entry is right"),
 )
 
 KINDS = {

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dbt.kvm import KvmError
 from dbt.lab.exercises import (
+    batch,
     blocks,
     classes,
     console,
@@ -22,6 +23,7 @@ from dbt.lab.exercises import (
     loop,
     mapped,
     memory,
+    shadow,
     shell,
     stale,
     tables,
@@ -66,8 +68,10 @@ EXERCISES = (  # in the order of the book
     Exercise("tables", "Python", "page tables for a kernel that switches to them", tables.check),
     Exercise("stale", "assembly", "self-modifying code that a naive cache runs wrongly", stale.check),
     Exercise("latency", "assembly", "blocks short enough that no interrupt waits for long", latency.check),
+    Exercise("batch", "assembly", "entries of a page table, changed by one call of the monitor", batch.check),
     Exercise("loop", "Python", "the loop around KVM_RUN, with a device", loop.check),
     Exercise("emulate", "Python", "emulate instructions on privileged registers", emulate.check),
+    Exercise("shadow", "Python", "shadow page tables, of a guest's own and of where its memory is", shadow.check),
     Exercise("console", "assembly", "print a text with one exit", console.check),
     Exercise("shell", "input", "type so that a kernel has two processes take turns", shell.check),
 )
