@@ -18,6 +18,7 @@ from typing import Any
 
 from dbt.process import LimitReached, Process, Settings
 from dbt.report import reason
+from dbt.table import table
 from guests.spec import Treat
 
 HEAD = (
@@ -110,20 +111,16 @@ class Comparison:
 
     def text(self) -> str:
         """A table, and a sentence for whatever it does not say."""
-        table: list[tuple[str, ...]] = [HEAD]
+        rows: list[tuple[str, ...]] = []
         for run in self.runs:
             classes = [f"{run.classes[treat.value]:,}" for treat in Treat]
             ratio = f"{run.speed / self.reference.speed:.1f}" if self.reference.speed else "-"
-            table.append((
+            rows.append((
                 run.engine, "yes" if self.equal else "NO", f"{run.instructions:,}", f"{run.blocks:,}", *classes,
                 f"{run.start:.3f}", f"{run.translate:.3f}", f"{run.wall:.3f}", f"{run.cpu:.3f}",
                 f"{run.speed / 1e6:.2f}", f"{run.warm_speed / 1e6:.2f}", ratio,
             ))  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*table)]
-        lines = [
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-            for row in table
-        ]
+        lines = [table(HEAD, rows, words=2)]
         if self.bounded:
             count = self.reference.instructions
             lines.append(f"The reference was stopped after {count:,} instructions (--max-instructions); both were "

@@ -1,4 +1,4 @@
-"""The command line: `dragoman run`, `boot`, `compare`, `lockstep`, `explore`, `bench`, `explain`, `trace`,
+"""The command line: `dragoman run`, `boot`, `fleet`, `compare`, `lockstep`, `explore`, `bench`, `explain`, `trace`,
 `lab`, `info`, `cache` and `binfmt`.
 
 Each is a file of its own. Owns: the table of commands, and that no error reaches a user as a traceback. A command uses
@@ -24,6 +24,7 @@ Dragoman runs RISC-V (RV64GC) Linux programs on x86-64 by translating them while
 commands:
   run PROGRAM [ARGS...]       run a program
   boot -kernel FILE|@NAME     start a machine: firmware, a kernel, a program for bare metal
+  fleet GUEST...              run virtual machines at once, on few processors
   compare PROGRAM [ARGS...]   run it in both engines, compare them, and show how fast each is
   compare GUEST               run a guest of a virtual machine under each method, and count exits
   lockstep PROGRAM [ARGS...]  run both engines side by side, to find the first block where they differ
@@ -59,6 +60,7 @@ def _command(module: str, function: str = "command") -> Callable[[Sequence[str]]
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "run": _command("run"),
     "boot": _command("boot"),
+    "fleet": _command("fleet"),
     "compare": _command("compare"),
     "lockstep": _command("lockstep"),
     "explore": _command("explore"),

@@ -195,7 +195,7 @@ def harts(text: str) -> int:
     return count
 
 
-def _normal(words: Sequence[str]) -> list[str]:
+def normal(words: Sequence[str]) -> list[str]:
     """QEMU's words have one dash: -kernel is --kernel."""
     return ["-" + word if re.match(r"-[a-z]{2}", word) else word for word in words]
 
@@ -213,11 +213,11 @@ def asked(words: Sequence[str]) -> Any:
         if word in REFUSED:
             raise Fail(USAGE, f"{word} of qemu-system-riscv64 is not done: {REFUSED[word]}")
     parser = _parser()
-    normal = _normal(words)
-    options, rest = parser.split(normal)
+    ours = normal(words)
+    options, rest = parser.split(ours)
     if rest and rest[0].startswith("@"):  # options may come behind it
         name = rest[0]
-        options, rest = parser.split(normal[: -len(rest)] + rest[1:])
+        options, rest = parser.split(ours[: -len(rest)] + rest[1:])
         if options.kernel is not None:
             rest.insert(0, name)
         options.kernel = options.kernel or name

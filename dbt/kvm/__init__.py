@@ -8,7 +8,7 @@ decides is the caller's: devices, consoles, what follows an exit. See docs/howto
 
 from __future__ import annotations
 
-from dbt.kvm import abi, errors
+from dbt.kvm import abi, console, errors, schedule
 from dbt.kvm.errors import KvmError
 from dbt.kvm.ioctl import ioctl, mmap, open
 from dbt.kvm.memory import Region
@@ -18,5 +18,5 @@ from dbt.machine.exits import Debug, Exit, Hlt, Intr, Mmio, RiscvSbi, Shutdown, 
 
 __all__ = [
     "METHODS", "Debug", "Exit", "Hlt", "Intr", "Kvm", "KvmError", "Mmio", "Region", "RiscvSbi", "Shutdown",
-    "SystemEvent", "Vcpu", "Vm", "abi", "errors", "ioctl", "mmap", "open",
+    "SystemEvent", "Vcpu", "Vm", "abi", "console", "errors", "ioctl", "mmap", "open", "schedule",
 ]  # fmt: skip

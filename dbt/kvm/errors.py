@@ -64,6 +64,18 @@ class VcpuBusy(KvmError):
     number = errno.EBUSY
 
 
+class NotEnoughPcpus(KvmError):
+    """Each virtual CPU is to have a physical one of its own, and there are fewer of these."""
+
+    number = errno.EBUSY
+
+
+class Deadlock(KvmError):
+    """All virtual CPUs of a virtual machine wait, and nothing will ever wake one."""
+
+    number = errno.EDEADLK
+
+
 class NoMemory(KvmError):
     """The virtual machine has no memory to run in."""
 

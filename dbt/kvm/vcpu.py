@@ -3,6 +3,7 @@
     enter()   the world switch: returns the trap as a hypervisor finds it, or what ended the run besides
     run()     enters again and again; of each trap the first switch decides (`_first`): it is answered here, which is a
               light exit, or becomes an Exit for the caller's own switch, a heavy one
+    turn()    the same for a scheduler (`dbt.kvm.schedule`), which has the guest's time and its waiting
 
 Owns: this loop, what an exit waits for, its counts. Must not know: devices, how a hart runs, any architecture (what
 traps and calls are is `guests.load_virtual`'s).
@@ -29,6 +30,8 @@ from dbt.machine.exits import (
     SYSTEM_EVENT_SHUTDOWN,
     Debug,
     Exit,
+    Hlt,
+    Intr,
     Mmio,
     RiscvSbi,
     Shutdown,
@@ -191,6 +194,11 @@ class Vcpu:
         self._debug = control
         self._leave_for(bool(control & abi.KVM_GUESTDBG_ENABLE))
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits, for an interrupt or to be started."""
+        return not self._hart.ready
+
     def interrupt(self, level: bool) -> None:
         """Raise or lower the guest's external interrupt. Any thread may."""
         with self.vm.turns:
@@ -250,12 +258,13 @@ class Vcpu:
         An exit that wants an answer has it by `reply` before the next call. Raises VcpuBusy, NoMemory, NotEmulated.
         """
         with self._alone():
-            end = min(self.instructions + most, NEVER)
-            found = self._complete()
-            while found is None:
-                seen = self._enter(end, waiting=True)
-                found = seen if isinstance(seen, Exit) else self._first(seen)
-            return self._for_user(found)
+            return self._for_user(self._until_exit(most, yields=False))
+
+    def turn(self, most: int) -> Exit | None:
+        """The same; None where the time is over, or where it waits, which ends no time and is no exit to the user."""
+        with self._alone():
+            found = self._until_exit(most, yields=True)
+            return None if isinstance(found, Intr | Hlt) else self._for_user(found)
 
     def enter(self, most: int = NEVER) -> Any:
         """The world switch alone, for who answers all traps: `VmExit` of the architecture, or an Exit.
@@ -266,7 +275,7 @@ class Vcpu:
             end = min(self.instructions + most, NEVER)
             seen = self._complete()
             while seen is None:
-                seen = self._enter(end, waiting=False)
+                seen = self._enter(end, waiting=False, yields=False)
                 if not isinstance(seen, Exit) and self._is_for_log(seen):
                     seen = None
             if isinstance(seen, Exit):
@@ -299,11 +308,20 @@ class Vcpu:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._running.acquire(blocking=False):
-            raise VcpuBusy(f"virtual CPU {self.id} is being run by another thread")
+            raise VcpuBusy(f"virtual CPU {self.id} runs already")
         try:
             yield
         finally:
             self._running.release()
+
+    def _until_exit(self, most: int, yields: bool) -> Exit:
+        """Answer what is for the first switch, until there is something else."""
+        end = min(self.instructions + most, NEVER)
+        found = self._complete()
+        while found is None:
+            seen = self._enter(end, waiting=True, yields=yields)
+            found = seen if isinstance(seen, Exit) else self._first(seen)
+        return found
 
     def _for_user(self, exit: Exit) -> Exit:
         self.stats.to_user += 1
@@ -329,12 +347,12 @@ class Vcpu:
         """The guest goes on behind its call."""
         self._world.set_pc(self._hart, self._world.pc(self._hart) + self.vm.guest.syscall_length)
 
-    def _enter(self, end: int, waiting: bool) -> Any:
+    def _enter(self, end: int, waiting: bool, yields: bool) -> Any:
         """Let the guest run until a trap ends it that is its hart's own, or to this count of instructions."""
         stepping = bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP)
         while True:
             before = self.instructions, self._world.pc(self._hart)
-            exit: Exit | None = self.vm.switch(self, end, stepping, waiting)
+            exit: Exit | None = self.vm.switch(self, end, stepping, waiting, yields)
             if isinstance(exit, Trapped) and self._emulating is not None:
                 exit = self._emulating.answer(exit)
                 if exit is None and stepping and before != (self.instructions, self._world.pc(self._hart)):

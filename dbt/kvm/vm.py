@@ -226,8 +226,32 @@ class Vm:
             vcpu.begin()
             return vcpu
 
-    def switch(self, vcpu: Vcpu, end: int, step: bool, waiting: bool) -> Exit:
-        """Let a virtual CPU run to this count of instructions, or by one; for `Vcpu`. `waiting`: see `world.enter`."""
+    def look(self) -> None:
+        """Between two turns (`Vcpu.turn`): have happen what is due, and wake who waits for it."""
+        with self.turns:
+            self._now().look()
+
+    @property
+    def wait(self) -> int:
+        """The guest's time, in instructions, until something is due that all virtual CPUs wait for, NEVER where nothing
+        ever is; 0 where one does not wait.
+        """
+        with self.turns:
+            behind = self._now()
+            behind.taking = behind.vcpus
+            until = behind.waits_until
+            return until if until in (0, NEVER) else max(1, until - behind.clock.count)
+
+    def pass_time(self, instructions: int) -> None:
+        """The guest's clock goes on by so much, in which no virtual CPU of it runs."""
+        with self.turns:
+            clock = self._now().clock
+            clock.wait_until(clock.count + instructions)
+
+    def switch(self, vcpu: Vcpu, end: int, step: bool, waiting: bool, yields: bool) -> Exit:
+        """Let a virtual CPU run to this count of instructions, or by one; for `Vcpu`. `waiting`: see `world.enter`;
+        `yields`: where it waits it is left at once (Hlt).
+        """
         self._inside += 1
         try:
             while True:
@@ -235,8 +259,8 @@ class Vm:
                     self._check()
                     if not self.regions:
                         raise NoMemory("the virtual machine has no memory: it wants a region before it runs")
-                    exit = self._go(vcpu, end, step, waiting)
-                if isinstance(exit, Hlt) and self._inside > 1:
+                    exit = self._go(vcpu, end, step, waiting, yields)
+                if isinstance(exit, Hlt) and self._inside > 1 and not yields:
                     time.sleep(NAP)  # who may wake it runs in another thread
                 elif exit is not _TURN:
                     return exit
@@ -244,7 +268,7 @@ class Vm:
         finally:
             self._inside -= 1
 
-    def _go(self, vcpu: Vcpu, end: int, step: bool, waiting: bool) -> Exit:
+    def _go(self, vcpu: Vcpu, end: int, step: bool, waiting: bool, yields: bool) -> Exit:
         """_TURN where another thread waits for the machine."""
         behind = self._now()
         hart = behind.vcpus[vcpu.id]
@@ -252,7 +276,7 @@ class Vm:
             behind.take_ending()
         if behind.turn is not hart:
             behind.give_turn(hart)
-        behind.taking = [hart]
+        behind.taking, behind.yields = [hart], yields
         interruptions = vcpu.interruptions
         behind.outside = interruptions
         if vcpu.immediate_exit:

@@ -68,6 +68,7 @@ class Vm:
         self.memory = Memory(pool)
         self.vcpus: list[Vcpu] = []
         self.taking = self.vcpus  # harts that have turns, that of `turn` among them
+        self.yields = False  # a run is left, by Hlt, where these wait, if something will wake them or not
         self.clock = Clock(self._retired, self.guest.ticks)
         self.events = Events(self.clock)
         self.ending: Exit | None = None
@@ -148,6 +149,13 @@ class Vm:
         """The count until which all harts wait, as far as the machine knows; 0 if one can go on."""
         return 0 if any(vcpu.ready for vcpu in self.taking) else self._deadline()
 
+    def look(self) -> None:
+        """Have happen what is due by now, between two runs; harts that it wakes go on in the next one."""
+        self.events.deliver()
+        self._set_timers()
+        for vcpu in self.vcpus:
+            vcpu.wake()
+
     # --- running ------------------------------------------------------------------------------------------
 
     def run(self, until: int = NEVER, most: int = NEVER) -> Exit:
@@ -214,7 +222,8 @@ class Vm:
                 return Intr()
             if not self._pass_turn():
                 next_event = self._deadline()
-                if next_event == NEVER == until and not (self.outside is not None and self.outside.listening):
+                listening = self.outside is not None and self.outside.listening
+                if self.yields or (next_event == NEVER == until and not listening):
                     return Hlt()
                 (self.clock.wait_until if self.outside is None else self.outside.wait)(min(next_event, until))
                 if self.clock.count < until:

@@ -16,6 +16,7 @@ from dbt.kvm.errors import BadValue
 from dbt.methods.run import Counts, Row, run
 from dbt.options import Options
 from dbt.page import filled
+from dbt.table import table
 from guests.spec import Treat
 
 HONESTY = (
@@ -67,7 +68,7 @@ class Comparison:
 
     def text(self) -> str:
         """Tables: a line for each row; exits by phase and by reason; costs; and what the figures do not say."""
-        parts = [_table(HEAD, [self._line(row) for row in self.rows])]
+        parts = [table(HEAD, [self._line(row) for row in self.rows], WORDS)]
         parts += [f"{row.method}/{row.engine}: {why}" for row in self.rows if (why := self.why(row))]
         by_phase = [_list(row, {phase: counts.exits for phase, counts in row.phases.items()}) for row in self.rows]
         parts += _columns("exits by phase", by_phase)
@@ -141,16 +142,7 @@ def _columns(title: str, rows: list[tuple[str, dict[str, int]]]) -> list[str]:
     """A table of counts by name, a line for each name; nothing if there is no name."""
     names = list(dict.fromkeys(name for _, counts in rows for name in counts))
     lines = [[name, *(f"{counts.get(name, 0):,}" for _, counts in rows)] for name in names]
-    return [_table((title, *(name for name, _ in rows)), lines, 1)] if lines else []
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], words: int = WORDS) -> str:
-    """Columns of words to the left, of numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *lines)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
-        for line in (head, *lines)
-    )
+    return [table((title, *(name for name, _ in rows)), lines, 1)] if lines else []
 
 
 def _wrapped(text: str, width: int = 110) -> str:

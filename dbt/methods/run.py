@@ -14,13 +14,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from dbt.events import NEVER
-from dbt.kvm import Intr, Kvm, KvmError, Mmio, RiscvSbi, SystemEvent, Vcpu
+from dbt.kvm import Intr, Kvm, KvmError, Mmio, RiscvSbi, SystemEvent, Vcpu, console
 from dbt.options import Options
 from guests.spec import Treat
 
 RAM, SIZE = 0x8000_0000, 8 << 20
 DEVICE, STEP = 0x1000_0000, 0x0101_0101  # the n-th read gives n times as much
-PUT, PRINT, MARK, READ = 0x01, 0x4442_434E, 0x0800_0000, 0x0800_0001  # extensions of SBI that are ours to answer
+MARK, READ = 0x0800_0000, 0x0800_0001  # extensions of SBI that are ours to answer
 MOST_WORDS = 1024
 WHOLE = "all"  # the phase of a guest that marks none
 
@@ -91,7 +91,7 @@ class Monitor:
     """Of one virtual CPU: `console` is what its guest has printed, `phases` what was counted in each."""
 
     def __init__(self, vcpu: Vcpu) -> None:
-        self.console = b""
+        self.console = bytearray()
         self.phases: dict[str, Counts] = {}
         self._vcpu = vcpu
         self._reads = 0
@@ -107,16 +107,12 @@ class Monitor:
                 exit = vcpu.run(most - vcpu.instructions)
             except KvmError as error:
                 return str(error)
+            if console.answers(vcpu, exit, self.console.extend):
+                continue
             match exit:
                 case RiscvSbi(extension=extension, function=function) if extension == MARK:
                     self._mark(chr(function & 0x7F))
                     vcpu.reply(0, 0)
-                case RiscvSbi(extension=extension, args=args) if extension == PUT:
-                    self.console += bytes([args[0] & 0xFF])
-                    vcpu.reply(0, 0)
-                case RiscvSbi(extension=extension, function=0, args=args) if extension == PRINT:
-                    self.console += vcpu.vm.read(args[1], min(args[0], SIZE))
-                    vcpu.reply(0, args[0])
                 case RiscvSbi(extension=extension, args=args) if extension == READ:
                     words = (self._next(4) for _ in range(min(args[1], MOST_WORDS)))
                     vcpu.vm.write(args[0], b"".join(word.to_bytes(4, "little") for word in words))

@@ -18,7 +18,7 @@ from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
 from dbt.engine import Translated
-from dbt.kvm import Vcpu, deprivileged
+from dbt.kvm import Vcpu, deprivileged, schedule
 from dbt.kvm import Vm as VirtualMachine
 from dbt.kvm.deprivileged import Emulating
 from dbt.kvm.physical import HOST, Shadowed
@@ -88,7 +88,8 @@ def test_row_holds(row: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rows_that_show_something_have_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row.name: row.id for row in lab.ROWS if row.name} == {
-        "props": "A01", "memmap": "A05", "classify": "C01", "reasons": "C30", "regs": "D05"}  # fmt: skip
+        "props": "A01", "schedule": "A04", "memmap": "A05", "classify": "C01", "reasons": "C30",
+        "regs": "D05"}  # fmt: skip
     assert lab.main(["regs"]) == 0 and capsys.readouterr().out.startswith("D05: ")
     assert lab.main(["--list"]) == 0
     assert re.search(r"^C01 .* classify$", capsys.readouterr().out, re.MULTILINE)
@@ -397,6 +398,24 @@ def one_region_for_all(patch: Patch) -> None:
     patch.setattr(VirtualMachine, "set_user_memory_region", same)
 
 
+def binding_that_nobody_checks(patch: Patch) -> None:
+    patch.setattr(schedule, "bind", None)
+
+
+def loads_that_nobody_refuses(patch: Patch) -> None:
+    """A virtual CPU is never said to run."""
+    patch.setattr(schedule.Entity, "runs", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+def quanta_of_another_length_elsewhere(patch: Patch) -> None:
+    execute = schedule.Scheduler._execute
+
+    def uneven(self: Any, entity: Any, most: int) -> None:
+        execute(self, entity, most - 500 * entity.current.number)
+
+    patch.setattr(schedule.Scheduler, "_execute", uneven)
+
+
 def a_page_that_stays_away(patch: Patch) -> None:
     patch.setattr(a06_device, "CONTENT", bytes(a06_device.PAGE))
 
@@ -653,6 +672,7 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("A01", an_engine_that_spoils_a_register),
         ("A02", devices_that_are_not_kept),
         ("A03", one_region_for_all),
+        ("A04", binding_that_nobody_checks),
         ("A05", pages_that_are_handed_out_twice),
         ("A05", a_map_that_is_made_up),
         ("A06", a_page_that_stays_away),
@@ -671,6 +691,8 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("A17", calls_that_are_not_known),
         ("A20", virtual_is_illegal),
         ("A21", an_instruction_that_an_interrupt_swallows),
+        ("B03", loads_that_nobody_refuses),
+        ("B03", quanta_of_another_length_elsewhere),
         ("B04", forgetful_interpreter),
         ("C01", modes_that_are_not_asked_for),
         ("C04", interrupt_without_return_address),

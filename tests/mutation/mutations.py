@@ -52,6 +52,7 @@ HARTS = "tests/dbt/test_harts.py::"
 METHODS = "tests/dbt/test_methods.py::"
 PARAVIRTUAL = "tests/dbt/test_paravirtual.py::"
 KVM = "tests/dbt/test_kvm.py::"
+SCHEDULE = "tests/dbt/test_schedule.py::"
 TRAPS = "tests/dbt/test_trap_and_emulate.py::"
 LAB_BOOK = "tests/test_lab_book.py::"
 MACHINE = "tests/dbt/test_machine.py::"
@@ -1557,6 +1558,21 @@ MONITORS = (
     ("a guest's own wait is not the monitor's", "guests/riscv/worlds.py",
      "| p.SPV | (p.VTW if waiting else 0)", "| p.SPV",
      KVM + "test_waiting_leaves_by_vtw_and_is_answered_inside[hw]", "who waits keeps the processor"),
+    ("who waits for its timer keeps its physical CPU", "dbt/machine/vm.py",
+     "if self.yields or (next_event", "if (next_event",
+     SCHEDULE + "test_who_waits_leaves_all_of_the_time_to_the_other[bt]", "a guest that sleeps takes time from others"),
+    ("who was woken is the last in the queue", "dbt/kvm/schedule.py",
+     "self._ready.extendleft(reversed(woken))", "self._ready.extend(woken)",
+     SCHEDULE + "test_an_interrupt_of_another_cpu_wakes_within_a_quantum", "interrupts wait for all others' quanta"),
+    ("who was woken has a whole quantum, each time", "dbt/kvm/schedule.py",
+     "if entity.left <= 0:", "if True:",
+     SCHEDULE + "test_who_wakes_each_other_leave_a_third_one_its_share", "two that wake each other starve a third one"),
+    ("what is executed beyond a quantum is nobody's", "dbt/kvm/schedule.py",
+     "entity.owes = max(0, took - most)", "entity.owes = 0",
+     SCHEDULE + "test_a_quantum_may_be_shorter_than_a_block[3]", "long blocks have more of a processor than short"),
+    ("a block stays where its virtual CPU was", "dbt/kvm/schedule.py",
+     "if entity.current.current is entity:", "if False:",
+     SCHEDULE + "test_what_is_refused", "one block is loaded on two processors"),
     ("what is logged may be written from the first", "dbt/kvm/physical.py",
      "writable = not region.readonly and not region.logs", "writable = not region.readonly",
      KVM + "test_the_log_of_pages_that_were_written[hw]", "pages are not copied"),
