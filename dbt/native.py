@@ -15,6 +15,7 @@ Owns: these functions and the signal action. Must not know: guests, blocks, what
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import signal
 import weakref
@@ -201,15 +202,21 @@ class FaultHandler:
 
     def add(self, arena: Served) -> Callable[[], object]:
         """Serve an arena; returns what ends that. An arena that is forgotten ends it too, before its memory is free."""
-        for row in range(ARENAS):
-            if not self._words[3 * row + 1]:
-                self._words[3 * row] = arena.base
-                self._words[3 * row + 2] = arena.table
-                self._words[3 * row + 1] = arena.size
-                ending = weakref.finalize(arena, self._remove, row)
-                ending.atexit = False
-                return ending
-        raise RuntimeError(f"more than {ARENAS} translators are alive in this process")
+        row = self._free()
+        if row is None:
+            gc.collect()  # translators that nobody has any more refer to themselves
+            row = self._free()
+        if row is None:
+            raise RuntimeError(f"more than {ARENAS} translators are alive in this process")
+        self._words[3 * row] = arena.base
+        self._words[3 * row + 2] = arena.table
+        self._words[3 * row + 1] = arena.size
+        ending = weakref.finalize(arena, self._remove, row)
+        ending.atexit = False
+        return ending
+
+    def _free(self) -> int | None:
+        return next((row for row in range(ARENAS) if not self._words[3 * row + 1]), None)
 
     def _remove(self, row: int) -> None:
         self._words[3 * row + 1] = 0

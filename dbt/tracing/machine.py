@@ -67,7 +67,7 @@ class MachineEvents:
         def noted(cause: int, value: int) -> None:
             before, pc, guest = vcpu.mode, vcpu.state.pc, _in_guest(vcpu)
             number, name = inspection.trap(cause, before)
-            calls = vcpu.firmware is not None and vcpu.firmware.answers(cause)
+            calls = vcpu.firmware is not None and vcpu.firmware.is_called(cause)
             enter(cause, value)
             to = "firmware" if calls else inspection.modes[vcpu.mode]
             kind = "interrupt" if cause & INTERRUPT else "trap"

@@ -119,11 +119,17 @@ class Firmware:
         """Causes, as bits, of traps from this mode that are calls."""
         return 1 << traps.USER_ECALL if mode == p.SUPERVISOR else 0
 
+    def is_called(self, cause: int) -> bool:
+        """Whether a trap that the hart is about to take is a call: of the supervisor, and not of a guest's."""
+        s = self._slots
+        inside = len(s) > p.SLOTS and s[p.VIRTUAL]
+        return cause == traps.USER_ECALL and s[p.PRIVILEGE] == p.SUPERVISOR and not inside
+
     def answers(self, cause: int) -> bool:
         """Whether this trap was a call, which has been answered: the hart goes on behind it."""
-        s = self._slots
-        if cause != traps.USER_ECALL or s[p.PRIVILEGE] != p.SUPERVISOR:
+        if not self.is_called(cause):
             return False
+        s = self._slots
         extension, arguments = s[A7], list(s[A0:A7])
         if extension <= 8:
             s[A0] = self._legacy(extension, arguments[0]) & ALL

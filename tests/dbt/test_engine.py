@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import struct
@@ -14,6 +15,7 @@ from support.riscv import Rig, asm, words_to_bytes
 from support.tiny import elf
 
 from dbt.memory import READ, WRITE
+from dbt.native import ARENAS
 from dbt.options import Options
 from dbt.process import Process, Settings
 from dbt.state import JUMP_ENTRIES
@@ -483,6 +485,18 @@ def test_an_engine_that_was_forgotten_serves_no_faults() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr
+
+
+def test_engines_that_were_forgotten_do_not_keep_new_ones_out() -> None:
+    """Only so many are served at once; who has closed none of his, and has none any more, may make more of them."""
+    gc.disable()
+    try:
+        for _ in range(ARENAS + 1):
+            made = rig("translated", [asm("ld", rd=6, rs1=8, imm=0)], s0=DATA + 0x2000)
+            made.run(1 << 60)
+    finally:
+        gc.enable()
+    made.close()
 
 
 def test_a_fault_that_is_not_the_guests_is_given_back() -> None:

@@ -4,103 +4,66 @@ changes; each program in both engines, side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 from support.riscv import asm, scaled, words_to_bytes
+from support.several import (
+    A0,
+    A1,
+    A2,
+    A7,
+    BOUNDARY,
+    CODE,
+    DATA,
+    END,
+    FENCE_I,
+    FUNCTION,
+    HANDLER,
+    IDLE,
+    JUMP,
+    LONG,
+    MOST,
+    MSIP,
+    PAUSE,
+    RA,
+    S0,
+    S1,
+    S2,
+    S3,
+    S4,
+    S5,
+    S6,
+    SFENCE,
+    SIP,
+    T0,
+    T1,
+    T2,
+    TABLES,
+    WFI,
+    Item,
+    call,
+    made,
+    program,
+    run,
+    to,
+)
+from support.small import ECALL, GUEST, MRET, RAM, SIZE, agreed
 
 from dbt.machine import vm
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console
 from dbt.machine.digest import digest
 from dbt.machine.exits import Hlt, Intr, SystemEvent
-from dbt.machine.lockstep import Report, lockstep
+from dbt.machine.lockstep import lockstep
 from dbt.options import Options
-from guests.decode import encode
 from guests.riscv import machine, sbi
 from guests.riscv import privileged as p
+from guests.spec import Guest
 
-RAM, MSIP, TEST = 0x8000_0000, 0x200_0000, 0x10_0000
-SIZE = 16 << 20
-CODE, HANDLER, FUNCTION, DATA, TABLES = RAM, RAM + 0x1000, RAM + 0x2000, RAM + 0x3000, RAM + 0x10_0000
-GUEST = machine.guest()
-ROWS = {row.name: row for row in GUEST.rows if row.extension == "system"}
-WFI, MRET, SFENCE = encode(ROWS["wfi"]), encode(ROWS["mret"]), encode(ROWS["sfence.vma"], rs1=0, rs2=0)
-PAUSE, FENCE_I, ECALL = asm("pause"), asm("fence.i", imm=0, rs1=0, rd=0), asm("ecall")
 NOP = asm("addi", rd=0, rs1=0, imm=0)
-RA, T0, T1, T2, S0, S1, A0, A1, A2, A6, A7, S2, S3, S4, S5, S6 = 1, *range(5, 13), *range(16, 23)
-SIE, SIP, TIME = 0x104, 0x144, 0xC01
-MOST = 2_000_000  # instructions, after which a program that should have ended hangs
-LONG = 20_000
+SIE, TIME = 0x104, 0xC01
 TURNS = pytest.mark.parametrize("turn", [19, 500, LONG])
-
-Item = int | str | tuple[str, str, dict[str, int]]
-Setup = Callable[[Board], None]
-
-
-def to(name: str, label: str, **fields: int) -> Item:
-    """A branch or jump to a label."""
-    return name, label, fields
-
-
-def program(*items: Item) -> list[int]:
-    """Words: instructions, with names for the places of those behind them."""
-    places: dict[str, int] = {}
-    at = 0
-    for item in items:
-        if isinstance(item, str):
-            places[item] = at
-        else:
-            at += 4
-    words: list[int] = []
-    for item in items:
-        if isinstance(item, tuple):
-            name, label, fields = item
-            words.append(asm(name, imm=places[label] - 4 * len(words), **fields))
-        elif isinstance(item, int):
-            words.append(item)
-    return words
-
-
-JUMP: dict[str, int] = {"rd": 0}
-BOUNDARY = asm("jal", rd=0, imm=4)  # a block ends here, so a turn may
-END = (asm("lui", rd=T0, imm=TEST), asm("lui", rd=T1, imm=0x5000), asm("addi", rd=T1, rs1=T1, imm=0x555),
-       asm("sw", rs1=T0, rs2=T1, imm=0), asm("jal", rd=0, imm=0))  # fmt: skip
-IDLE: tuple[Item, ...] = ("idle", WFI, to("jal", "idle", **JUMP))
-
-
-def made(
-    harts: list[tuple[int, dict[int, int]]], places: dict[int, list[int]], setup: Setup | None,
-    console: Console, engine: str, options: Options,
-) -> Board:  # fmt: skip
-    board = Board(GUEST, SIZE, console, engine, options, harts=len(harts))
-    for at, words in places.items():
-        board.vm.memory.poke(at, words_to_bytes(words))
-    for vcpu, (start, values) in zip(board.vcpus, harts, strict=True):
-        vcpu.reset(start)
-        vcpu.state.slots[p.MTVEC] = HANDLER
-        for slot, value in values.items():
-            vcpu.state.slots[slot] = value
-    if setup is not None:
-        setup(board)
-    return board
-
-
-def agreed(report: Report) -> Report:
-    assert not report.difference, "\n".join(report.difference)
-    return report
-
-
-def run(
-    harts: list[tuple[int, dict[int, int]]], places: dict[int, list[int]], setup: Setup | None = None,
-    stride: int = 200, most: int = MOST,
-) -> Board:  # fmt: skip
-    """Run each hart from its address with its registers, in lockstep; returns the translated machine in its end."""
-    boards: list[Board] = []
-    report = agreed(lockstep(partial(made, harts, places, setup), stride, 3, most, mutate=boards.append))
-    assert report.exit == SystemEvent(1), report.exit
-    return boards[0]
 
 
 # --- locks --------------------------------------------------------------------------------------------------------
@@ -235,7 +198,8 @@ def test_interrupts_go_back_and_forth(turn: int, stride: int, monkeypatch: pytes
 
 
 def test_harts_that_all_wait_for_nothing_are_told_of() -> None:
-    report = agreed(lockstep(partial(made, [(CODE, {}), (CODE, {}), (CODE, {})], {CODE: program(*IDLE)}, None), 10))
+    make = partial(made, [(CODE, {})] * 3, {CODE: program(*IDLE)}, None, GUEST)
+    report = agreed(lockstep(make, 10))
     assert report.exit == Hlt()
 
 
@@ -374,7 +338,7 @@ def test_a_page_table_that_another_hart_writes(tells: bool, turn: int, monkeypat
 def test_digests_of_twenty_runs_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of both engines; and a machine that is stopped and stepped now and then ends the same way."""
     monkeypatch.setattr(vm, "TURN", 2000)
-    make = partial(made, counters(2, 3000), {CODE: counting(RESERVED)}, None, Console(lambda data: None))
+    make = partial(made, counters(2, 3000), {CODE: counting(RESERVED)}, None, GUEST, Console(lambda data: None))
     found = set()
     for i in range(scaled(20)):
         board = make("reference" if i == 0 else "translated", Options(patience=0))
@@ -393,20 +357,6 @@ def test_digests_of_twenty_runs_are_one(monkeypatch: pytest.MonkeyPatch) -> None
 HSM, IPI, RFENCE, SRST = 0x48534D, 0x735049, 0x52464E43, 0x53525354
 FLAG = 0x200  # behind the results
 CLEAR = asm("csrrci", rd=0, imm=p.SSI, csr=SIP)
-
-
-def constant(register: int, value: int) -> list[int]:
-    """31 bits."""
-    high = value + 0x800 & 0xFFFF_F000
-    return [asm("lui", rd=register, imm=high), asm("addi", rd=register, rs1=register, imm=value - high)]
-
-
-def call(extension: int, function: int, *arguments: int) -> list[int]:
-    """A call of firmware."""
-    words = [*constant(A7, extension), *constant(A6, function)]
-    for register, value in zip(range(A0, A0 + 6), arguments, strict=False):
-        words += constant(register, value)
-    return [*words, ECALL]
 
 
 def start(hart: int, argument: int) -> list[int]:
@@ -482,9 +432,10 @@ def test_a_supervisor_starts_stops_and_wakes_a_hart(turn: int, stride: int, monk
     assert [memory.read(DATA + 0x800 + 8 * i, 8) for i in range(3)] == [0x123 + 0x456, 1, 0]
 
 
-def test_a_started_hart_has_the_timer_and_the_modes_of_the_first() -> None:
+@pytest.mark.parametrize("guest", [GUEST, machine.guest(None, True)], ids=["rv64", "rv64,h=true"])
+def test_a_started_hart_has_the_timer_and_the_modes_of_the_first(guest: Guest) -> None:
     """All that a supervisor finds, but for its number and what it was started with."""
-    board = Board(GUEST, SIZE, Console(lambda data: None), harts=2)
+    board = Board(guest, SIZE, Console(lambda data: None), harts=2)
     board.start_supervisor(CODE, DATA)
     board.vcpus[1].firmware.begin(DATA)
     first, second = (dict(vcpu.state.registers()) for vcpu in board.vcpus)

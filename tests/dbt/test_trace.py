@@ -13,8 +13,8 @@ import pytest
 from support import tiny
 from support.fed import fed
 from support.riscv import asm, words_to_bytes
-from support.small import GUEST, RAM, S2, end, mapped
-from support.tiny import A0, A1, li
+from support.small import ECALL, GUEST, RAM, S2, end, mapped
+from support.tiny import A0, A1, A7, li
 
 import dragoman
 from dbt import cli
@@ -291,6 +291,15 @@ def test_turns_of_harts(tmp_path: Path) -> None:
     assert {event["name"] for event in found} == {"turn"} and len(found) > 8
     assert [event["track"] for event in found] == [f"hart {1 - n % 2}" for n in range(len(found))]
     assert all(event["instructions"] >= TURN for event in found)
+
+
+def test_a_call_of_firmware_is_answered_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One byte for the console, by a kernel that firmware of ours is below."""
+    image = tmp_path / "image"
+    image.write_bytes(words_to_bytes([li(A0, ord("x")), li(A7, 1), ECALL, *end()]))
+    calls = of(traced(tmp_path, "--kinds=trap", "boot", "-kernel", str(image)), "trap")
+    assert [(event["from"], event["to"]) for event in calls] == [("S", "firmware")]
+    assert capfd.readouterr().out == "x"
 
 
 @pytest.mark.parametrize("method", ["bt", "hw", "te"])

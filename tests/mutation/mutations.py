@@ -60,6 +60,7 @@ SBI = "tests/dbt/test_sbi.py::"
 MONITOR = "tests/dbt/test_monitor.py::"
 ENGINES = "tests/dbt/test_machine_engines.py::"
 HYPERVISOR_ENGINES = "tests/dbt/test_hypervisor_engines.py::"
+HYPERVISOR_HARTS = "tests/dbt/test_hypervisor_harts.py::"
 VIRTIO = "tests/dbt/test_virtio.py::"
 PRIVILEGED_SPIKE = "tests/guests/test_privileged_spike.py::"
 HYPERVISOR_SPIKE = "tests/guests/test_hypervisor_spike.py::"
@@ -1421,6 +1422,16 @@ PRIVILEGED = (
      "s[p.MIE], s[self.timer] = 0, ALL", "s[p.MIE], s[self.timer] = p.SSI, ALL",
      HARTS + "test_a_supervisor_starts_stops_and_wakes_a_hart[300-500]",
      "harts that are off go on behind their last instruction"),
+    ("firmware answers what a guest asks its hypervisor for", "guests/riscv/sbi.py",
+     "p.SUPERVISOR and not inside", "p.SUPERVISOR",
+     HYPERVISOR_HARTS + "test_guests_on_two_harts_interrupt_each_other[True-500]",
+     "no hypervisor above firmware of ours hears of its guest"),
+    ("a call that is traced is made twice", "dbt/tracing/machine.py",
+     "vcpu.firmware.is_called(cause)", "vcpu.firmware.answers(cause)",
+     TRACE + "test_a_call_of_firmware_is_answered_once", "a kernel that is traced prints all twice"),
+    ("translators that were forgotten count", "dbt/native.py",
+     "            gc.collect()  # translators", "            # translators",
+     ENGINE + "test_engines_that_were_forgotten_do_not_keep_new_ones_out", "many machines one after the other fail"),
     ("a step executes where an interrupt is due", "dbt/machine/vm.py",
      "            if left is not None or self.turn.interrupt():\n                return left",
      "            self.turn.interrupt()",
