@@ -18,10 +18,12 @@ from dbt.events import NEVER
 from dbt.kvm import Kvm, KvmError, Mmio, RiscvSbi, Shutdown, SystemEvent, Vcpu, Vm, console, errors
 from dbt.kvm.schedule import QUANTUM, Machine, Placement, Scheduler, stay
 from dbt.machine.exits import SYSTEM_EVENT_RESET, Exit
+from dbt.native import ARENAS
 from dbt.options import Options
 from dbt.table import table
 
 RAM = 0x8000_0000
+MOST_TRANSLATED = ARENAS // 2 - 8  # virtual CPUs, each with a translator, whose code is in two arenas
 LIMIT, DEADLOCK, LOST = 124, 125, 126  # statuses, as those of `dragoman boot`
 HEAD = ("machine", "status", "vCPUs", "instructions", "exits", "to user", "migrations", "late")
 PCPU_HEAD = ("pCPU", "switches", "instructions' time", "busy")
@@ -109,9 +111,13 @@ def run(
 ) -> Fleet:  # fmt: skip
     """Run a machine of each file, by name, with so many virtual CPUs, to the end of all, or for so many instructions.
 
-    BadValue, NotEnoughPcpus (`dbt.kvm.schedule`); NotRunnable, FileNotFoundError.
+    BadValue for more virtual CPUs than can be translated in a process; that and NotEnoughPcpus of `dbt.kvm.schedule`;
+    NotRunnable, FileNotFoundError.
     """
     kvm = Kvm(method, options=options)
+    if kvm.engine == "translated" and len(files) * vcpus > MOST_TRANSLATED:
+        raise errors.BadValue(f"{len(files) * vcpus} vCPUs cannot be translated in one process: {MOST_TRANSLATED} at "
+                              f"most, and any number with the method interp")  # fmt: skip
     with ExitStack() as stack:
         vms = [stack.enter_context(_made(kvm, file, vcpus, memory)) for file in files.values()]
         names = dict(zip(vms, files))

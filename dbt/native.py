@@ -30,7 +30,7 @@ from ir.llvm import Target, flag_lines, rounding_code
 from ir.llvm.lines import Lines
 
 _libc = ctypes.CDLL(None, use_errno=True)
-ARENAS = 64  # arenas alive at once in a process
+ARENAS = 256  # arenas alive at once in a process
 RESTORE = ARENAS * 24  # after them: the addresses of the C library's sigaction and raise
 PREVIOUS = RESTORE + 64  # then struct sigaction of SIGSEGV, and of SIGBUS
 

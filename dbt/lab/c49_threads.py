@@ -1,4 +1,4 @@
-"""C49, C50 and C51: a virtual CPU is a thread's; the end of its slice, its timer, its waiting are no user's affair.
+"""C49 and C50: a virtual CPU is a thread's; the end of its slice and its timer are no user's affair.
 
 The method is that of the hypervisor extension, in which all of these are traps to HS mode.
 """
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dbt.kvm import Exit, Hlt, Intr, Kvm, SystemEvent, Vcpu, abi, errors
+from dbt.kvm import Exit, Intr, Kvm, SystemEvent, Vcpu, abi, errors
 from dbt.lab.report import Report
 from dbt.lab.simple_monitor import OPTIONS, RAM, SIZE
 from dbt.lab.two_stages import csrr
@@ -17,10 +17,9 @@ from dbt.lab.workbench import asm, code_bytes, riscv
 
 METHOD = "hw"
 A0, A7, S2 = 10, 17, 18
-ECALL, WFI, SPIN = 0x73, 0x1050_0073, 0x6F
+ECALL, SPIN = 0x73, 0x6F
 SLICES, TICKS = 5, 10
 PATIENCE = 60  # seconds
-IPI = 0x735049
 EACH_TICK = 20_000  # instructions, at least, of the guest's time
 
 
@@ -106,25 +105,3 @@ def ticks(report: Report) -> None:
                      "the timer's interrupts are the guest's own, and its asking is no user's affair")  # fmt: skip
         report.check(vcpu.instructions > TICKS * EACH_TICK, "so much time has passed")
         vcpu.vm.close()
-
-
-def waiting(report: Report) -> None:
-    """C51"""
-    rows = riscv()
-    calls = [asm(rows, "lui", rd=A7, imm=IPI + 0x800 & ~0xFFF), asm(rows, "addi", rd=A7, rs1=A7, imm=IPI & 0xFFF)]
-    loop = [asm(rows, "addi", rd=S2, rs1=S2, imm=-1), asm(rows, "bne", rs1=S2, rs2=0, imm=-4)]
-    waits = [WFI, asm(rows, "addi", rd=A7, rs1=0, imm=8), ECALL]
-    works = [*loop, asm(rows, "addi", rd=A0, rs1=0, imm=1), *calls, ECALL, SPIN]
-    waiter, worker = vcpus(waits, works)
-    waiter.set(sie=2)
-    worker.set(s2=5_000_000)
-    found = in_threads([waiter, worker], lambda: waiter.stats.to_user)
-    light = waiter.stats.reasons["virtual instruction"]
-    report.figure("instructions: who waited, who worked", f"{waiter.instructions:,}, {worker.instructions:,}")
-    report.check(light == 1 and waiter.instructions < 10, "wfi is one light exit, and who waits has none of the time")
-    report.check(worker.instructions > 10_000_000, "the other one has all of it")
-    report.check(found.get(waiter.id) == SystemEvent(1), "the interrupt of the one has woken the other, which goes on")
-    waiter.vm.close()
-    alone, also = vcpus([WFI, SPIN], [WFI, SPIN])
-    report.check([alone.run(), also.run()] == [Hlt(), Hlt()], "where all wait and nothing will come, it is said: HLT")
-    alone.vm.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from dbt.kvm import Kvm, Vcpu, abi
+from dbt.lab.a04_schedule import run_harts, said
 from dbt.lab.a15_causes import guest
 from dbt.lab.report import Report
 from dbt.lab.simple_monitor import OPTIONS, RAM, SIZE, Monitor
@@ -156,6 +157,8 @@ def numbers(report: Report) -> None:
     report.say(f"the guests print: {printed}")
     report.check(printed == "0123", "each has the number that the monitor keeps for it")
     vm.close()
+    together = run_harts(HARTS, 2, method="te")
+    report.check(together.printed == said(HARTS), "and so has each hart of @harts, which is handed it")
 
 
 def calls(report: Report) -> None:

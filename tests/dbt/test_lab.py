@@ -13,12 +13,12 @@ import pytest
 from support.peers import REPOSITORY
 
 import guests
-from dbt import lab, lockstep, regions
+from dbt import fleet, lab, lockstep, regions
 from dbt.arena import Arena
 from dbt.cache import TranslationCache
 from dbt.coherence import Coherence
 from dbt.engine import Translated
-from dbt.kvm import Vcpu, deprivileged, schedule
+from dbt.kvm import Vcpu, deprivileged, errors, schedule
 from dbt.kvm import Vm as VirtualMachine
 from dbt.kvm.deprivileged import Emulating
 from dbt.kvm.physical import HOST, Shadowed
@@ -416,6 +416,31 @@ def quanta_of_another_length_elsewhere(patch: Patch) -> None:
     patch.setattr(schedule.Scheduler, "_execute", uneven)
 
 
+def twice_the_processors(patch: Patch) -> None:
+    class Generous(schedule.Scheduler):
+        def __init__(self, vms: Any, answer: Any, pcpus: int, *rest: Any) -> None:
+            super().__init__(vms, answer, 2 * pcpus, *rest)
+
+    patch.setattr(fleet, "Scheduler", Generous)
+
+
+def a_crash_that_is_everybodys(patch: Patch) -> None:
+    execute = schedule.Scheduler._execute
+
+    def careless(self: Any, entity: Any, most: int) -> None:
+        execute(self, entity, most)
+        if isinstance(error := entity.machine.end, errors.KvmError):
+            for machine in self.machines:
+                machine.end = error
+
+    patch.setattr(schedule.Scheduler, "_execute", careless)
+
+
+def waiting_that_takes_the_time(patch: Patch) -> None:
+    until = Vcpu._until_exit
+    patch.setattr(Vcpu, "_until_exit", lambda self, most, yields: until(self, most, False))
+
+
 def a_page_that_stays_away(patch: Patch) -> None:
     patch.setattr(a06_device, "CONTENT", bytes(a06_device.PAGE))
 
@@ -738,13 +763,16 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("C24", kernels_that_nobody_refuses),
         ("C25", calls_that_are_not_known),
         ("C30", calls_that_are_not_known),
+        ("C31", twice_the_processors),
         ("C32", traps_that_note_nothing_of_a_guest),
         ("C46", a_mechanism_with_a_device),
         ("C47", loads_without_their_answer),
         ("C49", turns_that_never_end),
         ("C50", the_hypervisors_own_timer),
         ("C51", waiting_that_nobody_hears_of),
+        ("C51", waiting_that_takes_the_time),
         ("C52", everything_is_the_users),
+        ("D02", a_crash_that_is_everybodys),
         ("D03", traps_without_names),
         ("D04", a_crash_without_its_instruction),
         ("D05", illegal_is_virtual),
