@@ -36,6 +36,12 @@ class BadMemory(KvmError):
     number = errno.EFAULT
 
 
+class NoHostMemory(KvmError):
+    """The host has no room for a region's memory."""
+
+    number = errno.ENOMEM
+
+
 class NoSuchRegion(KvmError):
     """A slot that holds nothing, or keeps no log; guest memory that is not there."""
 
@@ -101,6 +107,6 @@ class UnknownRequest(KvmError):
 
 
 class Closed(KvmError):
-    """The virtual machine was closed."""
+    """The virtual machine, or what stands for a descriptor, was closed, or is none."""
 
     number = errno.EBADF

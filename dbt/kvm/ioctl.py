@@ -13,7 +13,7 @@ import builtins
 import ctypes
 import errno
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbt.kvm import abi
 from dbt.kvm.errors import BadMemory, BadRegion, BadValue, Closed, KvmError, UnknownRequest
@@ -59,7 +59,8 @@ def open(path: str = PATH, method: str = "bt", **settings: Any) -> Descriptor:
 
 
 def mmap(vcpu: Descriptor, size: int = ctypes.sizeof(abi.Run)) -> abi.Run:
-    """The page that a virtual CPU shares with its user."""
+    """The page that a virtual CPU shares with its user. Raises Closed, BadValue."""
+    check(vcpu)
     if not isinstance(vcpu.of, Vcpu) or not 0 < size <= ctypes.sizeof(abi.Run):
         raise BadValue(f"only a virtual CPU can be mapped, and {ctypes.sizeof(abi.Run)} bytes of it")
     return vcpu.of.shared
@@ -67,12 +68,21 @@ def mmap(vcpu: Descriptor, size: int = ctypes.sizeof(abi.Run)) -> abi.Run:
 
 def ioctl(descriptor: Descriptor, request: int, argument: Any = 0) -> Any:
     """Do a request: a number, or a Descriptor of what was made. Raises KvmError."""
+    check(descriptor)
+    found = REQUESTS[type(descriptor.of)].get(request)
+    if found is None:
+        raise UnknownRequest(f"request {request:#x} is not one of a {type(descriptor.of).__name__}'s")
+    if not isinstance(argument, found.wants):
+        raise BadValue(f"request {request:#x} wants {found.wants.__name__}, and not {type(argument).__name__}")
+    return found.answer(descriptor.of, argument)
+
+
+def check(descriptor: Descriptor) -> None:
+    """Raises Closed."""
+    if not isinstance(descriptor, Descriptor):
+        raise Closed(f"{descriptor!r} is no descriptor")
     if descriptor.closed:
         raise Closed("the descriptor is closed")
-    handler = REQUESTS[type(descriptor.of)].get(request)
-    if handler is None:
-        raise UnknownRequest(f"request {request:#x} is not one of a {type(descriptor.of).__name__}'s")
-    return handler(descriptor.of, argument)
 
 
 # --- host memory by address -----------------------------------------------------------------------------------------
@@ -137,7 +147,12 @@ def _set_one_reg(vcpu: Vcpu, reg: abi.OneReg) -> int:
 
 def _reg_list(vcpu: Vcpu, room: Any) -> int:
     """`room` is a buffer: a kvm_reg_list with as many numbers as fit behind it."""
-    words = memoryview(room).cast("B").cast("Q")
+    try:
+        words = memoryview(room).cast("B").cast("Q")
+    except TypeError as error:
+        raise BadMemory(f"this is no list of registers: {error}") from None
+    if not words or words.readonly:
+        raise BadMemory("a list of registers is a buffer that can be written, and begins with a number")
     numbers = vcpu.reg_list()
     fits = min(words[0], len(words) - 1)
     words[0] = len(numbers)
@@ -206,27 +221,35 @@ def _show(shared: abi.Run, exit: Exit) -> None:
 
 NOT_SUPPORTED = -2 & (1 << 64) - 1  # what a call is answered whose user knows nothing of it
 
-REQUESTS: Mapping[type, Mapping[int, Callable[[Any, Any], Any]]] = {
+
+class Request(NamedTuple):
+    """What answers a request, and what its argument is: a structure, or a number."""
+
+    answer: Callable[[Any, Any], Any]
+    wants: type = int
+
+
+REQUESTS: Mapping[type, Mapping[int, Request]] = {
     Kvm: {
-        abi.KVM_GET_API_VERSION: lambda kvm, argument: abi.API_VERSION,
-        abi.KVM_CREATE_VM: _create_vm,
-        abi.KVM_CHECK_EXTENSION: lambda kvm, capability: kvm.check_extension(capability),
-        abi.KVM_GET_VCPU_MMAP_SIZE: lambda kvm, argument: ctypes.sizeof(abi.Run),
+        abi.KVM_GET_API_VERSION: Request(lambda kvm, argument: abi.API_VERSION),
+        abi.KVM_CREATE_VM: Request(_create_vm),
+        abi.KVM_CHECK_EXTENSION: Request(lambda kvm, capability: kvm.check_extension(capability)),
+        abi.KVM_GET_VCPU_MMAP_SIZE: Request(lambda kvm, argument: ctypes.sizeof(abi.Run)),
     },
     Vm: {
-        abi.KVM_CREATE_VCPU: lambda vm, number: Descriptor(vm.create_vcpu(number)),
-        abi.KVM_CHECK_EXTENSION: lambda vm, capability: vm.kvm.check_extension(capability),
-        abi.KVM_SET_USER_MEMORY_REGION: _region,
-        abi.KVM_GET_DIRTY_LOG: _dirty_log,
+        abi.KVM_CREATE_VCPU: Request(lambda vm, number: Descriptor(vm.create_vcpu(number))),
+        abi.KVM_CHECK_EXTENSION: Request(lambda vm, capability: vm.kvm.check_extension(capability)),
+        abi.KVM_SET_USER_MEMORY_REGION: Request(_region, abi.UserspaceMemoryRegion),
+        abi.KVM_GET_DIRTY_LOG: Request(_dirty_log, abi.DirtyLog),
     },
     Vcpu: {
-        abi.KVM_RUN: _run,
-        abi.KVM_GET_ONE_REG: _get_one_reg,
-        abi.KVM_SET_ONE_REG: _set_one_reg,
-        abi.KVM_GET_REG_LIST: _reg_list,
-        abi.KVM_GET_MP_STATE: _get_mp_state,
-        abi.KVM_SET_MP_STATE: _set_mp_state,
-        abi.KVM_INTERRUPT: _interrupt,
-        abi.KVM_SET_GUEST_DEBUG: _set_guest_debug,
+        abi.KVM_RUN: Request(_run),
+        abi.KVM_GET_ONE_REG: Request(_get_one_reg, abi.OneReg),
+        abi.KVM_SET_ONE_REG: Request(_set_one_reg, abi.OneReg),
+        abi.KVM_GET_REG_LIST: Request(_reg_list, object),
+        abi.KVM_GET_MP_STATE: Request(_get_mp_state, abi.MpState),
+        abi.KVM_SET_MP_STATE: Request(_set_mp_state, abi.MpState),
+        abi.KVM_INTERRUPT: Request(_interrupt, abi.Interrupt),
+        abi.KVM_SET_GUEST_DEBUG: Request(_set_guest_debug, abi.GuestDebug),
     },
 }

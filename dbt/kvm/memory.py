@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dbt.kvm.abi import KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, MEMORY_SLOTS
-from dbt.kvm.errors import BadMemory, BadRegion, NoSuchRegion, RegionOverlap
+from dbt.kvm.errors import BadMemory, BadRegion, NoHostMemory, NoSuchRegion, RegionOverlap
 from dbt.machine.memory import PAGE_SHIFT, Memory
 from dbt.machine.pool import address_of
 
@@ -80,7 +80,7 @@ class Regions:
         """Fill a slot, move it, change its flags, or empty it (size 0); the region that is there now.
 
         `memory` None is memory of our own, all zeros, or what the slot has. `taken` are begin, end and name of what
-        else no region may lie over. Raises BadRegion, RegionOverlap, BadMemory; nothing has changed then.
+        else no region may lie over. Raises BadRegion, RegionOverlap, BadMemory, NoHostMemory; nothing has changed then.
         """
         if not 0 <= slot < MEMORY_SLOTS:
             raise BadRegion(f"there is no memory slot {slot}: there are {MEMORY_SLOTS}")
@@ -102,7 +102,7 @@ class Regions:
             if gpa < high and low < gpa + size:
                 raise RegionOverlap(f"a region of {size:#x} bytes at {gpa:#x} lies over {name} at {low:#x}")
         if memory is None:
-            view = memoryview(mmap.mmap(-1, size)) if old is None else old.memory
+            view = _own(size) if old is None else old.memory
         else:
             view = _bytes_of(memory, size)
         made = Region(slot, gpa, view, flags)
@@ -189,6 +189,14 @@ def _watch(watch: Callable[[int, int], None], pages: set[int]) -> None:
             at += 1
         watch(left[first] << PAGE_SHIFT, left[at] + 1 << PAGE_SHIFT)
         at += 1
+
+
+def _own(size: int) -> memoryview:
+    """Memory of ours, all zeros. Raises NoHostMemory."""
+    try:
+        return memoryview(mmap.mmap(-1, size))
+    except OSError as error:
+        raise NoHostMemory(f"the host has no {size:#x} bytes for a region: {error.strerror}") from None
 
 
 def _bytes_of(memory: Any, size: int) -> memoryview:

@@ -22,7 +22,7 @@ from dbt.events import NEVER
 from dbt.kvm import abi
 from dbt.kvm.deprivileged import Alone, Called, Emulating
 from dbt.kvm.emulate import Emulator
-from dbt.kvm.errors import BadValue, NoSuchRegister, NotEmulated, VcpuBusy
+from dbt.kvm.errors import BadValue, NoSuchRegion, NoSuchRegister, NotEmulated, VcpuBusy
 from dbt.kvm.physical import Shadowed
 from dbt.machine.exits import (
     SYSTEM_EVENT_CRASH,
@@ -39,7 +39,7 @@ from dbt.machine.exits import (
     Trapped,
 )
 from dbt.reference import Reference
-from guests.spec import Absent, Treat
+from guests.spec import Absent, Trap, Treat
 
 if TYPE_CHECKING:
     from dbt.kvm.vm import Interruptions, Vm
@@ -296,12 +296,20 @@ class Vcpu:
         self._reply = values
 
     def skip(self) -> None:
-        """Go on behind the instruction at pc."""
+        """Go on behind the instruction at pc. Raises NoSuchRegion where the guest finds none, Closed."""
         pc = self.get("pc")
-        self.set(pc=pc + self._virtual.length(self._world.fetch(self._hart, pc)))
+        with self.vm.turns:
+            self.vm.check()
+            try:
+                half = self._world.fetch(self._hart, pc)
+            except Trap:
+                raise NoSuchRegion(f"virtual CPU {self.id} finds no instruction at {pc:#x}") from None
+        self.set(pc=pc + self._virtual.length(half))
 
     def inject(self, cause: int, value: int) -> None:
-        """Have the guest's own handler take a trap at pc."""
+        """Have the guest's own handler take a trap at pc. Raises BadValue where there is no such trap for it."""
+        if cause not in self._virtual.TAKEN or not 0 <= value < 1 << 64:
+            raise BadValue(f"a guest takes no trap of cause {cause} with the value {value:#x}")
         with self._alone():
             self._world.redirect(self._hart, cause, value)
 

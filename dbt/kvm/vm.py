@@ -138,10 +138,11 @@ class Vm:
         0). `memory` is a bytearray, an mmap, a memoryview; None is memory of our own. Returns what the slot holds now.
 
         What is written to the host's memory is the guest's at once, but for code that it has run and page tables:
-        these are written by `write`, or told of by `written`. Raises BadRegion, RegionOverlap, BadMemory.
+        these are written by `write`, or told of by `written`. Raises BadRegion, RegionOverlap, BadMemory,
+        NoHostMemory.
         """
         with self.turns:
-            self._check()
+            self.check()
             taken = [(base, base + device.size, device.name) for base, device in self.devices]
             region = self.regions.set(slot, gpa, size, memory, flags, taken)
             self._stale = True
@@ -150,7 +151,7 @@ class Vm:
     def get_dirty_log(self, slot: int) -> bytes:
         """A bit for each page of the slot that was written since this was asked last. Raises NoSuchRegion."""
         with self.turns:
-            self._check()
+            self.check()
             self._now()
             return self.regions.dirty_log(slot, self.physical.watch)
 
@@ -175,7 +176,7 @@ class Vm:
         from dbt.machine import images
 
         with self.turns:
-            self._check()
+            self.check()
             return images.place(self.memory, self.guest, path, gpa).entry
 
     def written(self, gpa: int, size: int) -> None:
@@ -185,7 +186,7 @@ class Vm:
     def add_device(self, gpa: int, device: Device) -> None:
         """A device whose accesses are answered without an exit to the user. RegionOverlap where something is."""
         with self.turns:
-            self._check()
+            self.check()
             end = gpa + device.size
             others = [(each.gpa, each.end, f"slot {each.slot}") for each in self.regions]
             others += [(base, base + each.size, each.name) for base, each in self.devices]
@@ -197,11 +198,14 @@ class Vm:
 
     @property
     def memory(self) -> Memory:
-        """Guest physical memory, with devices in it."""
+        """Guest physical memory, with devices in it. Raises Closed."""
+        self.check()
         self._now()
         return self.physical.view
 
     def _peek(self, gpa: int, size: int) -> bytes:
+        if size < 0:
+            raise BadValue(f"{size} bytes of memory cannot be read")
         try:
             return self.memory.peek(gpa, size)
         except Absent:
@@ -212,12 +216,12 @@ class Vm:
     def create_vcpu(self, number: int | None = None) -> Vcpu:
         """One more virtual CPU; they are numbered from 0 on. Raises VcpuExists, BadValue."""
         with self.turns:
-            self._check()
+            self.check()
             expected = len(self.vcpus)
             number = expected if number is None else number
-            if number < expected:
+            if 0 <= number < expected:
                 raise VcpuExists(f"virtual CPU {number} is there already")
-            if number > expected or number >= abi.MAX_VCPUS:
+            if number != expected or number >= abi.MAX_VCPUS:
                 raise BadValue(f"the next virtual CPU is {expected}, not {number}; there are {abi.MAX_VCPUS} at most")
             vcpu = Vcpu(self, number)
             self.vcpus.append(vcpu)
@@ -256,7 +260,7 @@ class Vm:
         try:
             while True:
                 with self.turns:
-                    self._check()
+                    self.check()
                     if not self.regions:
                         raise NoMemory("the virtual machine has no memory: it wants a region before it runs")
                     exit = self._go(vcpu, end, step, waiting, yields)
@@ -338,7 +342,8 @@ class Vm:
 
         vcpu.attach(hart, Interruptions(hart.vm.clock, self.kvm.follows, look))
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises Closed."""
         if self.closed:
             raise Closed("the virtual machine is closed")
 

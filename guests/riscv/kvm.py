@@ -30,6 +30,7 @@ STAYS = sum(1 << cause for cause in (
 ))  # fmt: skip
 CALL = 1 << traps.USER_ECALL
 BREAKPOINT = 1 << traps.BREAKPOINT
+TAKEN = frozenset(sbi.EXCEPTIONS)  # causes of a guest's own traps
 
 # SBI calls that KVM leaves to its user: the console, and numbers of experiments and vendors.
 CONSOLE = (0x01, 0x02, 0x4442434E)

@@ -341,6 +341,7 @@ def test_a_handler_that_traps_for_ever_is_shut_down() -> None:
     ((1, 0, PAGE, bytearray(100)), errors.BadMemory, "0x64 bytes"), ((1, 0, PAGE, "text"), errors.BadMemory, "no mem"),
     ((1, 0, PAGE, None, 4), errors.BadRegion, "flags 0x4"),
     ((0, RAM, SIZE, bytearray(SIZE)), errors.BadRegion, "other"),
+    ((1, 1 << 40, 1 << 50), errors.NoHostMemory, "has no 0x4000000000000 bytes"),
     ((0, RAM, PAGE), errors.BadRegion, "other"), ((0, RAM, SIZE, None, 2), errors.BadRegion, "read-only"),
 ])  # fmt: skip
 def test_a_region_is_refused_and_nothing_has_changed(
@@ -351,6 +352,54 @@ def test_a_region_is_refused_and_nothing_has_changed(
         vcpu.vm.set_user_memory_region(*arguments)  # type: ignore[arg-type]
     assert refused.value.errno == error.number and isinstance(refused.value, OSError)
     assert vcpu.run() == SystemEvent(1)
+
+
+@pytest.mark.parametrize("wrong, error, says", [
+    (lambda vcpu: vcpu.vm.read(RAM, -4), errors.BadValue, "-4 bytes"),
+    (lambda vcpu: vcpu.vm.read(-1, 4), errors.NoSuchRegion, "at -0x1"),
+    (lambda vcpu: vcpu.vm.read(RAM, 1 << 62), errors.NoSuchRegion, "no memory"),
+    (lambda vcpu: vcpu.vm.write(RAM + SIZE - 4, bytes(8)), errors.NoSuchRegion, "no memory"),
+    (lambda vcpu: vcpu.vm.written(0, 8), errors.NoSuchRegion, "no memory"),
+    (lambda vcpu: vcpu.vm.get_dirty_log(0), errors.NoSuchRegion, "keeps no log"),
+    (lambda vcpu: vcpu.vm.get_dirty_log(77), errors.NoSuchRegion, "slot 77"),
+    (lambda vcpu: vcpu.vm.create_vcpu(-1), errors.BadValue, "not -1"),
+    (lambda vcpu: (vcpu.set(pc=RAM - PAGE), vcpu.skip()), errors.NoSuchRegion, "no instruction at"),
+    (lambda vcpu: (vcpu.set(pc=RAM - PAGE), vcpu.run()), errors.NotEmulated, "executes at"),
+    (lambda vcpu: (vcpu.set(satp=8 << 60 | 1 << 40), vcpu.run()), errors.NotEmulated, "executes at"),
+    (lambda vcpu: vcpu.inject(21, 0), errors.BadValue, "no trap of cause 21"),
+    (lambda vcpu: vcpu.inject(1 << 63 | 5, 0), errors.BadValue, "no trap of cause"),
+    (lambda vcpu: vcpu.inject(2, 1 << 64), errors.BadValue, "with the value 0x10000000000000000"),
+    (lambda vcpu: vcpu.reply(0), errors.BadValue, "no reply"),
+    (lambda vcpu: setattr(vcpu, "guest_debug", -1), errors.BadValue, "no control"),
+])  # fmt: skip
+def test_what_is_wrong_is_refused_and_the_guest_goes_on(
+    wrong: Callable[[Vcpu], object], error: type[errors.KvmError], says: str
+) -> None:
+    vcpu = made(*OFF)
+    start = vcpu.get("pc")
+    with pytest.raises(error, match=says):
+        wrong(vcpu)
+    vcpu.set(pc=start, satp=0)
+    assert vcpu.run() == SystemEvent(1)
+    vcpu.set(pc=start)
+    assert vcpu.run() == SystemEvent(1)  # also after it was turned off
+
+
+def test_a_machine_that_was_closed() -> None:
+    """Nothing is run, read or written any more; registers are what they were."""
+    vcpu = made(*OFF)
+    vm = vcpu.vm
+    vcpu.set(a0=7)
+    vm.close()
+    vm.close()
+    for use in (
+        vcpu.run, vcpu.enter, vcpu.skip, vm.create_vcpu, lambda: vm.read(RAM, 4), lambda: vm.write(RAM, b"x"),
+        lambda: vm.written(RAM, 4), lambda: vm.set_user_memory_region(1, 0, PAGE), lambda: vm.get_dirty_log(0),
+        lambda: vm.load(__file__, RAM),
+    ):  # fmt: skip
+        with pytest.raises(errors.Closed):
+            use()
+    assert vcpu.get("a0") == 7
 
 
 def test_memory_is_shared_with_the_host() -> None:
@@ -555,7 +604,7 @@ def test_two_threads_cannot_run_one_virtual_cpu() -> None:
             assert busy.errno == errors.VcpuBusy.number
             break
         assert time.monotonic() < deadline
-    with pytest.raises(errors.VcpuBusy, match="another thread"):
+    with pytest.raises(errors.VcpuBusy, match="runs already"):
         vcpu.run()
     vcpu.immediate_exit = True
     thread.join(10)
@@ -962,6 +1011,13 @@ def test_requests_that_are_refused() -> None:
         (errors.BadValue, vcpu, abi.KVM_SET_MP_STATE, abi.MpState(9)),
         (errors.BadValue, vcpu, abi.KVM_INTERRUPT, abi.Interrupt(3)),
         (errors.KvmError, vcpu, abi.KVM_GET_REG_LIST, bytearray(16)),
+        (errors.BadMemory, vcpu, abi.KVM_GET_REG_LIST, bytearray(13)),
+        (errors.BadMemory, vcpu, abi.KVM_GET_REG_LIST, 5),
+        (errors.BadMemory, vcpu, abi.KVM_GET_REG_LIST, bytes(4096)),
+        (errors.BadMemory, vcpu, abi.KVM_GET_REG_LIST, bytearray()),
+        (errors.BadValue, vm, abi.KVM_SET_USER_MEMORY_REGION, abi.MpState(0)),
+        (errors.BadValue, vcpu, abi.KVM_INTERRUPT, 1), (errors.BadValue, vm, abi.KVM_CREATE_VCPU, "0"),
+        (errors.Closed, 3, abi.KVM_RUN, 0),
     ]  # fmt: skip
     for error, descriptor, request, argument in refused:
         with pytest.raises(error):
@@ -1000,6 +1056,9 @@ def test_requests_that_are_refused() -> None:
     for descriptor in (vm, vcpu):
         with pytest.raises(errors.Closed):
             ioctl(descriptor, abi.KVM_RUN)
+    vcpu.close()
+    with pytest.raises(errors.Closed):
+        map_vcpu(vcpu)
 
 
 def test_calls_by_the_page(method: str) -> None:
