@@ -16,7 +16,7 @@ from typing import Any
 
 from dbt.events import NEVER
 from dbt.kvm import Kvm, KvmError, Mmio, RiscvSbi, Shutdown, SystemEvent, Vcpu, Vm, console, errors
-from dbt.kvm.schedule import QUANTUM, Machine, Placement, Scheduler, stay
+from dbt.kvm.schedule import QUANTUM, Machine, Placement, Scheduler, Turn, stay
 from dbt.machine.exits import SYSTEM_EVENT_RESET, Exit
 from dbt.native import ARENAS
 from dbt.options import Options
@@ -26,7 +26,7 @@ RAM = 0x8000_0000
 MOST_TRANSLATED = ARENAS // 2 - 8  # virtual CPUs, each with a translator, whose code is in two arenas
 LIMIT, DEADLOCK, LOST = 124, 125, 126  # statuses, as those of `dragoman boot`
 HEAD = ("machine", "status", "vCPUs", "instructions", "exits", "to user", "migrations", "late")
-PCPU_HEAD = ("pCPU", "switches", "instructions' time", "busy")
+PCPU_HEAD = ("pCPU", "switches", "time", "busy")
 Write = Callable[[str, bytes], object]  # what a machine prints: its name, bytes
 
 
@@ -107,9 +107,10 @@ class Fleet:
 def run(
     files: Mapping[str, str], vcpus: int = 1, pcpus: int = 1, quantum: int = QUANTUM, place: Placement = stay,
     method: str = "bt", memory: int = 16 << 20, most: int = NEVER, options: Options | None = None,
-    write: Write = lambda name, data: None,
+    write: Write = lambda name, data: None, seen: Callable[[str, Turn], object] = lambda name, turn: None,
 ) -> Fleet:  # fmt: skip
     """Run a machine of each file, by name, with so many virtual CPUs, to the end of all, or for so many instructions.
+    `seen` is told of each turn, with the machine's name.
 
     BadValue for more virtual CPUs than can be translated in a process; that and NotEnoughPcpus of `dbt.kvm.schedule`;
     NotRunnable, FileNotFoundError.
@@ -130,7 +131,10 @@ def run(
 
             return console.answers(vcpu, exit, put) or isinstance(exit, RiscvSbi)  # any other call is not supported
 
-        scheduler = Scheduler(vms, answer, pcpus, quantum, place)
+        def told(turn: Turn) -> None:
+            seen(names[turn.vcpu.vm], turn)
+
+        scheduler = Scheduler(vms, answer, pcpus, quantum, place, told)
         scheduler.run(most)
         machines = tuple(_ran(names[machine.vm], machine, printed[machine.vm]) for machine in scheduler.machines)
         return Fleet(

@@ -10,11 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbt.cli.boot import harts, memory_size, normal
-from dbt.cli.errors import opened, say
+from dbt.cli.errors import opened, say, write
 from dbt.cli.options import Parser, number, translation, translator_options
+
+if TYPE_CHECKING:
+    from dbt.fleet import Fleet
+    from dbt.kvm.schedule import Turn
 
 MOST_PCPUS = 1024
 EPILOG = """\
@@ -58,6 +62,11 @@ def command(words: Sequence[str]) -> int:
         help="stop at the end of the quantum in which all machines together have executed N instructions",
     )
     parser.option("--json", action="store_true", help="print one JSON object instead, with all that was printed")
+    parser.option(
+        "--turns", metavar="FILE",
+        help="write who had which pCPU when, in Chrome's trace format, which Perfetto opens; an instruction is a "
+        "nanosecond there",
+    )
     translator_options(parser)
     options, guests = parser.split(normal(words))
     if not guests:
@@ -79,7 +88,7 @@ def _run(parser: Parser, options: Any, guests: Sequence[str]) -> int:
     files: dict[str, str] = {}
     for guest in guests:
         files[_name(guest, files)] = opened(partial(virtual_file, guest), guest) if guest.startswith("@") else guest
-    lines = _Lines(max(map(len, files)))
+    lines, turns = _Lines(max(map(len, files))), _Turns()
     place: schedule.Placement = schedule.bind if options.bind else schedule.stay
     if options.migrate is not None:
         place = schedule.migrate(options.migrate)
@@ -88,13 +97,16 @@ def _run(parser: Parser, options: Any, guests: Sequence[str]) -> int:
             lambda: fleet.run(
                 files, options.smp, options.pcpus, options.quantum or schedule.QUANTUM, place, options.method,
                 options.memory, NEVER if options.max_instructions is None else options.max_instructions,
-                translation(parser, options), (lambda name, data: None) if options.json else lines.put,
+                translation(parser, options), _nothing if options.json else lines.put,
+                _nothing if options.turns is None else turns.add,
             ),
             "",
         )  # fmt: skip
     except KvmError as error:
         parser.error(str(error))
     lines.end()
+    if options.turns is not None:
+        write(options.turns, turns.document(result))
     print(json.dumps(result.as_dict()) if options.json else result.text())
     if result.status:
         for ran in result.machines:
@@ -103,10 +115,35 @@ def _run(parser: Parser, options: Any, guests: Sequence[str]) -> int:
     return result.status
 
 
+def _nothing(name: str, what: object) -> None:
+    """Nobody wants to know of it."""
+
+
 def _name(guest: str, taken: dict[str, str]) -> str:
     """The file's, with a number where another one has it."""
     name = os.path.basename(guest).removesuffix(".elf").removeprefix("@") or guest
     return next(each for each in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if each not in taken)
+
+
+class _Turns:
+    """Turns on physical CPUs, each of which is a track."""
+
+    def __init__(self) -> None:
+        from dbt.tracing.formats import Chrome
+
+        self._chrome = Chrome()
+
+    def add(self, name: str, turn: Turn) -> None:
+        """One more, of this machine's."""
+        from dbt.tracing.events import Event
+
+        begin, spent = turn.start / 1e3, (turn.end - turn.start) / 1e3
+        who = f"{name} vCPU {turn.vcpu.id}"
+        self._chrome.add(Event(begin, turn.vcpu.instructions, f"pCPU {turn.pcpu}", "switch", who, spent, {}))
+
+    def document(self, result: Fleet) -> str:
+        """All of them."""
+        return self._chrome.document("dragoman fleet", result.time / 1e3, {"switches": result.switches})
 
 
 class _Lines:

@@ -11,6 +11,7 @@ CPU has which virtual one (`Placement`), so no guest can see that.
     time       is a guest's own: what its CPUs execute, and what all of them wait for its timer. What others have of the
                physical CPUs is no time for it, so a guest of one CPU runs as it would alone, to the bit
 
+Nothing outside is waited for: interrupts of other threads come too late where all wait. Times are instructions.
 Owns: whose turn it is, where, what was counted of it. Must not know: exits, any architecture, what guests are for.
 """
 

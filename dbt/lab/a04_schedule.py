@@ -66,6 +66,20 @@ def said(vcpus: int) -> str:
     return "".join(f"hart {i}\n" for i in range(vcpus)) + f"harts: {vcpus}, counted to {2000 * vcpus}\n"
 
 
+def chart(turns: Sequence[Turn]) -> str:
+    """A line for each physical CPU: quantum by quantum the numbers of the virtual ones that it had."""
+    cells: dict[int, dict[int, str]] = {}
+    for turn in turns:
+        row, quantum = cells.setdefault(turn.pcpu, {}), turn.start // QUANTUM
+        row[quantum] = row.get(quantum, "") + str(turn.vcpu.id)
+    last = max(max(row) for row in cells.values())
+    width = max(len(cell) for row in cells.values() for cell in row.values())
+    return "\n".join(
+        f"pCPU {pcpu} |" + "|".join(row.get(quantum, "").ljust(width) for quantum in range(last + 1)) + "|"
+        for pcpu, row in sorted(cells.items())
+    )
+
+
 def check(report: Report, ran: Ran) -> None:
     """It has come to its end, and nothing was at two places."""
     vcpus = len(ran.scheduler.entities)
@@ -81,12 +95,14 @@ def run(report: Report) -> None:
     multiplexed = run_harts(4, 2)
     switches = multiplexed.scheduler.switches
     report.figure("turns, context switches", f"{len(multiplexed.turns)}, {switches}")
+    report.show(chart(multiplexed.turns))
     check(report, multiplexed)
     longest = max(each.end - each.start for each in multiplexed.turns)
     report.check(switches > 0 and longest <= QUANTUM, "pCPUs change hands, after a quantum at the latest")
     report.say("(b) bound")
     bound = run_harts(2, 2, bind)
     report.figure("2 vCPUs on 2 pCPUs: turns, context switches", f"{len(bound.turns)}, {bound.scheduler.switches}")
+    report.show(chart(bound.turns))
     check(report, bound)
     homes = {each.vcpu.id: each.pcpu for each in bound.turns}
     report.check(bound.scheduler.switches == bound.migrations == 0 and homes == {0: 0, 1: 1},

@@ -450,7 +450,7 @@ _VIRTUALS = (
     Virtual("quad", "nine phases of what a kernel does to its machine, each a known number of times",
             "quad: 10 ticks, checksum b8774b04279b2b60\n", paravirtual=True),
     Virtual("tasks", "two tasks that a timer takes the processor from", "Multi-task(Preemptible) ok!\n"),
-    Virtual("harts", "all harts count under one lock, and say their numbers; with one: dragoman fleet --smp 4 @harts",
+    Virtual("harts", "harts that count under one lock and say their numbers: dragoman fleet --smp 4 @harts",
             "hart 0\nharts: 1, counted to 2000\n"),
 )
 

@@ -294,6 +294,21 @@ def test_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
     assert "context switches: " in out and "blocks of vCPUs: 8, loaded at once at most: 2" in out
 
 
+def test_turns_are_shown_on_a_track_for_each_physical_cpu(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "turns.json"
+    status, out, _ = fleet(capsys, "--pcpus=2", "--quantum=20000", "--json", f"--turns={file}", "@tasks", "@harts",
+                           "@skernel")  # fmt: skip
+    events, result = json.loads(file.read_text())["traceEvents"], json.loads(out)
+    tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    spans = [event for event in events if event["ph"] == "X"]
+    assert status == 0 and set(tracks.values()) == {"pCPU 0", "pCPU 1"}
+    assert {event["name"] for event in spans} == {f"{name} vCPU 0" for name in ("tasks", "harts", "skernel")}
+    for number, pcpu in enumerate(result["pcpus"]):
+        found = [event["dur"] for event in spans if tracks[event["tid"]] == f"pCPU {number}"]
+        assert round(1000 * sum(found)) == pcpu["busy"]
+    assert fleet(capsys, f"--turns={tmp_path}", "@skernel")[0] == 2
+
+
 def test_what_becomes_of_one_hurts_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     stuck = tmp_path / "stuck.elf"
     stuck.write_bytes(words_to_bytes([WFI, SPIN]))  # no ELF file: raw, at the begin of RAM
