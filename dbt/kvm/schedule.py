@@ -209,7 +209,12 @@ class Scheduler:
 
     def _wake(self) -> None:
         """Those whose interrupt has come are the next, the one that waits longest first."""
-        woken = [entity for machine in self.machines for entity in machine.rises(self.now, self._began)]
+        woken: list[Entity] = []
+        for machine in self.machines:
+            try:
+                woken += machine.rises(self.now, self._began)
+            except KvmError as error:  # it was closed
+                machine.end = error
         woken.sort(key=lambda entity: entity.due or 0)
         self._ready.extendleft(reversed(woken))
 

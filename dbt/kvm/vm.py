@@ -231,8 +231,9 @@ class Vm:
             return vcpu
 
     def look(self) -> None:
-        """Between two turns (`Vcpu.turn`): have happen what is due, and wake who waits for it."""
+        """Between two turns (`Vcpu.turn`): have happen what is due, and wake who waits for it. Raises Closed."""
         with self.turns:
+            self.check()
             self._now().look()
 
     @property

@@ -208,6 +208,18 @@ def test_all_that_wait_for_nothing_are_a_deadlock_and_others_go_on() -> None:
     assert isinstance(scheduler.machines[0].end, errors.Deadlock) and not turns
 
 
+def test_machines_that_are_closed_have_ended() -> None:
+    """One that waits, and one that does not."""
+    vms = [machine(timed(50, 9), sie=32), machine(COUNTING), machine(COUNTING)]
+    scheduler, _ = scheduled(*vms)
+    scheduler.run(3 * QUANTUM)
+    for vm in vms[:2]:
+        vm.close()
+    scheduler.run(12 * QUANTUM)
+    assert [type(each.end) for each in scheduler.machines] == [errors.Closed, errors.Closed, type(None)]
+    assert vms[2].vcpus[0].instructions > 9 * QUANTUM
+
+
 def test_time_goes_to_what_is_due_first() -> None:
     vms = [machine(timed(ticks, 3), sie=32) for ticks in (1000, 700)]
     scheduler, turns = scheduled(*vms, pcpus=2)
