@@ -215,9 +215,13 @@ def supervise(vcpu: Vcpu, vector: int) -> None:
     slots[p.STVEC], slots[p.PRIVILEGE] = vector, p.SUPERVISOR
 
 
-def map_pages(memory: Memory, root: int, pages: dict[int, int], rights: int = LEAF) -> dict[int, int]:
-    """Tables of Sv39 from `root` on, which map these pages to physical addresses; where the entry of each one is."""
-    free, entries = root + 0x1000, dict[int, int]()
+def map_pages(
+    memory: Memory, root: int, pages: dict[int, int], rights: int = LEAF, free: int | None = None
+) -> dict[int, int]:
+    """Tables of Sv39, the first at `root` and the others at `free`, or behind it, which map these pages to physical
+    addresses; where the entry of each one is.
+    """
+    free, entries = root + 0x1000 if free is None else free, dict[int, int]()
     for address, to in pages.items():
         table = root
         for level in (2, 1):

@@ -25,10 +25,12 @@ from dbt.lab.exercises import (
     memory,
     shadow,
     shell,
+    stages,
     stale,
     tables,
     toy,
     vmexit,
+    worlds,
 )
 from dbt.lab.exercises.reading import Unreadable, Wrong
 
@@ -60,6 +62,7 @@ EXERCISES = (  # in the order of the book
     Exercise("memory", "Python", "give a guest RAM of pages that are scattered over the host's", memory.check),
     Exercise("mapped", "Python", "pass a device through, with one exit", mapped.check),
     Exercise("guest", "assembly", "a guest that prints a digit and turns its machine off", guest.check),
+    Exercise("worlds", "assembly", "enter a guest, answer its calls, and lose none of its registers", worlds.check),
     Exercise("vmexit", "Python", "answer the exits of guests that are not the lecture's", vmexit.check),
     Exercise("toy", "assembly", "move an amount from one register to another, unseen by interrupts", toy.check),
     Exercise("blocks", "assembly", "a sum in few basic blocks", blocks.check),
@@ -69,6 +72,7 @@ EXERCISES = (  # in the order of the book
     Exercise("stale", "assembly", "self-modifying code that a naive cache runs wrongly", stale.check),
     Exercise("latency", "assembly", "blocks short enough that no interrupt waits for long", latency.check),
     Exercise("batch", "assembly", "entries of a page table, changed by one call of the monitor", batch.check),
+    Exercise("stages", "Python", "translate an address in two stages", stages.check),
     Exercise("loop", "Python", "the loop around KVM_RUN, with a device", loop.check),
     Exercise("emulate", "Python", "emulate instructions on privileged registers", emulate.check),
     Exercise("shadow", "Python", "shadow page tables, of a guest's own and of where its memory is", shadow.check),
