@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from dbt.machine.vm import Vcpu as Hart
 
 TABLES, HOST = 1 << 39, 1 << 40  # where tables and the first region are in a machine's memory, if regions are apart
+Attached = Iterable[tuple[int, Device]]  # devices, by guest physical address
 ALIGNED = 1 << 30  # regions are at the same place as for the guest, modulo the largest leaf
 
 
 class Flat:
     """`view` is the memory as a monitor and its guest see it, by guest physical addresses."""
 
-    def __init__(self, behind: Behind, regions: Regions, devices: Iterable[tuple[int, Device]]) -> None:
+    def __init__(self, behind: Behind, regions: Regions, devices: Attached) -> None:
         self.regions = regions
         self.view = _filled(behind.memory, behind, regions, devices)
 
@@ -47,20 +48,26 @@ class Flat:
 
 
 class Apart:
-    """The same with regions elsewhere."""
+    """The same with regions elsewhere, and with devices that are the guest's own, `assigned`."""
 
-    def __init__(self, behind: Behind, regions: Regions, devices: Iterable[tuple[int, Device]]) -> None:
+    def __init__(self, behind: Behind, regions: Regions, devices: Attached, assigned: Attached) -> None:
         self.regions = regions
-        self.view = _filled(Memory(), behind, regions, devices)
+        self.view = _filled(Memory(), behind, regions, [*devices, *assigned])
         self.view.writing.append(self._written)
         self._memory = behind.memory
         self._places: list[tuple[Region, int]] = []  # with what leads from the guest's addresses to the machine's
+        self._assigned: list[tuple[int, int, int]] = []  # the guest's address, bytes, the machine's address
         free = HOST
         for region in regions:
             place = free + (region.gpa - free) % ALIGNED
             self._memory.add_ram(place, region.size, region.memory)
             self._places.append((region, place - region.gpa))
             free = place + region.size
+        for gpa, device in assigned:
+            place = free + (gpa - free) % ALIGNED
+            self._memory.add_device(place, device)
+            self._assigned.append((gpa, device.size, place))
+            free = place + device.size
 
     def begin(self) -> None:
         """There are harts."""
@@ -74,8 +81,8 @@ class Apart:
         return True
 
     def places(self) -> list[tuple[int, int, int]]:
-        """Where memory of the guest is: its address, bytes, the machine's address."""
-        return [(region.gpa, region.size, region.gpa + away) for region, away in self._places]
+        """Where memory and devices of the guest are: its address, bytes, the machine's address."""
+        return [*((region.gpa, region.size, region.gpa + away) for region, away in self._places), *self._assigned]
 
     def _written(self, start: int, end: int) -> None:
         """Who writes by the view writes the machine's memory."""
@@ -89,12 +96,16 @@ class Apart:
 class Staged(Apart):
     """The same with a second stage of the hart's, `stage`, that has no table but its root."""
 
-    def __init__(self, behind: Behind, regions: Regions, devices: Iterable[tuple[int, Device]], stage: Any) -> None:
-        super().__init__(behind, regions, devices)
+    def __init__(
+        self, behind: Behind, regions: Regions, devices: Attached, assigned: Attached, stage: Any
+    ) -> None:
+        super().__init__(behind, regions, devices, assigned)
         self._stage = stage
         for region, away in self._places:
             writable = not region.readonly and not region.logs
             stage.map(region.gpa, region.gpa + away, region.size, writable, region.logs)
+        for gpa, size, place in self._assigned:
+            stage.map(gpa, place, size, True, False)
         if len(regions):
             self._memory.add_tables(stage.base, memoryview(stage.content))
 
@@ -122,9 +133,9 @@ class Shadowed(Apart):
     """The same with shadow tables, by the module `shadows`; `eager`: see there."""
 
     def __init__(
-        self, behind: Behind, regions: Regions, devices: Iterable[tuple[int, Device]], shadows: Any, eager: bool
+        self, behind: Behind, regions: Regions, devices: Attached, assigned: Attached, shadows: Any, eager: bool
     ) -> None:
-        super().__init__(behind, regions, devices)
+        super().__init__(behind, regions, devices, assigned)
         self._shadows = shadows
         self._views: dict[int, Any] = {}  # by the hart's number
         self.shadow = shadows.Shadow(TABLES, self, eager, self._changed)
@@ -133,6 +144,9 @@ class Shadowed(Apart):
     def _changed(self) -> None:
         """What was found in any of the tables is to be forgotten."""
         self._memory.note(TABLES, self.shadow.tables.used)
+
+    def answers(self, gpa: int) -> bool:
+        return super().answers(gpa) or any(low <= gpa < low + size for low, size, _ in self._assigned)
 
     def view_of(self, hart: Hart) -> Any:
         """What the tables of a hart's guest say."""
@@ -166,11 +180,12 @@ class Shadowed(Apart):
             for page in range(low >> PAGE_SHIFT, (high - 1 >> PAGE_SHIFT) + 1):
                 at = page << PAGE_SHIFT
                 yield self._shadows.Piece(at, PAGE, at + away, page in region.dirty and not region.readonly, True)
+        for low, length, place in self._assigned:
+            if gpa < low + length and low < gpa + size:
+                yield self._shadows.Piece(low, length, place, True, False)
 
 
-def _filled(
-    memory: Memory, behind: Behind, regions: Regions, devices: Iterable[tuple[int, Device]]
-) -> Memory:
+def _filled(memory: Memory, behind: Behind, regions: Regions, devices: Attached) -> Memory:
     """A memory with all of it at guest physical addresses, in which what nothing answers is the user's."""
     regions.place(memory)
     for base, device in devices:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import guests
 from dbt.events import NEVER
 from dbt.kvm import abi
-from dbt.kvm.errors import BadValue, Closed, NoMemory, NoSuchRegion, RegionOverlap, VcpuExists
-from dbt.kvm.memory import Region, Regions
+from dbt.kvm.errors import BadRegion, BadValue, Closed, NoMemory, NoSuchRegion, RegionOverlap, VcpuExists
+from dbt.kvm.memory import PAGE, Region, Regions
 from dbt.kvm.physical import TABLES, Flat, Shadowed, Staged
 from dbt.kvm.vcpu import Vcpu
 from dbt.machine.clock import Clock
@@ -121,6 +121,7 @@ class Vm:
         self.vcpus: list[Vcpu] = []
         self.regions = Regions()
         self.devices: list[tuple[int, Device]] = []
+        self.assigned: list[tuple[int, Device]] = []  # devices that are the guest's own
         self.firmware: list[Any] = []  # of each hart, by number
         self.closed = False
         self._inside = 0  # threads that run a virtual CPU
@@ -143,8 +144,7 @@ class Vm:
         """
         with self.turns:
             self.check()
-            taken = [(base, base + device.size, device.name) for base, device in self.devices]
-            region = self.regions.set(slot, gpa, size, memory, flags, taken)
+            region = self.regions.set(slot, gpa, size, memory, flags, self._of_devices())
             self._stale = True
             return region
 
@@ -185,16 +185,31 @@ class Vm:
 
     def add_device(self, gpa: int, device: Device) -> None:
         """A device whose accesses are answered without an exit to the user. RegionOverlap where something is."""
+        self._add(gpa, device, self.devices)
+
+    def assign_device(self, gpa: int, device: Device) -> None:
+        """Pass a device through: its pages are mapped into the guest, whose accesses reach it without an exit. Of the
+        guest's memory it knows what it is told: it is the caller's to translate the addresses that the guest gives it
+        (`read`, `write`). BadRegion for what is not whole pages, RegionOverlap where something is.
+        """
+        if (gpa | device.size) & PAGE - 1:
+            raise BadRegion(f"{device.name} at {gpa:#x} is not whole pages of {PAGE}: it cannot be passed through")
+        self._add(gpa, device, self.assigned)
+
+    def _add(self, gpa: int, device: Device, to: list[tuple[int, Device]]) -> None:
         with self.turns:
             self.check()
             end = gpa + device.size
             others = [(each.gpa, each.end, f"slot {each.slot}") for each in self.regions]
-            others += [(base, base + each.size, each.name) for base, each in self.devices]
-            for low, high, name in others:
+            for low, high, name in others + self._of_devices():
                 if gpa < high and low < end:
                     raise RegionOverlap(f"{device.name} at {gpa:#x} lies over {name} at {low:#x}")
-            self.devices.append((gpa, device))
+            to.append((gpa, device))
             self._stale = True
+
+    def _of_devices(self) -> list[tuple[int, int, str]]:
+        """Where devices are: begin, end, name."""
+        return [(base, base + each.size, each.name) for base, each in (*self.devices, *self.assigned)]
 
     @property
     def memory(self) -> Memory:
@@ -305,13 +320,14 @@ class Vm:
         if self.kvm.method.world == "hypervised":
             stage = guests.load_second_stage(ARCHITECTURE, TABLES)
             self.world.hgatp = stage.hgatp
-            self.physical = Staged(behind, self.regions, self.devices, stage)
+            self.physical = Staged(behind, self.regions, self.devices, self.assigned, stage)
         elif self.kvm.method.world in ("deprivileged", "paravirtual"):
             shadows, told = guests.load_shadow(ARCHITECTURE), self.kvm.method.world == "paravirtual"
-            self.physical = Shadowed(behind, self.regions, self.devices, shadows, self.kvm.eager or told)
+            eager = self.kvm.eager or told
+            self.physical = Shadowed(behind, self.regions, self.devices, self.assigned, shadows, eager)
             self.world.tables, self.world.memory = self.physical.satp, self.physical
         else:
-            self.physical = Flat(behind, self.regions, self.devices)
+            self.physical = Flat(behind, self.regions, [*self.devices, *self.assigned])
         return behind
 
     def _now(self) -> Behind:

@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from dbt.lab.report import Report
-from dbt.lab.workbench import RAM, WARM, answered, asm, hart, riscv
+from dbt.lab.workbench import RAM, WARM, answered, asm, hart, riscv, start_virtio
 from dbt.machine.boards import VIRT, VIRTIO
 from dbt.machine.devices.block import IN, OUT, SECTOR, Block
 from dbt.machine.devices.console import Console
@@ -61,9 +61,7 @@ def sectors(engine: str, path: str, kind: int, buffers: bytes, batch: int = 1) -
     vcpu.vm.add_mmio(DISK, Virtio.size)
     image = Raw(path)
     disk = Virtio(Block(image), memory, lambda level: None)
-    for offset, value in ((0x70, 3), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, 0), (0x38, 4 * CHAINS), (0x80, TABLE),
-                          (0x90, DRIVER), (0xA0, DEVICE), (0x44, 1), (0x70, 15)):  # fmt: skip
-        disk.write(offset, 4, value)
+    start_virtio(disk, 0, 4 * CHAINS, TABLE, DRIVER, DEVICE)
     for i in range(CHAINS):
         memory.poke(HEADS + 16 * i, struct.pack("<IIQ", kind, 0, 0))
         for j, (address, length, flags) in enumerate((

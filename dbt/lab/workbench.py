@@ -21,6 +21,7 @@ from dbt.engine import Translated
 from dbt.machine import images
 from dbt.machine.boards import VIRT, Board
 from dbt.machine.devices.console import Console
+from dbt.machine.devices.virtio import Virtio
 from dbt.machine.exits import Exit, Mmio
 from dbt.machine.memory import Device, Memory
 from dbt.machine.pool import Pool
@@ -180,6 +181,13 @@ def answered(vm: Vm, devices: dict[int, Device], most: int) -> tuple[Exit, list[
         else:
             vm.turn.data = device.read(exit.address - base, exit.size)
     return exit, exits
+
+
+def start_virtio(device: Virtio, queue: int, size: int, table: int, available: int, used: int) -> None:
+    """What a driver does at its start: no feature but those that there must be, and one queue, of so many entries."""
+    for offset, value in ((0x70, 3), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, queue), (0x38, size), (0x80, table),
+                          (0x90, available), (0xA0, used), (0x44, 1), (0x70, 15)):  # fmt: skip
+        device.write(offset, 4, value)
 
 
 def translated(vcpu: Vcpu, instructions: int) -> dict[str, str]:

@@ -303,6 +303,7 @@ class Caller:
         instruction = vcpu.retired, vcpu.engine.domain.at
         if known.instruction != instruction:
             known.instruction, known.values, known.next = instruction, [], 0
+            vcpu.data = None  # an answer to an instruction that has found something else there since
         if known.next == len(known.values):
             if exit.is_write:
                 known.values.append(0)  # made when it is come back to

@@ -267,6 +267,44 @@ def test_a_device_is_answered_without_an_exit_to_the_user() -> None:
         vcpu.vm.add_device(0x1000_0008, Letters())
 
 
+class Card(Letters):
+    """A device that may be passed through: a page."""
+
+    name, size = "card", PAGE
+
+    def read(self, offset: int, size: int) -> int:
+        return offset if offset < PAGE else 0
+
+
+def test_a_device_that_is_passed_through_is_reached_without_an_exit() -> None:
+    at = 0x1000_0000
+    vcpu = made(*li(A1, at), asm("lw", rd=A0, rs1=A1, imm=0x34), asm("sb", rs1=A1, rs2=A0, imm=0), *OFF)
+    device = Card()
+    vcpu.vm.assign_device(at, device)
+    assert vcpu.run() == SystemEvent(1) and device.written == b"\x34"
+    assert vcpu.stats.total == 1, "the end alone"
+    with pytest.raises(errors.RegionOverlap, match="card"):
+        vcpu.vm.set_user_memory_region(1, at, PAGE)
+    with pytest.raises(errors.RegionOverlap, match="card at"):
+        vcpu.vm.add_device(at + 8, Letters())
+    with pytest.raises(errors.BadRegion, match="letters at 0x20000000 is not whole pages of 4096"):
+        vcpu.vm.assign_device(0x2000_0000, Letters())
+
+
+def test_a_device_that_is_passed_through_while_its_guest_runs() -> None:
+    """It has found nothing there so far; and the answer to that is none to where there is nothing still."""
+    at = 0x1000_0000
+    load = asm("lw", rd=A0, rs1=A1, imm=0x34)
+    vcpu = made(*li(A1, at), load, load, asm("lw", rd=A0, rs1=A2, imm=0), SPIN)
+    vcpu.set(a2=at + PAGE)
+    assert vcpu.run() == Mmio(at + 0x34, 4, False, 0)
+    vcpu.reply(7)
+    vcpu.vm.assign_device(at, Card())
+    exit = vcpu.run(100)
+    assert exit == Mmio(at + PAGE, 4, False, 0) and vcpu.get("a0") == 0x34
+    assert vcpu.stats.to_user == 2
+
+
 # --- calls -----------------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,7 @@ from dbt.lab import (
     c27_tables,
     c46_split,
     c49_threads,
+    d16_passed_through,
     e01_decoder,
     e02_lowering,
     e06_command,
@@ -647,6 +648,16 @@ def a_disk_that_forgets(patch: Patch) -> None:
     patch.setattr(Raw, "write", lambda self, sector, data: None)
 
 
+def functions_that_are_all_of_one_guest(patch: Patch) -> None:
+    """Whatever a card writes goes to the first guest's memory."""
+    write = d16_passed_through.Remapping.write
+    patch.setattr(d16_passed_through.Remapping, "write", lambda self, function, *rest: write(self, 0, *rest))
+
+
+def devices_that_are_emulated_inside(patch: Patch) -> None:
+    patch.setattr(VirtualMachine, "assign_device", VirtualMachine.add_device)
+
+
 def native_code_one_page_off(patch: Patch) -> None:
     add = Ram.add
 
@@ -788,6 +799,8 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("D14", a_register_that_answers_without_an_exit),
         ("D15", one_request_for_a_notification),
         ("D15", a_disk_that_forgets),
+        ("D16", functions_that_are_all_of_one_guest),
+        ("D16", devices_that_are_emulated_inside),
         ("D17", native_code_one_page_off),
         ("E01", wrong_operands),
         ("E02", ill_typed_lowering),
