@@ -13,7 +13,7 @@ from ir.llvm.emitter import slot_of
 from ir.llvm.exits import Exits
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
-from ir.llvm.memory import Memory
+from ir.llvm.memory import Memory, Span, spans, valid_name
 from ir.llvm.target import Lowered, Target, weight_lines
 from ir.region import Region
 
@@ -77,11 +77,13 @@ class Lowering(BlockLowering, Exits):
         self.kinds = {slot: "double" if slot in doubles else "i64" for slot in sorted(used)}
         self.doubles = sorted(doubles)
         self.unfinished = set()
+        machine = target.translations is not None
+        self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
 
     def run(self) -> Lowered:
         self.enter()
-        for block in self.region.blocks:
-            self.one(block)
+        for block, near in zip(self.region.blocks, self.near_accesses):
+            self.one(block, near)
         self.finish()
         self.end()
         body = "\n".join(self.lines)
@@ -112,6 +114,8 @@ class Lowering(BlockLowering, Exits):
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
         for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at"), ("i64", "%raw")):
             self.put(f"{name} = alloca {kind}")
+        for i in range(max(len({id(span) for span in near.values()}) for near in self.near_accesses)):
+            self.put(f"{valid_name(i)} = alloca i1")
         for slot, kind in self.kinds.items():
             self.put(f"%r{slot} = alloca {kind}")
         for slot in self.kinds:
@@ -140,10 +144,11 @@ class Lowering(BlockLowering, Exits):
         self.put("store i64 %t, ptr %left")
         self.put(f"br label {self.entries.get(pc, '%b')}")
 
-    def one(self, block: Block) -> None:
+    def one(self, block: Block, near: dict[Inst, Span]) -> None:
         self.label(self.entries[block.pc] if block.boundary else "%b")
         self.begin(block, self.let("load i64, ptr %left", "t"))
         self.doubles_only = self.loaded_doubles(block)
+        self.spans = near
         for inst in block.insts:
             self.instruction(inst)
         self.exit()

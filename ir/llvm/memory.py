@@ -1,26 +1,92 @@
 """Lowering of loads, stores and atomic operations: assembly with an entry in the fault table, base checked.
 
 In a machine the address is looked up in a table instead, and what is not found there leaves. An access that crosses a
-page is never found: the tag that it asks for is that of its last byte, at the place of its first.
+page is never found: the tag that it asks for is that of its last byte, at the place of its first. Accesses of a block
+near each other, from one base, are looked up as one: where all of the span lies in a page that is found, the others ask
+no table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ir.block import Inst, Value
+from ir.block import Block, Inst, Value
 from ir.llvm.emitter import Emitter, slot_of
 from ir.llvm.target import Translations
 from ir.ops import MASK
+from ir.records import record
+
+WIDEST = 1024  # bytes of a span: a longer one lies in two pages too often
+
+
+@record
+class Span:
+    """Bytes of the guest that accesses of a block lie in, from `low` to below `high` of one base."""
+
+    base: Value
+    writing: bool
+    low: int
+    high: int
+    left: int = 0  # accesses that are still to come
+    pointer: str = ""  # the host address of its first byte, if `valid`
+    valid: str = ""  # the variable that says whether the pointer may be used
+
+    def takes(self, low: int, high: int) -> bool:
+        """Whether these bytes as well are few enough; then they are its own."""
+        low, high = min(low, self.low), max(high, self.high)
+        if high - low > WIDEST:
+            return False
+        self.low, self.high = low, high
+        self.left += 1
+        return True
+
+
+def spans(insts: Sequence[Inst]) -> dict[Inst, Span]:
+    """Which accesses are near others. A load may be in a span that is written to, no store in one that is read."""
+    found: dict[Inst, Span] = {}
+    last: dict[tuple[Value, bool], Span] = {}
+    for inst in insts:
+        match inst.op.name, inst.attrs:
+            case "load", (int(offset), int(size), _):
+                writing = False
+            case "store", (int(offset), int(size)):
+                writing = True
+            case ("amo", (_, int(size))) | ("store_conditional", (int(size), *_)):
+                offset, writing = 0, True
+            case _:
+                continue
+        base = inst.args[0]
+        if isinstance(base, int):
+            continue
+        known = [last.get((base, kind)) for kind in ((True,) if writing else (True, False))]
+        span = next((span for span in known if span is not None and span.takes(offset, offset + size)), None)
+        if span is None:
+            span = last[base, writing] = Span(base, writing, offset, offset + size, 1)
+        found[inst] = span
+    return {inst: span for inst, span in found.items() if span.left > 1}
+
+
+def valid_name(number: int) -> str:
+    """The variable of the span that is looked up as the one of this number in its block."""
+    return f"%valid{number}"
 
 
 class Memory(Emitter):
     """`do_` methods of the ops of that kind."""
 
-    def address(self, base: Value, offset: object, at: int, size: int, writing: bool) -> str:
+    def begin(self, block: Block, left: str) -> None:
+        super().begin(block, left)
+        self.spans: dict[Inst, Span] = {}  # accesses that are near others
+        self.looked_up: list[Span] = []
+
+    def address(self, inst: Inst, offset: object, size: int, writing: bool) -> str:
         """The host address of an access whose base register is checked, or looked up."""
+        base, at = inst.args[0], inst.at
         if self.target.translations is not None:
-            return self.translated(self.target.translations, base, offset, at, size, writing)
+            span = self.spans.get(inst)
+            if span is None:
+                return self.translated(self.target.translations, base, offset, at, size, writing)
+            return self.near(self.target.translations, span, offset, at, size, writing)
         limit = 1 << self.target.space_bits
         known = base < limit if isinstance(base, int) else base in self.checked
         if not known:
@@ -34,11 +100,39 @@ class Memory(Emitter):
             pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {self.use(offset)}", "a")
         return pointer
 
-    def translated(
-        self, tables: Translations, base: Value, offset: object, at: int, size: int, writing: bool
+    def near(
+        self, tables: Translations, span: Span, offset: object, at: int, size: int, writing: bool
     ) -> str:
-        """The host address of an access: the current set of translations knows it, or native code finds it."""
-        address = self.displaced(self.use(base), offset)
+        """The host address of an access in a span, which the first one of it looks up."""
+        assert isinstance(offset, int)
+        span.left -= 1
+        if not span.pointer:
+            self.look_up(tables, span)
+        valid = self.let(f"load i1, ptr {span.valid}", "c")
+        far, on, before = self.fresh("far"), self.fresh("on"), self.here
+        self.put(f"br i1 {valid}, label {on}, label {far}, !prof !2")
+        self.label(far)
+        there = self.translated(tables, span.base, offset, at, size, writing)
+        found = self.let(f"getelementptr i8, ptr {there}, i64 {span.low - offset}", "a")
+        found_in = self.here
+        self.put(f"br label {on}")
+        self.label(on)
+        # Where the span is not valid its pointer is nobody's: that of this access may take its host register.
+        span.pointer = self.let(f"phi ptr [{span.pointer}, {before}], [{found}, {found_in}]", "a")
+        return self.let(f"getelementptr i8, ptr {span.pointer}, i64 {offset - span.low}", "a")
+
+    def look_up(self, tables: Translations, span: Span) -> None:
+        """Have a span's pointer, and whether all of the span is in one page that the table knows."""
+        span.valid = valid_name(len(self.looked_up))
+        self.looked_up.append(span)
+        address = self.displaced(self.use(span.base), span.low)
+        row, hit = self.row(tables, address, span.high - span.low, span.writing)
+        self.put(f"store i1 {hit}, ptr {span.valid}")
+        delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+        span.pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.let(f'add i64 {address}, {delta}')}", "a")
+
+    def row(self, tables: Translations, address: str, size: int, writing: bool) -> tuple[str, str]:
+        """A pointer to the entry for these bytes, and whether it is theirs."""
         last = self.let(f"add i64 {address}, {size - 1}") if size > 1 else address
         tag = self.let(f"and i64 {last}, -4096")
         place = self.let(f"lshr i64 {address}, 8")
@@ -46,8 +140,16 @@ class Memory(Emitter):
         row = self.let(f"getelementptr i8, ptr {self.let('inttoptr i64 %limit to ptr', 'a')}, i64 {place}", "a")
         row = self.let(f"getelementptr i8, ptr {row}, i64 {tables.stores if writing else tables.loads}", "a")
         known = self.let(f"load i64, ptr {row}")
+        return row, self.let(f"icmp eq i64 {known}, {tag}", "c")
+
+    def translated(
+        self, tables: Translations, base: Value, offset: object, at: int, size: int, writing: bool
+    ) -> str:
+        """The host address of an access: the current set of translations knows it, or native code finds it."""
+        address = self.displaced(self.use(base), offset)
+        row, known = self.row(tables, address, size, writing)
         hit, miss, on = self.fresh("hit"), self.fresh("miss"), self.fresh("on")
-        self.put(f"br i1 {self.let(f'icmp eq i64 {known}, {tag}', 'c')}, label {hit}, label {miss}, !prof !2")
+        self.put(f"br i1 {known}, label {hit}, label {miss}, !prof !2")
         self.label(miss)
         found = self.reached(address, size, 1 if writing else 0)
         self.leave_when(self.let(f"icmp eq i64 {found}, 0", "c"), at, "memory")
@@ -62,10 +164,16 @@ class Memory(Emitter):
         return self.let(f"getelementptr i8, ptr %m, i64 {host}", "a")
 
     def reached(self, address: str, size: int, kind: int) -> str:
-        """The host address that native code finds, or 0. A call that LLVM knew of would cost all ways."""
+        """The host address that native code finds, or 0. A call that LLVM knew of would cost all ways.
+
+        It may store to a table, or make a table of a page that is stored to: no span is valid any more.
+        """
         assert self.target.translations is not None
         reach = self.let(f"load ptr, ptr {self.field(self.target.translations.found)}", "f")
         call = f'asm sideeffect "{self.host.native_at}", "{self.host.native_constraint % ",r"}"'
+        for span in self.looked_up:
+            if span.left:
+                self.put(f"store i1 false, ptr {span.valid}")
         return self.let(f"call i64 {call}(i64 {address}, i64 {size | kind << 4}, ptr %s, ptr {reach})")
 
     def displaced(self, base: str, offset: object) -> str:
@@ -125,7 +233,7 @@ class Memory(Emitter):
     def do_load(self, inst: Inst) -> None:
         offset, size, signed = inst.attrs
         assert isinstance(size, int)
-        pointer = self.address(inst.args[0], offset, inst.at, size, False)
+        pointer = self.address(inst, offset, size, False)
         if inst in self.doubles_only:
             self.floats[id(inst), 64] = self.load_double(pointer, inst.at)
         else:
@@ -143,8 +251,8 @@ class Memory(Emitter):
     def do_store(self, inst: Inst) -> None:
         offset, size = inst.attrs
         assert isinstance(size, int)
-        base, stored = inst.args
-        pointer = self.address(base, offset, inst.at, size, True)
+        stored = inst.args[1]
+        pointer = self.address(inst, offset, size, True)
         if isinstance(stored, int):  # as a literal the assembler would range-check it
             stored &= (1 << size * 8) - 1
             stored = stored - (1 << size * 8) & MASK if stored >> (size * 8 - 1) else stored
@@ -199,7 +307,7 @@ class Memory(Emitter):
     def do_amo(self, inst: Inst) -> None:
         kind, size = inst.attrs
         assert isinstance(kind, str) and isinstance(size, int)
-        pointer = self.address(inst.args[0], 0, inst.at, size, True)
+        pointer = self.address(inst, 0, size, True)
         operand = self.use(inst.args[1])
         old = self.access_load(pointer, size, size == 4, inst.at)
 
@@ -242,7 +350,7 @@ class Memory(Emitter):
         """What is shared, and is not as expected, is left to the monitor, who knows whether others can write there."""
         size = inst.attrs[0]
         assert isinstance(size, int)
-        pointer = self.address(inst.args[0], 0, inst.at, size, True)
+        pointer = self.address(inst, 0, size, True)
         expected, new, held = (self.use(a) for a in inst.args[1:])
 
         def shared() -> str:

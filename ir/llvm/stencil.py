@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ir.block import Block, Branch, Continue, Indirect, Inst, Jump, Value
+from ir.block import Block, Branch, Continue, Indirect, Inst, Jump
 from ir.llvm import floats, integers
 from ir.llvm.emitter import FP
 from ir.llvm.lowering import BlockLowering
@@ -151,7 +151,8 @@ class StencilLowering(BlockLowering):
             return self.let(f"add i64 {base}, {self.immediate(str(offset.attrs[0]))}")
         return super().displaced(base, offset)
 
-    def address(self, base: Value, offset: object, at: int, size: int, writing: bool) -> str:
+    def address(self, inst: Inst, offset: object, size: int, writing: bool) -> str:
+        base, at = inst.args[0], inst.at
         if self.target.translations is not None:
             return self.translated(self.target.translations, base, offset, at, size, writing)
         known = isinstance(base, int) or base in self.checked

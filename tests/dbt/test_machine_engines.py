@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -71,6 +72,7 @@ from guests.programs import SYSTEMS, system_file
 from guests.riscv import machine
 from guests.riscv import privileged as p
 from guests.spec import Treat
+from ir.ops import MASK
 
 OPENSBI = Path("/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin")
 
@@ -436,6 +438,24 @@ def test_accesses_across_pages_of_which_one_is_not_there(size: int, stride: int)
 
 
 @STRIDES
+@pytest.mark.parametrize("there", [True, False])
+def test_accesses_from_one_register_around_the_end_of_a_page(there: bool, stride: int) -> None:
+    """They are looked up as one, which holds where all of them are in one page; then the next one is absent, or not."""
+    body = [asm("addi", rd=A4, rs1=A4, imm=24)]
+    for imm in (-40, 33, 1, -8, 16):
+        body += [asm("addi", rd=T2, rs1=T2, imm=3), asm("sd", rs1=A4, rs2=T2, imm=imm),
+                 asm("lw", rd=T1, rs1=A4, imm=imm + 4), asm("add", rd=A0, rs1=A0, rs2=T1),
+                 asm("lh", rd=T1, rs1=A4, imm=-imm), asm("add", rd=A0, rs1=A0, rs2=T1)]  # fmt: skip
+    data, edge = RAM + 0x30_0000, AWAY - 0x1000
+    pages = {edge - 0x1000: (data, LEAF), HANDLER: (HANDLER, LEAF), **({edge: (data + 0x2000, LEAF)} if there else {})}
+    registers = {S2: 60, A4: edge - 30 * 24}
+    board = run(stride, {CODE: loop(*body), HANDLER: STEP_OVER}, registers, supervisor(pages))
+    written = [any(board.vm.memory.peek(data + at, 0x1000)) for at in (0, 0x1000, 0x2000, 0x3000)]
+    assert written == [True, False, there, False]
+    assert bool(board.vcpu.state.slots[A1]) != there
+
+
+@STRIDES
 def test_pages_behind_one_that_is_accessed_have_their_own_rights(stride: int) -> None:
     """Without tables a first access brings what is behind it; protection ends in the midst of that."""
     data = RAM + 0x20_0000
@@ -496,15 +516,27 @@ def test_a_region_goes_on_in_another_page_for_as_long_as_that_is_there(stride: i
     assert stride == 1 or any(len(region.words) == 2 for region in board.vcpu.engine.cache.translations())
 
 
+LOOK = [asm("ld", rd=T1, rs1=A2, imm=0), asm("add", rd=A0, rs1=A0, rs2=A0), asm("add", rd=A0, rs1=A0, rs2=T1)]
+BLOCK_ENDS = asm("bne", rs1=0, rs2=0, imm=8)
+
+
+def looked(values: Sequence[int], turns: int) -> int:
+    """What A0 is when LOOK has found these values, in each turn."""
+    found = 0
+    for value in [*values] * turns:
+        found = 2 * found + value & MASK
+    return found
+
+
 @STRIDES
-def test_a_page_that_is_written_becomes_a_table(stride: int) -> None:
+@pytest.mark.parametrize("writes", [1, 9])
+def test_a_page_that_is_written_becomes_a_table(writes: int, stride: int) -> None:
     """By one register a page is written that a walk then reads as a table, and written again; by another one what that
-    table leads to is read.
+    table leads to is read. After nine writes the page is no table, until the first look.
     """
     first, second, table = OTHER, OTHER + 0x4000, TABLES + 0x8000
     leads = asm("sd", rs1=A4, rs2=S4, imm=0), asm("sd", rs1=A4, rs2=A5, imm=0)
-    look = [asm("ld", rd=T1, rs1=A2, imm=0), asm("add", rd=A0, rs1=A0, rs2=T1)]
-    body = [asm("sd", rs1=A4, rs2=S2, imm=-256), leads[0], *look, leads[1], *look]
+    body = [*writes * [asm("sd", rs1=A4, rs2=S2, imm=-256)], BLOCK_ENDS, leads[0], *LOOK, leads[1], *LOOK]
 
     def setup(board: Board) -> None:
         supervisor({table: (table, LEAF)})(board)
@@ -517,7 +549,28 @@ def test_a_page_that_is_written_becomes_a_table(stride: int) -> None:
     registers = {S2: 60, A4: table + 8 * (AWAY >> 12 & 511), S4: first >> 2 | LEAF, A5: second >> 2 | LEAF,
                  A2: AWAY}  # fmt: skip
     board = run(stride, {CODE: loop(*body)}, registers, setup)
-    assert board.vcpu.state.slots[A0] == 60 * 101
+    assert board.vcpu.state.slots[A0] == looked([1, 100], 60)
+
+
+@STRIDES
+def test_what_a_block_has_found_is_gone_when_its_table_is_stored_to(stride: int) -> None:
+    """The same address is read twice in a block, and between the two it comes to mean another page."""
+    first, second, table = OTHER, OTHER + 0x4000, TABLES + 0x8000
+    body = [each for leads in (S4, A5)
+            for each in (*LOOK, BLOCK_ENDS, *LOOK, asm("sd", rs1=S3, rs2=leads, imm=0), *LOOK, BLOCK_ENDS)]  # fmt: skip
+
+    def setup(board: Board) -> None:
+        supervisor({table: (table, LEAF), AWAY: (second, LEAF)})(board)
+        memory = board.vm.memory
+        memory.poke(TABLES + 8 * (AWAY >> 30 & 511), (TABLES + 0x9000 >> 2 | 1).to_bytes(8, "little"))
+        memory.poke(TABLES + 0x9000 + 8 * (AWAY >> 21 & 511), (table >> 2 | 1).to_bytes(8, "little"))
+        memory.poke(table + 8 * (AWAY >> 12 & 511), (second >> 2 | LEAF).to_bytes(8, "little"))
+        memory.poke(first, (1).to_bytes(8, "little"))
+        memory.poke(second, (100).to_bytes(8, "little"))
+
+    registers = {S2: 60, S3: table + 8 * (AWAY >> 12 & 511), S4: first >> 2 | LEAF, A5: second >> 2 | LEAF, A2: AWAY}
+    board = run(stride, {CODE: loop(*body)}, registers, setup)
+    assert board.vcpu.state.slots[A0] == looked([100, 100, 1, 1, 1, 100], 60)
 
 
 @STRIDES
