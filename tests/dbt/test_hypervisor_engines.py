@@ -54,6 +54,7 @@ from guests.decode import encode
 from guests.programs import system_file
 from guests.riscv import machine
 from guests.riscv import privileged as p
+from guests.riscv.two_stage import WIDER
 
 HYPERVISOR = machine.guest(None, True)
 G_TABLES, HS_HANDLER = RAM + 0x14_0000, RAM + 0x3000
@@ -72,18 +73,24 @@ def write(csr: int, rs1: int) -> int:
     return asm("csrrw", rd=0, rs1=rs1, csr=csr)
 
 
-def guest(virtual: dict[int, tuple[int, int]], physical: dict[int, tuple[int, int]], mode: int = p.SUPERVISOR) -> Setup:
-    """Begin in a guest, whose pages these are, and its guest-physical ones; what it needs beside is where it is."""
+def guest(
+    virtual: dict[int, tuple[int, int]], physical: dict[int, tuple[int, int]], mode: int = p.SUPERVISOR,
+    levels: tuple[int, int] = (3, 3),
+) -> Setup:  # fmt: skip
+    """Begin in a guest, whose pages these are, and its guest-physical ones; what it needs beside is where it is.
+    `levels` are those of its own tables and of the second stage: 3 are Sv39, 5 are Sv57.
+    """
 
     def setup(board: Board) -> None:
         own = {CODE: (CODE, LEAF), TEST: (TEST, LEAF), HANDLER: (HANDLER, LEAF)}
-        mapped(board, TABLES, {**own, **virtual})
+        mapped(board, TABLES, {**own, **virtual}, levels=levels[0])
         tables = range(TABLES, TABLES + 0x1_0000, 0x1000)
         same = {at: (at, GUEST_LEAF) for at in (CODE, TEST, HANDLER, *tables)}
-        mapped(board, G_TABLES, {**same, **physical}, 0x4000)
+        mapped(board, G_TABLES, {**same, **physical}, 0x4000, levels[1])
         slots = board.vcpu.state.slots
         slots[p.PMPADDR0], slots[p.PMPCFG0] = (1 << 54) - 1, 0x1F
-        slots[p.VSATP], slots[p.HGATP] = 8 << 60 | TABLES >> 12, 8 << 60 | 5 << 44 | G_TABLES >> 12
+        slots[p.VSATP] = levels[0] + 5 << 60 | TABLES >> 12
+        slots[p.HGATP] = levels[1] + 5 << 60 | 5 << 44 | G_TABLES >> 12
         slots[p.PRIVILEGE], slots[p.VIRTUAL] = mode, 1
         slots[p.STVEC], slots[p.VSTVEC] = HS_HANDLER, HANDLER
         slots[p.MEDELEG], slots[p.HEDELEG] = 0xF0_B7FF, 1 << 13 | 1 << 8
@@ -115,6 +122,25 @@ def test_a_guest_calls_its_hypervisor(stride: int) -> None:
     if stride > 1:
         assert board.vcpu.taken == {(cause, 5): 30 for cause in (8, 22, 2, 21, 23)}
         assert board.vcpu.engine.stepped < 30  # all of these traps are taken in native code
+
+
+@pytest.mark.parametrize("own", [3, 4, 5])
+@pytest.mark.parametrize("second", [3, 4, 5])
+def test_each_width_of_both_stages(own: int, second: int) -> None:
+    """Guest-physical addresses have two bits more than virtual ones, and no further one: a page at the highest of them
+    is loaded from and stored to; one behind it is where no guest's memory can be. In native code.
+    """
+    top = min(11 + 9 * second + WIDER, 55)  # entries of the guest's own have no addresses beyond
+    high, behind, page = 1 << top, 1 << 12 + 9 * second + WIDER, DATA + 0x1000
+    body = [asm("ld", rd=T1, rs1=S3, imm=0), asm("add", rd=T1, rs1=T1, rs2=S2), asm("sd", rs1=S3, rs2=T1, imm=0),
+            asm("ld", rd=T2, rs1=S4, imm=8), asm("sd", rs1=S4, rs2=T1, imm=16)]  # fmt: skip
+    far = behind if behind < 1 << 56 else DATA + 0x2000
+    setup = guest({page: (high, LEAF), DATA: (far, LEAF)}, {high: (OTHER, GUEST_LEAF)}, levels=(own, second))
+    board = run(300, {CODE: loop(*body), HS_HANDLER: STEP_OVER}, {S2: 30, S3: page, S4: DATA}, setup, HYPERVISOR)
+    slots = board.vcpu.state.slots
+    assert board.vm.memory.read(OTHER, 8) == sum(range(31))
+    assert slots[A1] == 30 * (21 + 23) and slots[A3] == 30 * ((far + 8 >> 2) + (far + 16 >> 2))
+    assert board.vcpu.engine.stepped < 30
 
 
 @STRIDES
@@ -319,7 +345,8 @@ def test_random_guests(seed: int) -> None:
     code = [wild(rng) for _ in range(60)]
     own = [read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]
     setup = guest({at: (rng.choice(INSIDE), flags()) for at in INSIDE},
-                  {at: (rng.choice(INSIDE), rights(GUEST_LEAF)) for at in INSIDE})  # fmt: skip
+                  {at: (rng.choice(INSIDE), rights(GUEST_LEAF)) for at in INSIDE},
+                  levels=(rng.choice((3, 4, 5)), rng.choice((3, 4, 5))))  # fmt: skip
 
     def random(board: Board) -> None:
         setup(board)

@@ -21,6 +21,8 @@ from support.pair import (
     MTVAL,
     MTVEC,
     NOT_WRITTEN,
+    PMPADDR0,
+    PMPCFG0,
     SATP,
     SCAUSE,
     SEPC,
@@ -47,6 +49,7 @@ HSTATUS, HEDELEG, HIDELEG, HIE, HTIMEDELTA, HCOUNTEREN, HENVCFG, HTVAL, HVIP, HT
     0x600, 0x602, 0x603, 0x604, 0x605, 0x606, 0x60A, 0x643, 0x645, 0x64A, 0x680,
 )  # fmt: skip
 VSSTATUS, VSTVEC, VSEPC, VSCAUSE, VSATP = 0x200, 0x205, 0x241, 0x242, 0x280
+MCOUNTEREN, SCOUNTEREN, STIMECMP, VSTIMECMP, TIME = 0x306, 0x106, 0x14D, 0x24D, 0xC01
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +210,60 @@ def test_traps_and_returns(pair: Pair) -> None:
     tally.done(f"what happened, and the mode then: {dict(sorted(seen.items()))}")
 
 
+def near(rng: Random, time: int) -> int:
+    """A time to compare with: hardly before or after this one, mostly."""
+    return (time + rng.randrange(-2, 3)) & MASK if rng.randrange(4) else rng.choice((0, MASK))
+
+
+def test_timers(pair: Pair) -> None:
+    """stimecmp and vstimecmp, which a guest's own time is compared with: what is pending, which interrupt is taken in
+    each mode, and what time it is there.
+    """
+    tally = Tally("timers")
+    outcomes: Counter[str] = Counter()
+    pair.reset()
+    pair.poke(CODE, csr_word("csrrs", TIME, {"rs1": 0}))
+    for case in range(scaled(1200)):
+        rng = Random(case)
+        now, delta = rng.getrandbits(60), rng.choice((0, MASK, rng.getrandbits(64)))
+        pair.reset()
+        pair.open_memory()
+        for number, handler in ((MTVEC, HANDLER), (STVEC, S_HANDLER), (VSTVEC, VS_HANDLER)):
+            pair.put(number, handler)
+        pair.put(MENVCFG, rng.choice((p.STCE, p.STCE, p.STCE, 0)))
+        pair.put(HENVCFG, rng.choice((p.STCE, p.STCE, p.STCE, 0)))
+        pair.put(MCOUNTEREN, rng.choice((MASK, MASK, 0, 5)))
+        for number in (SCOUNTEREN, HCOUNTEREN):
+            pair.put(number, rng.choice((MASK, MASK, 0)))
+        pair.put(MIDELEG, rng.choice((0, MASK)))
+        pair.put(HIDELEG, rng.choice((0, MASK)))
+        pair.put(HTIMEDELTA, delta)
+        pair.put(STIMECMP, near(rng, now))
+        pair.put(VSTIMECMP, near(rng, now + delta))
+        pair.set_time(now)
+        pair.to(p.MACHINE, CODE)
+        wrong = pair.differences()
+        tally.check(not wrong) or tally.note(f"case {case}, pending: {wrong}")
+        for status in (MSTATUS, VSSTATUS):
+            pair.put(status, rng.choice((0, p.SIE)))
+        pair.put(MIE, rng.choice((0, p.STI | p.VSTI, p.VSTI, MASK & ~SGEI)))
+        mode = rng.choice(MODES)
+        pair.set_x(11, 0)
+        pair.to(mode, CODE)
+        pair.step()
+        ended = outcome(pair)
+        outcomes[ended] += 1
+        wrong = pair.differences((11,) if ended == "executed" else ())
+        tally.check(not wrong) or tally.note(f"case {case}, mode {mode}: {ended}: {wrong}")
+        pair.put(MIE, 0)
+        pair.put(MSTATUS, 0)
+        pair.to_machine_mode()
+    pair.set_time(0)
+    for kind in ("interrupt 5", "interrupt 6", "trap 2", "trap 22", "executed"):
+        assert outcomes[kind] > scaled(40), outcomes
+    tally.done(str(dict(sorted(outcomes.items()))))
+
+
 def test_returns_from_every_state(pair: Pair) -> None:
     """mret, sret, fences and wfi: every field of mstatus, hstatus and vsstatus at random, in each mode."""
     tally = Tally("returns")
@@ -283,7 +340,7 @@ def second_stage(entries: Entries, rng: Random, mode: int, pages: list[int]) -> 
                 flags |= rng.choice((0, mmu.A, *[mmu.A | mmu.D] * 6))
                 if rng.randrange(24) == 0:
                     flags ^= rng.choice((mmu.U, mmu.V, mmu.G, mmu.N, 1 << 61, 1 << 57))
-                number = page & -1 << 9 * level | (rng.randrange(24) == 0)
+                number = page & -1 << 9 * level | (rng.randrange(24) == 0) | nowhere(rng)
                 entries.put(place, number << 10 | flags)
                 break
             below = tables.get((level, page >> 9 * level))
@@ -291,13 +348,27 @@ def second_stage(entries: Entries, rng: Random, mode: int, pages: list[int]) -> 
                 below = tables[level, page >> 9 * level] = free
                 free += 0x1000
                 bad = rng.choice((mmu.A, mmu.U, 0x1000_0000_0000_0000)) if rng.randrange(64) == 0 else 0
-                entries.put(place, below >> 2 | mmu.V | bad)
+                entries.put(place, below >> 2 | nowhere(rng) << 10 | mmu.V | bad)
             table = below
+
+
+def nowhere(rng: Random) -> int:
+    """Bits of a page number that lead, now and then, to where there is no memory."""
+    return 1 << rng.randrange(20, 44) if rng.randrange(48) == 0 else 0
+
+
+def protect(pair: Pair, rng: Random, places: list[int]) -> None:
+    """Physical memory protection that allows everything, but for what is done in one of these pages, or part of it."""
+    size = rng.choice((8, 64, 0x1000, 0x1000))
+    base = rng.choice(places) & -size
+    pair.put(PMPADDR0, base >> 2 | (size >> 3) - 1)
+    pair.put(PMPADDR0 + 1, (1 << 54) - 1)
+    pair.put(PMPCFG0, 0x1F << 8 | 0x18 | rng.choice((0, 1, 3, 4, 5)))
 
 
 def test_two_stage_translation(pair: Pair) -> None:
     """Random tables in both stages, rights, modes and instructions: what is reached, which fault and what it leaves in
-    htval, htinst and hstatus, and which bits of entries change.
+    htval, htinst and hstatus, and which bits of entries change; now and then with protection of physical memory.
     """
     tally = Tally("two-stage walks")
     outcomes: Counter[str] = Counter()
@@ -325,6 +396,8 @@ def test_two_stage_translation(pair: Pair) -> None:
         pair.put(VSSTATUS, rng.choice((0, p.SUM, p.MXR, p.SUM | p.MXR)))
         pair.put(HSTATUS, rng.choice((0, p.SPVP)))
         pair.put(MEDELEG, rng.choice((0, MASK & ~BITS_DIFFER[MEDELEG])))
+        if rng.randrange(6) == 0:
+            protect(pair, rng, [*places, *entries.places, *memory.PAGES])
         pair.fence()
         what, wrong = one_access(pair, rng, rng.choice((VU, VS)), address)
         outcomes[f"{what[:4]} {outcome(pair)}"] += 1
@@ -343,7 +416,7 @@ def test_two_stage_translation(pair: Pair) -> None:
         )
     memory.compare_data(pair, tally)
     kinds = Counter(one.split(" ", 1)[1] for one in outcomes.elements())
-    assert all(kinds[f"trap {cause}"] > scaled(10) for cause in (5, 12, 13, 15, 20, 21, 23)), kinds
+    assert all(kinds[f"trap {cause}"] > scaled(10) for cause in (1, 5, 7, 12, 13, 15, 20, 21, 23)), kinds
     tally.done(str(dict(kinds)))
 
 

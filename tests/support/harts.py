@@ -22,7 +22,7 @@ SNIPPETS = RAM + 0x100  # mret, fence.i
 CODE = RAM + 0x1000
 HANDLER = RAM + 0x8000  # of machine mode
 S_HANDLER = RAM + 0x9000
-MTIMECMP = 0x200_4000  # Spike's
+MTIMECMP, MTIME = 0x200_4000, 0x200_BFF8  # Spike's
 NOWHERE = 1 << 62  # no address, whatever the tables say
 MRET, FENCE_I, SFENCE = 0x30200073, 0x100F, 0x12000073
 ISA = DEFAULT + "_zicclsm_svade_svadu_svinval_svnapot_svpbmt"
@@ -47,11 +47,20 @@ class SpikeHart:
         self.state: Any = self.core.state
         self.poke(SNIPPETS, MRET | FENCE_I << 32)
         self.poke(SNIPPETS + 8, SFENCE | asm("sd", rs1=5, rs2=6, imm=0) << 32)
-        self.set_x(5, MTIMECMP)
-        self.set_x(6, MASK)
-        self.state.pc = SNIPPETS + 12  # no timer of machine mode
-        self.core.step(1)
+        self._store(MTIMECMP, MASK)  # no timer of machine mode
         assert self.get(0x344) == 0
+
+    def _store(self, address: int, value: int) -> None:
+        """By an instruction, in machine mode."""
+        self.set_x(5, address)
+        self.set_x(6, value)
+        self.state.pc = SNIPPETS + 12
+        self.core.step(1)
+        assert self.pc == SNIPPETS + 16
+
+    def set_time(self, time: int) -> None:
+        """In machine mode. Timers are looked at."""
+        self._store(MTIME, time)
 
     def reset(self) -> None:
         """As after a reset, at CODE. Spike's own reset opens the first entry of memory protection."""
@@ -132,13 +141,13 @@ class OurHart:
         self.guest = machine.guest(machine.with_h(DEFAULT) if hypervisor else DEFAULT)
         self.vm = Machine(self.guest).create_vm()
         self.vm.set_user_memory_region(RAM, RAM_SIZE)
-        self.vm.clock.ticks = 1 << 60  # it stands still
         self.vcpu = self.vm.create_vcpu()
         self.slots = self.vcpu.state.slots
         self.csrs = hypervisor_csrs.table(self.guest.features)
         self.poke(SNIPPETS, MRET)
 
     def reset(self) -> None:
+        self.vm.clock.ticks = 1 << 60  # it stands still
         self.vcpu.reset(CODE)
         if "h" in self.guest.features:
             self.put(0x60A, 0)
@@ -194,6 +203,14 @@ class OurHart:
         self.pc = SNIPPETS
         self.step()
         assert self.mode == mode and self.pc == pc
+
+    def set_time(self, time: int) -> None:
+        """A tick begins, which is longer than any test: the clock stands still for instructions, too."""
+        clock = self.vm.clock
+        clock.ticks = self.guest.ticks
+        clock.wait_until(clock.count + -clock.count % clock.ticks)
+        clock.time = time
+        self.vcpu.set_timer()
 
     def fence(self) -> None:
         """All is visible always."""

@@ -84,6 +84,11 @@ class Pair:
         for hart in self.both:
             hart.poke(address, value)
 
+    def set_time(self, time: int) -> None:
+        """In machine mode. The clock stands at this time, and x5 and x6 are lost."""
+        for hart in self.both:
+            hart.set_time(time)
+
     def fence(self) -> None:
         for hart in self.both:
             hart.fence()

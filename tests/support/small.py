@@ -72,8 +72,10 @@ def agreed(report: Report) -> Report:
     return report
 
 
-def mapped(board: Board, root: int, pages: dict[int, tuple[int, int]], root_size: int = 0x1000) -> None:
-    """Three levels of tables from `root` on: page addresses to (physical address, flags)."""
+def mapped(
+    board: Board, root: int, pages: dict[int, tuple[int, int]], root_size: int = 0x1000, levels: int = 3
+) -> None:
+    """Levels of tables from `root` on: page addresses to (physical address, flags)."""
     memory = board.vm.memory
 
     def entry(table: int, index: int, value: int | None = None) -> int:
@@ -85,8 +87,8 @@ def mapped(board: Board, root: int, pages: dict[int, tuple[int, int]], root_size
     free = root + root_size
     for address, (to, flags) in pages.items():
         table = root
-        for level in (2, 1):
-            index = address >> 12 + 9 * level & 511
+        for level in range(levels - 1, 0, -1):
+            index = address >> 12 + 9 * level & (root_size // 8 - 1 if level == levels - 1 else 511)
             if not entry(table, index):
                 entry(table, index, free >> 2 | 1)
                 free += 0x1000
