@@ -85,7 +85,7 @@ def test_each_has_its_share() -> None:
     assert not twice(turns, lambda each: each.vcpu) and not twice(turns, lambda each: each.pcpu)
 
 
-def test_switches_and_migrations_are_those_of_the_slices() -> None:
+def test_switches_and_migrations_are_those_of_the_turns() -> None:
     scheduler, turns = scheduled(*(machine(COUNTING) for _ in range(5)), pcpus=3, place=migrate(1))
     scheduler.run(40 * QUANTUM)
     for pcpu in scheduler.pcpus:
@@ -298,7 +298,7 @@ def fleet(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
 
 
 def test_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = fleet(capsys, "-smp", "4", "--pcpus=2", "--quantum=10000", "@harts", "@harts")
+    status, out, err = fleet(capsys, "-smp", "4", "--pcpus=2", "--quantum=10000", "--method=interp", "@harts", "@harts")
     assert status == 0 and not err
     for name in ("harts  ", "harts-2"):
         lines = [f"{name} | hart {i}\n" for i in range(4)] + [f"{name} | harts: 4, counted to 8000\n"]
