@@ -108,9 +108,9 @@ def test_a_wrong_address_is_found(quiet, monkeypatch):
     """The store goes to another page than the reference's: only the log of pointers can tell."""
     original = llvm.Lowering.address
 
-    def astray(self, base, offset, at, size, writing):
-        pointer = original(self, base, offset, at, size, writing)
-        if self.block.guest[at].text.startswith(("sb", "c.sb")):
+    def astray(self, inst, offset, size, writing):
+        pointer = original(self, inst, offset, size, writing)
+        if self.block.guest[inst.at].text.startswith(("sb", "c.sb")):
             return self.let(f"getelementptr i8, ptr {pointer}, i64 -64", "a")
         return pointer
 
