@@ -10,19 +10,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.forked import Forks
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Desk:
-    """A new folder `desk` inside `folder`; `tree`, or the desk itself, is where our packages are imported from."""
+    """A new folder `desk` inside `folder`; `tree`, or the desk itself, is where our packages are imported from. What
+    `dragoman` is in a shell may be given: `forks`.
+    """
 
-    def __init__(self, folder: Path, tree: Path | None = ROOT) -> None:
+    def __init__(self, folder: Path, tree: Path | None = ROOT, forks: Forks | None = None) -> None:
         self.folder = folder / "desk"
         self.folder.mkdir()
         commands = folder / "commands"
         commands.mkdir()
-        for name, line in (("python", '"$@"'), ("dragoman", '-m dragoman "$@"')):
-            (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {line}\n')
+        ours = forks.line if forks else f'"{sys.executable}" -m dragoman "$@"'
+        for name, line in (("python", f'"{sys.executable}" "$@"'), ("dragoman", ours)):
+            (commands / name).write_text(f"#!/bin/sh\nexec {line}\n")
             (commands / name).chmod(0o755)
         path = f"{commands}{os.pathsep}{os.environ['PATH']}"
         python = str(tree or self.folder)
