@@ -36,7 +36,9 @@ from dbt.lab import (
     a20_virtual_instructions,
     b04_interpreter,
     c01_classify,
+    c03_sensitive,
     c04_toy_cpu,
+    c05_critical_section,
     c08_cache,
     c11_inline,
     c12_classes,
@@ -126,6 +128,17 @@ def interrupt_without_return_address(patch: Patch) -> None:
         return target
 
     patch.setattr(c04_toy_cpu, "vector", vector)
+
+
+def stores_to_read_only_memory_that_are_lost(patch: Patch) -> None:
+    write = Caller.write
+    rom = c03_sensitive.ROM
+    patch.setattr(Caller, "write", lambda self, at, *rest: None if at == rom else write(self, at, *rest))
+
+
+def a_section_that_does_not_begin(patch: Patch) -> None:
+    program = c05_critical_section.PROGRAM
+    patch.setattr(c05_critical_section, "PROGRAM", program.replace("csrrci zero, sstatus, 2", "nop"))
 
 
 def interrupts_that_ignore_the_flag(patch: Patch) -> None:
@@ -731,8 +744,11 @@ def modes_that_are_not_asked_for(patch: Patch) -> None:
         ("B03", quanta_of_another_length_elsewhere),
         ("B04", forgetful_interpreter),
         ("C01", modes_that_are_not_asked_for),
+        ("C03", traps_that_are_counted_twice),
+        ("C03", stores_to_read_only_memory_that_are_lost),
         ("C04", interrupt_without_return_address),
         ("C04", interrupts_that_ignore_the_flag),
+        ("C05", a_section_that_does_not_begin),
         ("C07", additions_of_a_thousand_instructions),
         ("C08", blocks_one_by_one),
         ("C08", nothing_kept),
