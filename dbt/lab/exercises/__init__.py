@@ -14,6 +14,7 @@ from dbt.kvm import KvmError
 from dbt.lab.exercises import (
     batch,
     blocks,
+    cache,
     classes,
     console,
     emulate,
@@ -68,6 +69,7 @@ EXERCISES = (  # in the order of the book
     Exercise("timer", "Python", "a guest's timer, of the host's", timer.check),
     Exercise("toy", "assembly", "move an amount from one register to another, unseen by interrupts", toy.check),
     Exercise("blocks", "assembly", "a sum in few basic blocks", blocks.check),
+    Exercise("cache", "Python", "a translation cache with a bound and links", cache.check),
     Exercise("classes", "assembly", "execute so many instructions of each class", classes.check),
     Exercise("flag", "assembly", "a kernel's critical section, with the interrupt flag in place", flag.check),
     Exercise("tables", "Python", "page tables for a kernel that switches to them", tables.check),
