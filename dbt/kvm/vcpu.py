@@ -199,6 +199,10 @@ class Vcpu:
         """Whether it waits, for an interrupt or to be started."""
         return not self._hart.ready
 
+    @property
+    def _stepping(self) -> bool:
+        return bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP)
+
     def interrupt(self, level: bool) -> None:
         """Raise or lower the guest's external interrupt. Any thread may."""
         with self.vm.turns:
@@ -346,7 +350,11 @@ class Vcpu:
             error, value = values or (self._virtual.NOT_SUPPORTED, 0)
             self._virtual.answer(self._hart.state.slots, exit.extension, error, value)
             self._pass_call()
-        found = self._emulate() if self._emulator.waits else None
+        if not self._emulator.waits:
+            return None
+        found = self._emulate()
+        if found is None and self._stepping:
+            found = Debug(self._world.pc(self._hart))  # this was the step
         if found is not None:
             self.stats.note(type(found).__name__)
         return found
@@ -357,7 +365,7 @@ class Vcpu:
 
     def _enter(self, end: int, waiting: bool, yields: bool) -> Any:
         """Let the guest run until a trap ends it that is its hart's own, or to this count of instructions."""
-        stepping = bool(self._debug & abi.KVM_GUESTDBG_SINGLESTEP)
+        stepping = self._stepping
         while True:
             before = self.instructions, self._world.pc(self._hart)
             exit: Exit | None = self.vm.switch(self, end, stepping, waiting, yields)

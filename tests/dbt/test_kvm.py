@@ -237,6 +237,18 @@ def test_a_reply_is_refused_where_none_is_wanted() -> None:
         vcpu.reply(1, 2)
 
 
+def test_an_access_that_is_answered_is_a_step() -> None:
+    more = asm("addi", rd=T0, rs1=T0, imm=1)
+    vcpu = made(asm("lw", rd=A0, rs1=A1, imm=0), asm("sw", rs1=A1, rs2=A0, imm=0), more, SPIN)
+    vcpu.set(a1=0x1000_0000)
+    vcpu.guest_debug = abi.KVM_GUESTDBG_ENABLE | abi.KVM_GUESTDBG_SINGLESTEP
+    assert vcpu.run() == Mmio(0x1000_0000, 4, False, 0)
+    vcpu.reply(7)
+    assert vcpu.run() == Debug(RAM + 4)
+    assert vcpu.run() == Mmio(0x1000_0000, 4, True, 7)
+    assert [vcpu.run() for _ in range(2)] == [Debug(RAM + 8), Debug(RAM + 12)] and vcpu.get("t0") == 1
+
+
 class Letters:
     """A device that is answered inside."""
 
