@@ -21,10 +21,26 @@ from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import FAR, Integers, Reference, Stop
 from dbt.reference import LIMIT as AT_LIMIT
-from dbt.state import BUDGET, BUDGET_SHIFT, BUDGET_UNIT, EXIT, EXITS, INLINE, LIMIT, MEMORY, SHARES, SIZE, SLICE, State
+from dbt.state import (
+    BUDGET,
+    BUDGET_SHIFT,
+    BUDGET_UNIT,
+    EXIT,
+    EXITS,
+    INLINE,
+    LIMIT,
+    MADE_BLOCKS,
+    MADE_INSTRUCTIONS,
+    MEMORY,
+    SHARES,
+    SIZE,
+    SLICE,
+    State,
+)
 from dbt.translate import Translator
 from guests.spec import Treat
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
+from ir.records import as_dict
 
 if TYPE_CHECKING:
     from random import Random
@@ -164,6 +180,39 @@ class Translated:
             "monitor": monitor - self.interpreted,
             "tier0": self.state.count - monitor - regions,
             "regions": regions,
+        }
+
+    def counts(self) -> dict[str, Any]:
+        """What was translated, kept and left, as plain data."""
+        from dbt.background import BackgroundStats
+        from dbt.cache.disk import DiskStats
+
+        s, cache = self.translator.stats, self.cache.stats
+        return {
+            "translations": s.translations,
+            "translated_instructions": s.instructions,
+            "code_bytes": s.code_bytes,
+            "translations_refused": s.refused,
+            "cache_hits": cache.hits,
+            "cache_misses": cache.misses,
+            "cache_evictions": cache.evictions,
+            "cache_overwrites": cache.overwrites,
+            "cache_refused": cache.refused,
+            "cache_bytes": self.cache.bytes,
+            "cache_bytes_max": cache.bytes_max,
+            "invalidations": cache.invalidations,
+            "writes_to_code_pages": self.coherence.writes,
+            "python_entries": self.entries,
+            "interpreted_cold": self.interpreted,
+            "retired_in_regions": sum(self.cache.all_retired.values()),
+            "retired": self.retired,
+            "copied_instructions": self.state.words[MADE_INSTRUCTIONS],
+            "copied_blocks": self.state.words[MADE_BLOCKS],
+            "monitor_steps": self.stepped,
+            "exits": dict(self.exits),
+            "background": as_dict(self.background.stats if self.background is not None else BackgroundStats()),
+            "disk": as_dict(self.disk.stats if self.disk is not None else DiskStats()),
+            "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
         }
 
     # --- running ------------------------------------------------------------------------------------

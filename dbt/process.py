@@ -27,9 +27,9 @@ from dbt.linux.threads import Thread, release
 from dbt.memory import EXEC, READ, WRITE, AddressSpace
 from dbt.pace import Pace
 from dbt.reference import Reference, Stop
-from dbt.state import MADE_BLOCKS, MADE_INSTRUCTIONS, SLICE, State
+from dbt.state import SLICE, State
 from guests.spec import Treat
-from ir.records import as_dict, record, replace
+from ir.records import record, replace
 
 if TYPE_CHECKING:  # pathlib is slow to import; the reference engine runs without LLVM being imported
     from pathlib import Path
@@ -677,35 +677,5 @@ class Process:
             "syscalls": self.syscalls,
         }
         if self.engine.name == "translated":
-            from dbt.background import BackgroundStats
-            from dbt.cache.disk import DiskStats
-
-            engine = self.engine
-            s, cache = engine.translator.stats, engine.cache.stats
-            result |= {
-                "translations": s.translations,
-                "translated_instructions": s.instructions,
-                "code_bytes": s.code_bytes,
-                "translations_refused": s.refused,
-                "cache_hits": cache.hits,
-                "cache_misses": cache.misses,
-                "cache_evictions": cache.evictions,
-                "cache_overwrites": cache.overwrites,
-                "cache_refused": cache.refused,
-                "cache_bytes": engine.cache.bytes,
-                "cache_bytes_max": cache.bytes_max,
-                "invalidations": cache.invalidations,
-                "writes_to_code_pages": engine.coherence.writes,
-                "python_entries": engine.entries,
-                "interpreted_cold": engine.interpreted,
-                "retired_in_regions": sum(engine.cache.all_retired.values()),
-                "retired": engine.retired,
-                "copied_instructions": engine.state.words[MADE_INSTRUCTIONS],
-                "copied_blocks": engine.state.words[MADE_BLOCKS],
-                "monitor_steps": engine.stepped,
-                "exits": dict(engine.exits),
-                "background": as_dict(engine.background.stats if engine.background is not None else BackgroundStats()),
-                "disk": as_dict(engine.disk.stats if engine.disk is not None else DiskStats()),
-                "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
-            }
+            result |= self.engine.counts()
         return result

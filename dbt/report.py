@@ -159,14 +159,15 @@ def backtrace(process: Process) -> str:
 # --- statistics -------------------------------------------------------------------------------------------------
 
 
-def statistics(process: Process, load: float, wall: float, cpu: float) -> dict[str, Any]:
-    """The counts of a run with its times in seconds: loading, running, processor time of running."""
-    counts = process.stats()
+def statistics(counts: Mapping[str, Any], load: float, wall: float, cpu: float) -> dict[str, Any]:
+    """The counts of a run, of a process or a hart, with times in seconds: of loading, of running, of the processor."""
     blocks = counts["blocks"]
     more: dict[str, Any] = {}
     if "python_entries" in counts:
         more["python_entries_per_million_blocks"] = round(counts["python_entries"] / blocks * 1e6, 1) if blocks else 0.0
-    return counts | more | {
+    return {
+        **counts,
+        **more,
         "load_seconds": round(load, 4),
         "wall_seconds": round(wall, 4),
         "cpu_seconds": round(cpu, 4),
@@ -177,7 +178,8 @@ def statistics(process: Process, load: float, wall: float, cpu: float) -> dict[s
 def statistics_text(stats: Mapping[str, Any]) -> str:
     """`statistics` as a table."""
     total = stats["instructions"]
-    lines: list[tuple[str, str]] = [("engine", stats["engine"]), ("instructions", f"{total:>15,}")]
+    lines = [("hart", str(stats["hart"]))] if "hart" in stats else []
+    lines += [("engine", stats["engine"]), ("instructions", f"{total:>15,}")]
     for treat in Treat:
         count = stats[treat.value]
         lines.append((f"  {treat.value}", _part(count, total)))
@@ -187,7 +189,7 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
             lines.append((f"  {name}", f"{_part(stats['retired'][where], total)}  {what}"))
     each = f"  {total / stats['blocks']:6.2f} instructions each" if stats["blocks"] else ""
     lines.append(("blocks", f"{stats['blocks']:>15,}{each}"))
-    lines.append(("system calls", f"{stats['syscalls']:>15,}"))
+    lines += [(name, f"{stats[key]:>15,}") for key, name in _BESIDE.items() if key in stats]
     if "translations" in stats:
         looked = stats["cache_hits"] + stats["cache_misses"]
         lines += [
@@ -223,6 +225,7 @@ def statistics_text(stats: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:22}{value}".rstrip() for name, value in lines)
 
 
+_BESIDE = {"syscalls": "system calls", "traps": "traps"}  # what a process counts, and a hart
 _WHERE = (
     ("regions", "regions", ""), ("tier0", "tier 0", "stencils"),
     ("monitor", "monitor", "callouts, and what left host code on a slow path"),

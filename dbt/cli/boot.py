@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import prod
@@ -17,6 +18,7 @@ from dbt.cli.devices import epoch, functions
 from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_FOUND, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
 from dbt.cli.options import Parser, bad, events_option, flag, number, numbered
+from dbt.cli.stats import show_stats, stats_option
 
 if TYPE_CHECKING:
     from dbt.machine.boards import Board
@@ -143,7 +145,8 @@ def _parser() -> Parser:
         "-d", "--log-items", metavar="ITEMS",
         help="log what happens in the machine: -d help lists the items; they go to stderr",
     )
-    parser.option("-D", "--log", metavar="FILE", help="where lines of -d and --events go; %%d is our process")
+    parser.option("-D", "--log", metavar="FILE", help="where lines of -d, --events and --stats go; %%d is our process")
+    stats_option(parser, ", of each hart since the last reset")
     parser.option(
         "--deterministic", action="store_true",
         help="make the run repeatable: time is the number of instructions and waiting takes none; input is read whole "
@@ -333,6 +336,7 @@ def _boot(options: Any) -> int:
     from dbt.machine.session import Abandoned, Session
     from dbt.options import Options
 
+    start = time.perf_counter()
     terminal, serial, monitor_line = lines(options)
     if options.stopped and monitor_line is None and not terminal.commands:
         raise Fail(USAGE, "-S: there is no monitor that could let the machine go on")
@@ -377,16 +381,20 @@ def _boot(options: Any) -> int:
         console.feed(b"" if sys.stdin is None else sys.stdin.buffer.read())
     elif serial is None or terminal.commands:
         terminal.listen(inputs, console.feed if follows else lambda data: None)
+    begin, cpu = time.perf_counter(), time.process_time()
     with terminal:
         try:
             exit = session.run()
         except Abandoned:
             raise Fail(FAILURE, "the machine is stopped, and the monitor's input has ended") from None
         finally:
+            times = begin - start, time.perf_counter() - begin, time.process_time() - cpu
             for line in (serial, monitor_line):
                 if line is not None:
                     line.close()
             session.board.vm.close()
+            for number, vcpu in enumerate(session.board.vcpus if options.stats else ()):
+                show_stats({"hart": number, **vcpu.stats()}, times, options.stats, log.line)
     for note in dict.fromkeys(note for vcpu in session.board.vcpus for note in vcpu.notes()):
         say(note)
     return status(exit, session.board)

@@ -30,6 +30,7 @@ from dbt.cli.options import (
     translation,
     translator_options,
 )
+from dbt.cli.stats import show_stats, stats_option
 
 if TYPE_CHECKING:
     from dbt.profile import Profiler
@@ -114,10 +115,7 @@ def _parser() -> Parser:
         help="where events are delivered: at block boundaries, as translated code must (default), or after any "
         "instruction, as a processor does (insn, with --engine=reference)",
     )
-    parser.option(
-        "--stats", metavar="json", nargs="?", const="text", choices=("text", "json"),
-        help="at the end show what was executed, translated and how fast; --stats=json for one line of JSON",
-    )
+    stats_option(parser)
     parser.option(
         "--profile", metavar="FILE", nargs="?", const="",
         help="at the end show which functions were executed, by samples, and which regions, by exact counts; with FILE "
@@ -222,7 +220,7 @@ def command(words: Sequence[str]) -> int:
         if engine == "translated" and process.engine.disk is not None and process.engine.disk.note:
             say(process.engine.disk.note)
         if options.stats:
-            _show_stats(process, times, options.stats, line)
+            show_stats(process.stats(), times, options.stats, line)
         if views is not None:
             views.show(process, " ".join((program, *args)))
         log.flush()
@@ -253,15 +251,6 @@ def _tell_death(process: Process) -> None:
     if process.trap is not None or process.signal == signal.SIGABRT:
         more.append(report.backtrace(process))
     say(report.reason(process), *"\n".join(more).splitlines())
-
-
-def _show_stats(process: Process, times: tuple[float, float, float], form: str, line: Callable[[str], None]) -> None:
-    import json
-
-    from dbt import report
-
-    stats = report.statistics(process, *times)
-    line(json.dumps(stats) if form == "json" else report.statistics_text(stats))
 
 
 class _Views:

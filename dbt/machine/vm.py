@@ -27,7 +27,7 @@ from dbt.machine.space import HartSpace
 from dbt.options import Options
 from dbt.reference import Integers, Reference, Stop
 from dbt.state import CAUSES, MODES, TOLD, TRAPS, State
-from guests.spec import Absent, Guest
+from guests.spec import Absent, Guest, Treat
 
 if TYPE_CHECKING:
     from dbt.machine.engine import MachineTranslated
@@ -402,6 +402,15 @@ class Vcpu:
         if not isinstance(self.engine, Reference):
             self.engine.save()
             self.engine.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of the run so far, as plain data."""
+        classes = self.engine.classes
+        return {
+            "engine": self.engine.name, "instructions": self.retired, "blocks": self.state.blocks,
+            **{treat.value: classes[treat] for treat in Treat}, "traps": self.taken.total(),
+            **({} if isinstance(self.engine, Reference) else self.engine.counts()),
+        }  # fmt: skip
 
     @property
     def taken(self) -> Counter[tuple[int, int]]:

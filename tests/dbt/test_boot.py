@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import os
 import pty
@@ -73,6 +74,22 @@ def raw(path: Path, words: Sequence[int]) -> Path:
 def test_a_raw_program_speaks_and_ends(tmp_path: Path) -> None:
     done = boot("-nographic", "-m", "16", "-kernel", raw(tmp_path / "hello", [*says(b"hello\n"), *off()]))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_statistics_of_each_hart(engine: str) -> None:
+    done = boot("--smp=2", f"--engine={engine}", "--stats=json", "--deterministic", "@kernel", feed=b"shutdown\n")
+    harts = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [each["hart"] for each in harts] == [0, 1]
+    for each in harts:
+        assert each["engine"] == engine and each["blocks"] > 1
+        trapped = each["ident"] + each["inline"] + each["callout"] - each["instructions"]
+        assert 0 <= trapped <= each["traps"]
+        assert engine == "reference" or sum(each["retired"].values()) == each["instructions"]
+    assert harts[0]["instructions"] > 100_000 and harts[0]["traps"] >= 3
+    text = boot(f"--engine={engine}", "--stats", "--deterministic", "@kernel", feed=b"shutdown\n").stderr.decode()
+    assert text.startswith("hart ") and "million instructions/s" in text and "system calls" not in text
+    assert ("python entries" in text) == (engine == "translated")
 
 
 def test_options_may_come_behind_a_bundled_program() -> None:
