@@ -98,7 +98,7 @@ LINE = 118  # columns
 
 class Row(NamedTuple):
     """One row: `claim` is what the notes say, or what is promised; `run` does the experiment. One that shows something
-    to look at has a `name` beside its number.
+    to look at has a `name` beside its number; `also` are the numbers of rows that the same experiment shows.
     """
 
     id: str
@@ -107,6 +107,7 @@ class Row(NamedTuple):
     claim: str
     run: Callable[[Report], None]
     name: str = ""
+    also: tuple[str, ...] = ()
 
 
 ROWS = (
@@ -153,7 +154,7 @@ ROWS = (
         a13_world_switch.run),
     Row("A14", "the simplest hypervisor, exactly", "notes 000",
         "A guest's three instructions are three exits, and the monitor's console is that of the notes.",
-        a14_exits.run),
+        a14_exits.run, also=("A18", "A19")),
     Row("A15", "a register of machine mode", "notes 000",
         "A guest that reads mhartid has made an illegal instruction; its monitor answers with a number of its own.",
         a15_causes.illegal),
@@ -263,7 +264,7 @@ ROWS = (
         a13_world_switch.counts),
     Row("C46", "mechanism and policy", "notes 002, QEMU/KVM",
         "KVM is the mechanism, and has no devices; QEMU is the policy, and has them.",
-        c46_split.run),
+        c46_split.run, also=("C53",)),
     Row("C47", "the loop around KVM_RUN", "notes 002, QEMU/KVM",
         "A user of KVM opens it, makes a VM and a vCPU by ioctl, runs it, and switches over the reason of its exit.",
         c47_kvm.run),
@@ -278,7 +279,7 @@ ROWS = (
         c51_waiting.run),
     Row("C52", "two switches", "notes 002, QEMU/KVM",
         "An access to a device goes from the fault to the user and back; what the first switch answers does not.",
-        c52_access.run),
+        c52_access.run, also=("C48",)),
     Row("D02", "many services on one box", "notes 003",
         "Many light services are on one machine, each isolated in a virtual one, and share it.",
         d02_services.run),
@@ -361,9 +362,10 @@ def main(argv: Sequence[str]) -> int:
         return 0 if words else 2
     if words == ["--list"]:
         for row in ROWS:
-            print(f"{row.id:4} {row.title:36} {row.source:22} {row.name}".rstrip())
+            beside = row.name or f"also {' '.join(row.also)}" * bool(row.also)
+            print(f"{row.id:4} {row.title:36} {row.source:22} {beside}".rstrip())
         return 0
-    by_id = {row.id: row for row in ROWS} | {row.name.upper(): row for row in ROWS if row.name}
+    by_id = {word.upper(): row for row in ROWS for word in (row.id, row.name, *row.also) if word}
     if words == ["--all"]:
         wanted = list(ROWS)
     else:

@@ -853,6 +853,13 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == IDS
 
 
+def test_a_row_is_found_by_the_numbers_of_all_that_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.main(["c53", "C46"]) == 0
+    assert capsys.readouterr().out.count("C46: mechanism and policy") == 2
+    assert lab.main(["--list"]) == 0
+    assert "also A18 A19\n" in capsys.readouterr().out
+
+
 def test_unknown_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert lab.main(["C04", "Z99"]) == 2
     out, err = capsys.readouterr()
