@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class EngineEvents:
     """Has a recorder told of one engine, which must not have run yet. `count` is virtual time, `at` names an address.
 
-    `track` is who runs; `mode` is added to exits, if there are modes.
+    `track` is who runs, or of several, whose engine it is, and `who` then says which of them; `mode` is added to exits,
+    if there are modes.
     """
 
     def __init__(
         self, engine: Any, recorder: Recorder, count: Callable[[], int], at: Callable[[int], str], track: str,
-        mode: Callable[[], str] = lambda: "",
+        mode: Callable[[], str] = lambda: "", who: Callable[[], str] | None = None,
     ) -> None:  # fmt: skip
         self._engine = engine
         self._recorder = recorder
@@ -36,8 +37,9 @@ class EngineEvents:
         self._at = lru_cache(AGAIN)(at)
         self._track = track
         self._mode = mode
+        self._who = who or (lambda: track)
         self._exits: dict[int, Translation] = {}  # whose each slot is, of those that were made
-        self._left: tuple[float, str, dict[str, Any]] | None = None  # since when native code is left, and why
+        self._left: tuple[float, str, str, dict[str, Any]] | None = None  # since when native code is left, why, by whom
         if "exit" in recorder.kinds:
             engine.translator.backend.enter = self._entering(engine.translator.backend.enter)
         if "translation" in recorder.kinds:
@@ -60,14 +62,14 @@ class EngineEvents:
             reason = REASONS.get(words[EXIT], UNLINKED)
             mode = self._mode()
             where = {"pc": state.pc, "at": self._at(state.pc)} | ({"mode": mode} if mode else {})
-            self._left = self._recorder.now(), reason, where
+            self._left = self._recorder.now(), reason, self._who(), where
 
         return noted
 
     def _tell_left(self) -> None:
         if self._left is not None:
-            since, reason, where = self._left
-            self._recorder.note("exit", reason, self._count(), self._track, since, **where)
+            since, reason, who, where = self._left
+            self._recorder.note("exit", reason, self._count(), who, since, **where)
             self._left = None
 
     # --- translations -----------------------------------------------------------------------------------

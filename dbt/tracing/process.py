@@ -1,4 +1,4 @@
-"""Events of a program: system calls, signals, and those of its engine.
+"""Events of a program: system calls, signals, and those of its engine; each thread has a track.
 
 Owns: what is looked at for them. Must not know: who takes events.
 """
@@ -25,7 +25,7 @@ class ProcessEvents:
         self._process = process
         self._recorder = recorder
         self._known: tuple[object, Any] = (None, None)  # the image whose symbols these are
-        self._engine = EngineEvents(process.engine, recorder, self._count, self._at, TRACK)
+        self._engine = EngineEvents(process.engine, recorder, self._count, self._at, TRACK, who=self._track)
         if "syscall" in recorder.kinds:
             kernel: Any = process.kernel
             kernel.call = self._calling(kernel.call)
@@ -39,6 +39,11 @@ class ProcessEvents:
     def _count(self) -> int:
         return self._process.state.count
 
+    def _track(self) -> str:
+        """Which thread has the CPU: the first one is the program."""
+        threads = self._process.kernel.threads
+        return TRACK if threads.current is threads.leader else f"thread {threads.current.tid}"
+
     def _at(self, pc: int) -> str:
         """A symbol's name, of the program that runs now."""
         image, symbols = self._known
@@ -50,16 +55,16 @@ class ProcessEvents:
         kernel, recorder = self._process.kernel, self._recorder
 
         def noted(number: int, arguments: tuple[int, ...]) -> int:
-            since, count = recorder.now(), self._count()
+            since, count, track = recorder.now(), self._count(), self._track()
             result: int | None = None
             try:
                 result = call(number, arguments)
                 return result
             finally:
                 value = {} if result is None else {"result": result - (result >> 63 << 64)}
-                recorder.note("syscall", kernel.name(number), count, TRACK, since, arguments=list(arguments), **value)
+                recorder.note("syscall", kernel.name(number), count, track, since, arguments=list(arguments), **value)
 
         return noted
 
     def _signalled(self, number: int, info: bytes) -> None:
-        self._recorder.note("signal", signal_name(number), self._count(), TRACK, pc=self._process.pc)
+        self._recorder.note("signal", signal_name(number), self._count(), self._track(), pc=self._process.pc)

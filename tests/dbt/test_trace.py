@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import tiny
+from support import cross, tiny
 from support.fed import fed
 from support.riscv import asm, words_to_bytes
 from support.small import ECALL, GUEST, RAM, S2, end, mapped
@@ -91,6 +91,19 @@ def test_calls_and_signals(tmp_path: Path) -> None:
     assert [call["name"] for call in calls][-1] == "exit_group" and calls[0]["name"] == "write"
     assert calls[0]["result"] == calls[0]["arguments"][2] and calls[0]["spent"] >= 0
     assert "result" not in calls[-1]
+
+
+def test_each_thread_has_a_track(tmp_path: Path) -> None:
+    """Seven threads wait for each other, and each ends by a call of its own."""
+    probe = cross.build(tmp_path, "thread_probe", "-static", "-pthread")
+    found = traced(tmp_path, *HERE, "--kinds=syscall,exit", str(probe), "conditions")
+    tracks = {event["track"] for event in found}
+    made = [call for call in of(found, "syscall") if call["name"].startswith("clone") and call["result"]]
+    assert tracks == {"program", *(f"thread {call['result']}" for call in made)} and len(made) == 7
+    assert {call["track"] for call in made} == {"program"} == {
+        call["track"] for call in of(found, "syscall") if call["name"] == "exit_group"}  # fmt: skip
+    ended = [call["track"] for call in of(found, "syscall") if call["name"] == "exit"]
+    assert sorted(ended) == sorted(tracks - {"program"})
 
 
 def test_why_a_translation_is_dropped_is_told() -> None:
