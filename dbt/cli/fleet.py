@@ -67,7 +67,7 @@ def command(words: Sequence[str]) -> int:
         help="write who had which pCPU when, in Chrome's trace format, which Perfetto opens; an instruction is a "
         "nanosecond there",
     )
-    translator_options(parser)
+    translator_options(parser, kept=True)
     options, guests = parser.split(normal(words))
     if not guests:
         parser.error("which guests?")

@@ -297,6 +297,16 @@ def fleet(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
     return status, out, err
 
 
+def test_a_fleet_finds_what_an_earlier_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stencils take seconds to make, and are made once."""
+    monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    assert fleet(capsys, "--no-disk-cache", "@tasks")[0] == 0 and not any(tmp_path.iterdir())
+    assert fleet(capsys, "@tasks")[0] == 0 and any(tmp_path.iterdir())
+
+
 def test_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = fleet(capsys, "-smp", "4", "--pcpus=2", "--quantum=10000", "--method=interp", "@harts", "@harts")
     assert status == 0 and not err
