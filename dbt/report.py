@@ -175,6 +175,14 @@ def statistics(counts: Mapping[str, Any], load: float, wall: float, cpu: float) 
     }
 
 
+def statistics_shown(counts: Mapping[str, Any], times: tuple[float, float, float], form: str) -> str:
+    """What `--stats` shows of these counts and times: a table, or with the form `json` one line."""
+    import json
+
+    stats = statistics(counts, *times)
+    return json.dumps(stats) if form == "json" else statistics_text(stats)
+
+
 def statistics_text(stats: Mapping[str, Any]) -> str:
     """`statistics` as a table."""
     total = stats["instructions"]

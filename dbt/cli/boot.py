@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.cli.devices import epoch, functions
 from dbt.cli.errors import DIFFER, FAILURE, LIMIT, NOT_FOUND, NOT_RUNNABLE, STATUSES, USAGE, Fail, opened, say, why
 from dbt.cli.lines import lines
-from dbt.cli.options import Parser, bad, events_option, flag, number, numbered
-from dbt.cli.stats import show_stats, stats_option
+from dbt.cli.options import Parser, bad, events_option, flag, number, numbered, stats_option
 
 if TYPE_CHECKING:
     from dbt.machine.boards import Board
@@ -393,8 +392,11 @@ def _boot(options: Any) -> int:
                 if line is not None:
                     line.close()
             session.board.vm.close()
-            for number, vcpu in enumerate(session.board.vcpus if options.stats else ()):
-                show_stats({"hart": number, **vcpu.stats()}, times, options.stats, log.line)
+            if options.stats:
+                from dbt.report import statistics_shown
+
+                for hart, vcpu in enumerate(session.board.vcpus):
+                    log.line(statistics_shown({"hart": hart, **vcpu.stats()}, times, options.stats))
     for note in dict.fromkeys(note for vcpu in session.board.vcpus for note in vcpu.notes()):
         say(note)
     return status(exit, session.board)

@@ -403,6 +403,14 @@ def events_option(parser: Parser, what: str) -> None:
     )
 
 
+def stats_option(parser: Parser, whose: str = "") -> None:
+    """`whose`: of what, if that is no whole run."""
+    parser.option(
+        "--stats", metavar="json", nargs="?", const="text", choices=("text", "json"),
+        help=f"at the end show what was executed, translated and how fast{whose}; --stats=json for one line of JSON",
+    )  # fmt: skip
+
+
 def symbols_option(parser: Parser) -> None:
     parser.option(
         "--symbols", metavar="FILE",

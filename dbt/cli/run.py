@@ -26,11 +26,11 @@ from dbt.cli.options import (
     seed,
     size,
     stages,
+    stats_option,
     strace_items,
     translation,
     translator_options,
 )
-from dbt.cli.stats import show_stats, stats_option
 
 if TYPE_CHECKING:
     from dbt.profile import Profiler
@@ -220,7 +220,9 @@ def command(words: Sequence[str]) -> int:
         if engine == "translated" and process.engine.disk is not None and process.engine.disk.note:
             say(process.engine.disk.note)
         if options.stats:
-            show_stats(process.stats(), times, options.stats, line)
+            from dbt.report import statistics_shown
+
+            line(statistics_shown(process.stats(), times, options.stats))
         if views is not None:
             views.show(process, " ".join((program, *args)))
         log.flush()

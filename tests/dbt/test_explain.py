@@ -15,7 +15,7 @@ from support import tiny
 from support.fed import fed
 from support.page import Page, drawn_page
 from support.peers import need
-from support.riscv import asm, words_to_bytes
+from support.riscv import asm, csrr, words_to_bytes
 from support.tiny import A0, A1, A2, A3, START, li
 
 import dragoman
@@ -76,11 +76,6 @@ def counted(turns: int) -> list[int]:
 
 
 LOOP = START + 12
-
-
-def csrr(register: int, csr: int) -> int:
-    """csrrs that only reads."""
-    return csr << 20 | 2 << 12 | register << 7 | 0x73
 
 
 # --- one block of each kind ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.fed import fed
 from support.page import drawn_page
-from support.riscv import MASK, asm, words_to_bytes
+from support.riscv import MASK, asm, csrr, words_to_bytes
 from support.small import A0, A1, A2, A3, CODE, ECALL, MEPC, MRET, RA, S2, S3, T0, T1, T2, end
 from support.tiny import li
 
@@ -38,10 +38,6 @@ def explained(capfd: pytest.CaptureFixture[str], *words: str) -> Any:
 
 def csrw(csr: int, register: int) -> int:
     return csr << 20 | register << 15 | 1 << 12 | 0x73
-
-
-def csrr(register: int, csr: int) -> int:
-    return csr << 20 | 2 << 12 | register << 7 | 0x73
 
 
 class Program:

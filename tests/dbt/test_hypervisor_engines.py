@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from support import tablefs
 from support.pair import csr_word, word
-from support.riscv import asm, scaled
+from support.riscv import asm, csrr, scaled
 from support.small import (
     A0,
     A1,
@@ -65,10 +65,6 @@ MHARTID = 0xF14
 SRET = word("sret")
 
 
-def read(rd: int, csr: int) -> int:
-    return csr << 20 | 2 << 12 | rd << 7 | 0x73
-
-
 def write(csr: int, rs1: int) -> int:
     return asm("csrrw", rd=0, rs1=rs1, csr=csr)
 
@@ -103,16 +99,16 @@ def guest(
 
 STEP_OVER = [  # a hypervisor that adds up what it is told, and has its guest go on behind the instruction
     *(one for csr, total in ((SCAUSE, A1), (STVAL, A2), (HTVAL, A3)) for one in (
-        read(T0, csr), asm("add", rd=total, rs1=total, rs2=T0))),
-    read(T0, HTINST), asm("add", rd=A3, rs1=A3, rs2=T0), read(T0, HSTATUS), asm("xor", rd=A2, rs1=A2, rs2=T0),
-    read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET,
+        csrr(T0, csr), asm("add", rd=total, rs1=total, rs2=T0))),
+    csrr(T0, HTINST), asm("add", rd=A3, rs1=A3, rs2=T0), csrr(T0, HSTATUS), asm("xor", rd=A2, rs1=A2, rs2=T0),
+    csrr(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET,
 ]  # fmt: skip
 
 
 @STRIDES
 def test_a_guest_calls_its_hypervisor(stride: int) -> None:
     """A call, an instruction that it may not execute, one that none may, and an address that is not there."""
-    body = [ECALL, read(T1, HSTATUS), read(T1, MHARTID), asm("ld", rd=T1, rs1=S3, imm=8),
+    body = [ECALL, csrr(T1, HSTATUS), csrr(T1, MHARTID), asm("ld", rd=T1, rs1=S3, imm=8),
             asm("sd", rs1=S3, rs2=T1, imm=8)]  # fmt: skip
     board = run(stride, {CODE: loop(*body), HS_HANDLER: STEP_OVER}, {S2: 30, S3: DATA},
                 guest({DATA: (DATA, LEAF)}, {}), HYPERVISOR)  # fmt: skip
@@ -148,7 +144,7 @@ def test_a_hypervisor_reads_what_its_guest_has(stride: int) -> None:
     """Its instruction at sepc, by hlvx, and a word of its data, which is elsewhere by both stages; in native code."""
     loads = {row.name: row for row in HYPERVISOR.rows if row.extension == "h"}
     hlv, hlvx = (encode(loads[name], rd=T1, rs1=rs1) for name, rs1 in (("hlv.d", S3), ("hlvx.hu", T0)))
-    handler = [read(T0, SEPC), hlvx, asm("add", rd=A1, rs1=A1, rs2=T1), hlv, asm("add", rd=A2, rs1=A2, rs2=T1),
+    handler = [csrr(T0, SEPC), hlvx, asm("add", rd=A1, rs1=A1, rs2=T1), hlv, asm("add", rd=A2, rs1=A2, rs2=T1),
                asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]  # fmt: skip
     body = [asm("sd", rs1=S3, rs2=S2, imm=0), ECALL]
     board = run(stride, {CODE: loop(*body), HS_HANDLER: handler}, {S2: 40, S3: DATA},
@@ -161,7 +157,7 @@ def test_a_hypervisor_reads_what_its_guest_has(stride: int) -> None:
 @STRIDES
 def test_a_guests_own_handler(stride: int) -> None:
     """User mode of a guest: its calls and page faults are its supervisor's, by its own registers."""
-    handler = [read(T0, SCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0), read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4),
+    handler = [csrr(T0, SCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0), csrr(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4),
                write(SEPC, T0), asm("ld", rd=T0, rs1=S3, imm=0), asm("add", rd=A0, rs1=A0, rs2=T0), SRET]  # fmt: skip
     body = [asm("sd", rs1=S4, rs2=S2, imm=0), ECALL, asm("ld", rd=T1, rs1=S3, imm=0), asm("ld", rd=T2, rs1=S4, imm=0)]
     virtual = {CODE: (CODE, USER_LEAF), TEST: (TEST, USER_LEAF), DATA: (DATA, LEAF),
@@ -185,7 +181,7 @@ def test_a_second_stage_that_changes_under_its_guest(stride: int) -> None:
     """Its hypervisor leads a page elsewhere at each call, by a store: loads, stores and code go there at once."""
     away = RAM + 0x40_0000
     pages = DATA, DATA + 0x1000
-    handler = [asm("xor", rd=S4, rs1=S4, rs2=A2), asm("sd", rs1=S3, rs2=S4, imm=0), read(T0, SEPC),
+    handler = [asm("xor", rd=S4, rs1=S4, rs2=A2), asm("sd", rs1=S3, rs2=S4, imm=0), csrr(T0, SEPC),
                asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]  # fmt: skip
     body = [ECALL, asm("jalr", rd=1, rs1=A3, imm=0), asm("ld", rd=T1, rs1=A3, imm=64),
             asm("add", rd=A1, rs1=A1, rs2=T1), asm("sd", rs1=A3, rs2=S2, imm=128)]  # fmt: skip
@@ -212,7 +208,7 @@ def test_a_second_stage_that_changes_under_its_guest(stride: int) -> None:
 def test_two_guests_with_one_address_space(stride: int) -> None:
     """Their vsatp is the same, and so are their tables' guest-physical addresses; what these lead to is not."""
     other = G_TABLES + 0x1_0000
-    handler = [read(T0, HGATP), asm("xor", rd=T0, rs1=T0, rs2=A2), write(HGATP, T0), read(T0, SEPC),
+    handler = [csrr(T0, HGATP), asm("xor", rd=T0, rs1=T0, rs2=A2), write(HGATP, T0), csrr(T0, SEPC),
                asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]  # fmt: skip
     body = [ECALL, asm("ld", rd=T1, rs1=S3, imm=0), asm("add", rd=T1, rs1=T1, rs2=S4), asm("sd", rs1=S3, rs2=T1, imm=0)]
     setup = guest({DATA: (DATA, LEAF)}, {DATA: (DATA, GUEST_LEAF)})
@@ -343,7 +339,7 @@ def test_random_guests(seed: int) -> None:
     rights = lambda leaf: rng.choice((leaf, leaf, leaf, leaf & ~4, leaf & ~2, leaf & ~0x80, leaf & ~0x40, leaf & ~1))
     flags = lambda: rights(LEAF) ^ rng.choice((0, 0, 0x10))
     code = [wild(rng) for _ in range(60)]
-    own = [read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]
+    own = [csrr(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4), write(SEPC, T0), SRET]
     setup = guest({at: (rng.choice(INSIDE), flags()) for at in INSIDE},
                   {at: (rng.choice(INSIDE), rights(GUEST_LEAF)) for at in INSIDE},
                   levels=(rng.choice((3, 4, 5)), rng.choice((3, 4, 5))))  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.pair import word
-from support.riscv import asm
+from support.riscv import asm, csrr
 from support.several import (
     A0,
     CODE,
@@ -57,10 +57,6 @@ def _turns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     yield
 
 
-def read(rd: int, csr: int) -> int:
-    return csr << 20 | 2 << 12 | rd << 7 | 0x73
-
-
 def enter(board: Board, hart: int, pages: dict[int, tuple[int, int]]) -> None:
     """Firmware is below this hart, which is in a guest of its own with these guest-physical pages."""
     vcpu = board.vcpus[hart]
@@ -84,8 +80,8 @@ def test_guests_on_two_harts_interrupt_each_other(waits: bool, turn: int) -> Non
     counts = [asm("ld", rd=T0, rs1=S5, imm=0), asm("addi", rd=T0, rs1=T0, imm=1), asm("sd", rs1=S5, rs2=T0, imm=0),
               asm("ecall"), SRET]  # fmt: skip
     hypervisor = program(
-        read(T0, SCAUSE), to("blt", "told", rs1=T0, rs2=0),
-        asm("csrrc", rd=0, rs1=S4, csr=HVIP), read(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4),
+        csrr(T0, SCAUSE), to("blt", "told", rs1=T0, rs2=0),
+        asm("csrrc", rd=0, rs1=S4, csr=HVIP), csrr(T0, SEPC), asm("addi", rd=T0, rs1=T0, imm=4),
         asm("csrrw", rd=0, rs1=T0, csr=SEPC), asm("addi", rd=S1, rs1=S1, imm=1), to("beq", "end", rs1=S1, rs2=S2),
         *call(IPI, 0, 1, 0)[:-1], asm("addi", rd=A0, rs1=S3, imm=0), asm("ecall"), SRET,
         "told", asm("csrrci", rd=0, imm=p.SSI, csr=SIP), asm("csrrs", rd=0, rs1=S4, csr=HVIP), SRET, "end", *END,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.riscv import asm
+from support.riscv import asm, csrr
 
 from dbt import lab
 from dbt.kvm import METHODS, Kvm, Vcpu, Vm, abi, errors, ioctl, live
@@ -60,11 +60,6 @@ def li(rd: int, value: int) -> tuple[int, ...]:
     if high < 1 << 31:
         return asm("lui", rd=rd, imm=high), asm("addiw", rd=rd, rs1=rd, imm=low)
     return *li(rd, high >> 12), asm("slli", rd=rd, rs1=rd, imm=12), asm("addi", rd=rd, rs1=rd, imm=low)
-
-
-def csrr(rd: int, csr: int) -> int:
-    """Read a CSR."""
-    return asm("csrrs (reads only)", rd=rd, csr=csr)
 
 
 def kvm_of(**more: object) -> Kvm:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import peers
-from support.riscv import asm, scaled, words_to_bytes
+from support.riscv import asm, csrr, scaled, words_to_bytes
 from support.small import (
     A0,
     A1,
@@ -382,14 +382,10 @@ def tier0_made() -> int:
     return MADE_INSTRUCTIONS
 
 
-def read(rd: int, csr: int) -> int:
-    return csr << 20 | 2 << 12 | rd << 7 | 0x73
-
-
 STEP_OVER = [  # a handler: adds up causes, values and places, and goes on behind the instruction
-    read(T0, MCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0),
-    read(T0, MTVAL), asm("add", rd=A2, rs1=A2, rs2=T0),
-    read(T0, MEPC), asm("add", rd=A3, rs1=A3, rs2=T0), asm("addi", rd=T0, rs1=T0, imm=4),
+    csrr(T0, MCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0),
+    csrr(T0, MTVAL), asm("add", rd=A2, rs1=A2, rs2=T0),
+    csrr(T0, MEPC), asm("add", rd=A3, rs1=A3, rs2=T0), asm("addi", rd=T0, rs1=T0, imm=4),
     asm("csrrw", rd=0, rs1=T0, csr=MEPC), MRET,
 ]  # fmt: skip
 
@@ -399,7 +395,7 @@ def test_what_a_handler_reaches_its_program_does_not(stride: int) -> None:
     """One table for both modes: the handler of a call loads what its program then may not, and the other way round."""
     data = RAM + 0x30_0000
     handler = [asm("ld", rd=T0, rs1=S3, imm=0), asm("add", rd=A0, rs1=A0, rs2=T0),
-               read(T0, 0x142), asm("add", rd=A1, rs1=A1, rs2=T0), read(T0, 0x141), asm("addi", rd=T0, rs1=T0, imm=4),
+               csrr(T0, 0x142), asm("add", rd=A1, rs1=A1, rs2=T0), csrr(T0, 0x141), asm("addi", rd=T0, rs1=T0, imm=4),
                asm("csrrw", rd=0, rs1=T0, csr=0x141), encode(ROWS["sret"])]  # fmt: skip
     body = [asm("sd", rs1=S4, rs2=S2, imm=0), ECALL, asm("ld", rd=T1, rs1=S3, imm=0), asm("ld", rd=T2, rs1=S4, imm=0)]
     pages = {CODE: (CODE, USER_LEAF), TEST: (TEST, USER_LEAF), HANDLER: (HANDLER, LEAF), data: (data, LEAF),
@@ -576,13 +572,13 @@ def test_what_a_block_has_found_is_gone_when_its_table_is_stored_to(stride: int)
 @STRIDES
 def test_one_page_of_ram_in_three_modes(stride: int) -> None:
     """What a mode may not do traps there, though another mode has made code of the same bytes."""
-    work = [asm("addi", rd=A0, rs1=A0, imm=1), read(T1, 0x140), asm("ecall")]
+    work = [asm("addi", rd=A0, rs1=A0, imm=1), csrr(T1, 0x140), asm("ecall")]
     mpp = asm("csrrw", rd=0, rs1=A5, csr=0x300)  # mstatus
     # A handler that steps over what is illegal, and at a system call goes to the next of the three modes.
     handler = [
-        read(T0, MCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0),
+        csrr(T0, MCAUSE), asm("add", rd=A1, rs1=A1, rs2=T0),
         asm("addi", rd=T1, rs1=T0, imm=-2), asm("bne", rs1=T1, rs2=0, imm=20),
-        read(T0, MEPC), asm("addi", rd=T0, rs1=T0, imm=4), asm("csrrw", rd=0, rs1=T0, csr=MEPC),
+        csrr(T0, MEPC), asm("addi", rd=T0, rs1=T0, imm=4), asm("csrrw", rd=0, rs1=T0, csr=MEPC),
         MRET,
         asm("addi", rd=S2, rs1=S2, imm=-1), asm("bne", rs1=S2, rs2=0, imm=8),
         asm("jalr", rd=0, rs1=RA, imm=0),

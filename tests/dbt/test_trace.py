@@ -100,6 +100,7 @@ def test_each_thread_has_a_track(tmp_path: Path) -> None:
     tracks = {event["track"] for event in found}
     made = [call for call in of(found, "syscall") if call["name"].startswith("clone") and call["result"]]
     assert tracks == {"program", *(f"thread {call['result']}" for call in made)} and len(made) == 7
+    assert {exit["track"] for exit in of(found, "exit")} == tracks
     assert {call["track"] for call in made} == {"program"} == {
         call["track"] for call in of(found, "syscall") if call["name"] == "exit_group"}  # fmt: skip
     ended = [call["track"] for call in of(found, "syscall") if call["name"] == "exit"]

@@ -50,6 +50,11 @@ def asm(name: str, **fields: int) -> int:
     return encode(BY_NAME[name], **fields)
 
 
+def csrr(rd: int, csr: int) -> int:
+    """Read a CSR."""
+    return asm("csrrs (reads only)", rd=rd, csr=csr)
+
+
 def words_to_bytes(words: Iterable[int]) -> bytes:
     """Instruction words as they stand in memory: four bytes each, or two where the low two bits are not 11."""
     return b"".join(w.to_bytes(4 if w & 3 == 3 else 2, "little") for w in words)

@@ -5,7 +5,7 @@
  * an entry of a page table. A call of the monitor's marks the begin of each. */
 #include "sensitive.h"
 
-enum { TIMES = 100, DEVICE = 0x10000000, MARK = 0x08000000, ENTRIES = 512, EDITED = 300 };
+enum { TIMES = 100, DEVICE = 0x10000000, ENTRIES = 512, EDITED = 300 };
 enum { VALID = 1, READ = 2, WRITE = 4, EXECUTE = 8, USER = 16, USED = 0xC0 }; /* of table entries: Priv. 10.3 */
 #define WINDOW 0x40000000ul /* where programs see their code, and behind it pages that are not there at first */
 
@@ -77,14 +77,6 @@ static void table_edits(void) {
         edit(&leaves[EDITED], to(frames[i & 1], READ | WRITE | USED), page);
         commit();
     }
-}
-
-static void mark(u64 phase) {
-    register u64 a7 __asm__("a7") = MARK;
-    register u64 a6 __asm__("a6") = phase;
-    register u64 a0 __asm__("a0") = 0;
-    register u64 a1 __asm__("a1") = 0;
-    __asm__ volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a6), "r"(a7) : "memory");
 }
 
 int main(void) {

@@ -15,7 +15,7 @@ enum {
     ROUNDS = 250000, /* of four instructions */
     PATCHES = 3,
 };
-enum { MARK = 0x08000000, DEVICE = 0x10000000, INTERVAL = 20, SPACES = 2, FRAMES = 4, ENTRIES = 512 };
+enum { DEVICE = 0x10000000, INTERVAL = 20, SPACES = 2, FRAMES = 4, ENTRIES = 512 };
 enum { VALID = 1, READ = 2, WRITE = 4, EXECUTE = 8, USER = 16, USED = 0xC0 }; /* of table entries: Priv. 10.3 */
 #define WINDOW 0x40000000ul /* where programs see their code, and the kernel pages that it maps */
 
@@ -31,15 +31,6 @@ static volatile int ticks;
 
 static void mix(u64 value) {
     sum = (sum ^ value) * 0x100000001b3;
-}
-
-/* A new phase begins. */
-static void mark(u64 phase) {
-    register u64 a7 __asm__("a7") = MARK;
-    register u64 a6 __asm__("a6") = phase;
-    register u64 a0 __asm__("a0") = 0;
-    register u64 a1 __asm__("a1") = 0;
-    __asm__ volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a6), "r"(a7) : "memory");
 }
 
 static u64 to(const void *page, u64 rights) {
