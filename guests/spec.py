@@ -206,6 +206,7 @@ class Privileged:
     waiting_slot: int  # not 0: the hart waits, for an interrupt or its next turn, or was stopped
     yielded: int  # its value while it waits for its next turn
     crowded_slot: int  # not 0: another hart could go on
+    told_slot: int | None  # not 0: it comes to a boundary where it goes into a guest; None: it can have none
     lines_slot: int  # the interrupt lines of devices
     hart_slot: int  # the number of the hart
     reservation_slot: int  # not 0: a store-conditional may succeed

@@ -183,6 +183,7 @@ class Vm:
         """
         self._remap()
         if self.turn.engine.interruptible:
+            self.turn.look_inside()
             if self.ending is None:
                 self.events.deliver()
             if self.ending is not None:
@@ -210,6 +211,7 @@ class Vm:
         """Let happen what is due, in a fixed order: the end, events, timers, a limit, whose turn it is, waiting, an
         interrupt. To come here more often than something is due changes nothing.
         """
+        self.turn.look_inside()
         while True:
             if self.outside is not None:
                 self.outside.sample()
@@ -339,6 +341,9 @@ class Vcpu:
         self.answers = Answers()
         self._taken: Counter[tuple[int, int]] = Counter()  # traps that were taken here
         self.observe: Callable[[int, int, int, int], None] | None = None  # told of each: cause, mode, pc, value
+        self.crossed: Callable[[str], None] | None = None  # told where it goes into a guest of its own (an empty
+        # string), before it executes anything there; and of the way out: what its trap is called
+        self._inside = False  # whether it is in a guest, as far as that was told
         self.firmware: Any = None  # the host's own code, which answers calls of the mode below it
         self.leaves = [0] * MODES  # by mode: causes, as bits, of traps that leave `Vm.run` as Trapped
         self.leaves_interrupts = False  # whether interrupts leave in the same way
@@ -421,10 +426,15 @@ class Vcpu:
         return found
 
     def tell(self) -> None:
-        """Which traps are to come here: all while they are observed, those that leave, and calls of firmware."""
+        """Which traps are to come here: all while they are observed, or ways out of a guest are, those that leave, and
+        calls of firmware. And whether ways into a guest are to.
+        """
+        all_of_them = self.observe is not None or self.crossed is not None
         for mode in range(MODES):
             calls = 0 if self.firmware is None else self.firmware.causes(mode)
-            self.state.words[TOLD + mode] = MASK if self.observe is not None else calls | self.leaves[mode]
+            self.state.words[TOLD + mode] = MASK if all_of_them else calls | self.leaves[mode]
+        if self.privileged.told_slot is not None:
+            self.state.slots[self.privileged.told_slot] = int(self.crossed is not None)
 
     @property
     def retired(self) -> int:
@@ -554,3 +564,17 @@ class Vcpu:
         else:
             state.pc = self.privileged.enter(self.engine.domain, state.pc, cause, value)
         state.mid_block = False
+        if self.crossed is not None:
+            self._cross(self.privileged.inspection.trap(cause, mode)[1])
+
+    def look_inside(self) -> None:
+        """Tell of it, if the hart has gone into a guest of its own."""
+        if self.crossed is not None:
+            self._cross("")
+
+    def _cross(self, trap: str) -> None:
+        inside = self.mode in self.privileged.inspection.guests
+        if inside != self._inside:
+            assert self.crossed is not None
+            self._inside = inside
+            self.crossed(trap)

@@ -166,6 +166,7 @@ def guest(text: str | None = None, hypervisor: bool = False) -> Guest:
             reservation_slot=registers.RESERVED_SIZE,
             yielded=p.YIELDED,
             crowded_slot=p.CROWDED,
+            told_slot=p.TOLD if hypervisor else None,
             idle_slot=p.IDLE,
             offset_slot=p.TIME_OFFSET,
             lines={"software": p.MSI, "timer": p.MTI, "external": p.MEI, "supervisor external": p.SEI},

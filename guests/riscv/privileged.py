@@ -28,6 +28,7 @@ _HYPERVISOR_NAMES = (
     "hstatus", "hedeleg", "hideleg", "hcounteren", "htval", "htinst", "hgatp", "henvcfg", "htimedelta",
     "vsstatus", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsatp", "vstimecmp", "mtval2", "mtinst",
     "guest_address", "guest_access",  # what the access that faulted leaves for the trap (below)
+    "told",  # whether the machine is to be told where the hart goes into a guest
 )  # fmt: skip
 _SLOT = {name: registers.SLOTS + i for i, name in enumerate((*_NAMES, *_HYPERVISOR_NAMES))}
 SLOT = {name: _SLOT[name] for name in _NAMES}
@@ -51,7 +52,7 @@ VIRTUAL, HSTATUS, HEDELEG, HIDELEG, HCOUNTEREN, HTVAL, HTINST, HGATP, HENVCFG, H
 VSSTATUS, VSTVEC, VSSCRATCH, VSEPC, VSCAUSE, VSTVAL, VSATP, VSTIMECMP, MTVAL2, MTINST = (
     _SLOT[name] for name in _HYPERVISOR_NAMES[10:20]
 )
-GUEST_ADDRESS, GUEST_ACCESS = _SLOT["guest_address"], _SLOT["guest_access"]
+GUEST_ADDRESS, GUEST_ACCESS, TOLD = (_SLOT[name] for name in _HYPERVISOR_NAMES[20:])
 
 # Fields of mstatus. SD, the highest bit, is not stored.
 ALL = (1 << 64) - 1

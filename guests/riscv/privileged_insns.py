@@ -22,8 +22,10 @@ def returning(name: str, pattern: str):
 
 
 def enter_mode(m, after: After):
-    """Go on so. A reservation ends; the new mode may take what was pending."""
+    """Go on so. A reservation ends; the new mode may take what was pending, and who asked is told of a guest's."""
     due = m.ne(due_in(m, after), 0)
+    if m.hypervisor:
+        due = m.either(due, m.both(after.virtual, m.ne(m.s[p.TOLD], 0)))
     m.monitor_if(due)
     m.s[p.MSTATUS] = after.status
     m.s[p.PRIVILEGE] = after.mode

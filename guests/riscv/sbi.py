@@ -96,7 +96,7 @@ class Firmware:
         s[p.MEDELEG] = sum(1 << cause for cause in EXCEPTIONS)
         s[p.MIDELEG] = p.SUPERVISOR_INTERRUPTS
         if len(s) > p.SLOTS:  # it has the hypervisor extension
-            for slot in range(p.SLOTS, p.HYPERVISOR_SLOTS):
+            for slot in range(p.SLOTS, p.TOLD):  # what the machine wants to be told of stays
                 s[slot] = p.reset(True).get(slot, 0)
             s[p.MEDELEG] |= p.GUEST_EXCEPTIONS
             s[p.MIDELEG] |= p.GUEST_INTERRUPTS

@@ -44,6 +44,7 @@ from support.small import (
 )
 
 from dbt.cli import main
+from dbt.lab.workbench import board
 from dbt.machine import start
 from dbt.machine.boards import Board
 from dbt.machine.devices.console import Console
@@ -292,6 +293,29 @@ def test_the_hypervisor_and_its_guest_from_reset_to_shutdown() -> None:
     assert sum(taken[cause, 4] for cause in (8, 13, 15)) > 100  # the guest's own traps
     assert sum(taken[cause, 5] for cause in (8, 20, 21, 23)) > 400  # exits
     assert boards[0].vcpu.engine.stepped < 4000  # of 1.7 million
+
+
+def test_ways_into_a_guest_and_out_of_it_are_told_where_they_are() -> None:
+    """Each, in each engine, at its instruction: as who watches all instructions sees the mode."""
+    most = 200_000
+    told: dict[str, list[tuple[str, int]]] = {}
+    for engine in ("reference", "translated"):
+        made, _ = board("world", engine=engine)
+        vcpu, seen = made.vcpu, told.setdefault(engine, [])
+        vcpu.crossed = partial(lambda vcpu, seen, trap: seen.append((trap, vcpu.retired)), vcpu, seen)
+        made.vm.run(most=most)
+    made, _ = board("world", engine="reference")
+    vcpu, watched, inside = made.vcpu, [], [False]
+
+    def watch(pc: int, decoded: object) -> None:
+        """An instruction, not counted yet: the last one before a way in, or the first one behind a way out."""
+        if inside[-1] != (now := vcpu.mode >= 4):
+            inside.append(now)
+            watched.append(("" if now else "environment call from VS-mode", vcpu.retired + now))
+
+    vcpu.engine.watch = watch
+    made.vm.run(most=most)
+    assert told["reference"] == told["translated"] == watched and len(watched) > 100
 
 
 def test_a_disk_is_passed_through_to_the_guest(
