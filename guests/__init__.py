@@ -36,7 +36,8 @@ def load_machine(name: str, isa: str | None = None, hypervisor: bool = False) ->
 
 VIRTUAL = {"riscv64": "guests.riscv.kvm"}  # name -> the module that says what a virtual CPU of KVM's is
 WORLDS = {"riscv64": {  # name -> ways in which a hart has a guest of KVM's -> module and class
-    "direct": ("guests.riscv.worlds", "Direct"), "hypervised": ("guests.riscv.worlds", "Hypervised"),
+    "direct": ("guests.riscv.worlds", "Direct"), "nesting": ("guests.riscv.worlds", "Nesting"),
+    "hypervised": ("guests.riscv.worlds", "Hypervised"),
     "deprivileged": ("guests.riscv.worlds", "Deprivileged"),
     "paravirtual": ("guests.riscv.paravirtual", "Paravirtual"),
 }}  # fmt: skip
@@ -50,8 +51,9 @@ def load_virtual(name: str) -> ModuleType:
 
 
 def load_world(name: str, features: frozenset[str], world: str) -> Any:
-    """How a hart has a guest of these extensions: in its own modes ("direct"), in those of a hypervisor's guest
-    ("hypervised"), or in user mode alone: one that does not know it ("deprivileged"), or that does ("paravirtual").
+    """How a hart has a guest of these extensions: in its own modes ("direct"), or there with guests of its own
+    ("nesting"), in those of a hypervisor's guest ("hypervised"), or in user mode alone: one that does not know it
+    ("deprivileged"), or that does ("paravirtual").
     """
     module, kind = WORLDS[name][world]
     return getattr(import_module(module), kind)(features)

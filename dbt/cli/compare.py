@@ -72,12 +72,18 @@ def command(words: Sequence[str]) -> int:
         help="and what runs the machine behind each method: interp, dbt, or both (default), as far as the method has "
         "them",
     )
+    parser.option(
+        "--nested", action="store_true",
+        help="and under hw once more, with a hypervisor that is a guest itself: its exits beside those of its guest",
+    )
     parser.option("--html", metavar="FILE", help="and write charts of it as a page of HTML that needs nothing else")
     options, rest = parser.split(words)
     program, args = program_of(parser, rest)
     if options.methods is not None or options.html is not None or is_guest(program):
         options, more = parser.split([*words[: len(words) - len(rest)], *args])
         return _methods(parser, options, program, more)
+    if options.nested:
+        parser.error("--nested is for guests of a virtual machine, such as @quad: programs have no hypervisor")
     import dragoman
 
     settings = guest_settings(options) | {"options": translation(parser, options)}
@@ -121,7 +127,7 @@ def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) ->
         result = opened(
             lambda: compare(
                 program, file, None if bundled is None else bundled.output, methods, options.engines, chosen,
-                options.max_instructions, second,
+                options.max_instructions, second, options.nested,
             ),
             program,
         )  # fmt: skip

@@ -232,7 +232,7 @@ class Vcpu:
         """The hart takes a trap."""
         if cause == self._world.timer_cause:
             clock = self._hart.vm.clock
-            self.latency = max(self.latency, clock.count - clock.when(self.get("compare")))
+            self.latency = max(self.latency, clock.count - clock.when(self._hart.state.slots[self._world.timer]))
 
     def _registers(self) -> dict[int, Any]:
         found: dict[int, Any] = self._world.registers

@@ -73,14 +73,15 @@ class Kvm:
     isa       instruction-set string of the guest's harts; None is all that is implemented
     follows   the guest's clock is the host's, and waiting sleeps; else time is that of instructions, and waiting jumps
     eager     shadow tables, of "te", are made as a whole, and again at each fence; else page by page, as they are used
+    nests     the guest may be a hypervisor: it begins in HS mode, and has guests of its own; with "bt" and "interp"
     """
 
     def __init__(
         self, method: str = "bt", isa: str | None = None, follows: bool = False, options: Options | None = None,
-        engine: str | None = None, eager: bool = False,
+        engine: str | None = None, eager: bool = False, nests: bool = False,
     ) -> None:  # fmt: skip
-        """BadValue for a method that there is not, an engine that it does not have, or an extension that no guest can
-        have; UnknownIsa.
+        """BadValue for a method that there is not, an engine that it does not have, an extension that no guest can
+        have, or a hypervisor where the method has none; UnknownIsa.
         """
         if method not in METHODS:
             raise BadValue(f"there is no method {method!r} (there are: {', '.join(METHODS)})")
@@ -92,13 +93,18 @@ class Kvm:
         self.follows = follows
         self.options = options
         self.eager = eager
-        self.guest = guests.load_machine(ARCHITECTURE, isa)
+        self.world = self.method.world
+        if nests:
+            if self.world != "direct":
+                raise BadValue(f"a guest of the method {method!r} cannot be a hypervisor (one of bt and interp can)")
+            self.world = "nesting"
+        self.guest = guests.load_machine(ARCHITECTURE, isa, hypervisor=nests)
         self.features = self.guest.features  # the guest's own, though the hart may have more
         self.virtual: Any = guests.load_virtual(ARCHITECTURE)
         refused = sorted(self.features & self.virtual.REFUSED)
-        if refused:
-            raise BadValue(f"a guest cannot have the extension {refused[0]}: its kernel would be a hypervisor")
-        if self.method.world == "hypervised":
+        if refused and not nests:
+            raise BadValue(f"a guest cannot have the extension {refused[0]}: its kernel would be a hypervisor (nests)")
+        if self.world == "hypervised":
             self.guest = guests.load_machine(ARCHITECTURE, isa, hypervisor=True)
 
     def check_extension(self, capability: int) -> int:
@@ -117,7 +123,7 @@ class Vm:
         self.kvm = kvm
         self.guest = kvm.guest
         self.virtual = kvm.virtual
-        self.world: Any = guests.load_world(ARCHITECTURE, kvm.features, kvm.method.world)
+        self.world: Any = guests.load_world(ARCHITECTURE, kvm.features, kvm.world)
         self.vcpus: list[Vcpu] = []
         self.regions = Regions()
         self.devices: list[tuple[int, Device]] = []
@@ -317,12 +323,12 @@ class Vm:
 
     def _new(self, engine: str) -> Behind:
         behind = Machine(self.guest, engine, self.kvm.options).create_vm()
-        if self.kvm.method.world == "hypervised":
+        if self.kvm.world == "hypervised":
             stage = guests.load_second_stage(ARCHITECTURE, TABLES)
             self.world.hgatp = stage.hgatp
             self.physical = Staged(behind, self.regions, self.devices, self.assigned, stage)
-        elif self.kvm.method.world in ("deprivileged", "paravirtual"):
-            shadows, told = guests.load_shadow(ARCHITECTURE), self.kvm.method.world == "paravirtual"
+        elif self.kvm.world in ("deprivileged", "paravirtual"):
+            shadows, told = guests.load_shadow(ARCHITECTURE), self.kvm.world == "paravirtual"
             eager = self.kvm.eager or told
             self.physical = Shadowed(behind, self.regions, self.devices, self.assigned, shadows, eager)
             self.world.tables, self.world.memory = self.physical.satp, self.physical

@@ -8,7 +8,7 @@ from dbt.kvm import METHODS
 from dbt.lab.report import Report
 from dbt.lab.simple_monitor import OPTIONS
 from dbt.methods.report import Costs
-from dbt.methods.run import Counts, Row
+from dbt.methods.run import NESTED, Counts, Row
 from dbt.methods.run import run as run_guest
 from guests.programs import VIRTUALS, virtual_file
 
@@ -72,10 +72,19 @@ def run(report: Report) -> None:
             table.setdefault(operation.title, {})[method] = each(counts, once)
         report.check(exits, f"{operation.title}: exits of each method are {TIMES} times what the formula says")
         report.check(cycles, f"{operation.title}: so are its modelled cycles")
+    nested = run_guest(virtual_file(PROGRAM), NESTED, "interp", OPTIONS)
+    inner, outer = nested.levels
+    hardware = {phase: (rows["hw"].phases[phase].exits, rows["hw"].phases[phase].to_user) for phase in OPERATIONS}
+    report.check({phase: (inner.phases[phase].exits, outer.phases[phase].exits) for phase in OPERATIONS} == hardware,
+                 "nested is left as hw is, and its hypervisor for what hw's user has to answer")  # fmt: skip
+    report.check((nested.console, nested.digest) == (rows["hw"].console, rows["hw"].digest),
+                 "it prints the same, and has the same memory in the end")  # fmt: skip
+    for phase, operation in OPERATIONS.items():
+        table[operation.title][NESTED] = each(nested.phases[phase], 0)
     for at, title in enumerate(("exits each", f"cycles each (an exit {COSTS.light:,}; the user's {COSTS.user:,})")):
-        report.show(f"{title:46}" + "".join(f"{method:>9}" for method in ALL))
+        report.show(f"{title:46}" + "".join(f"{method:>9}" for method in (*ALL, NESTED)))
         for name, found in table.items():
-            report.show(f"{name:46}" + "".join(f"{found[method][at]:>9,}" for method in ALL))
+            report.show(f"{name:46}" + "".join(f"{found[method][at]:>9,}" for method in (*ALL, NESTED)))
     report.check({row.console for row in rows.values()} == {VIRTUALS[PROGRAM].output},
                  "every method prints how often each was done")  # fmt: skip
     native = [row for method, row in rows.items() if METHODS[method].native]

@@ -56,13 +56,15 @@ class Virtual:
     """One guest of a virtual machine: it begins in supervisor mode, and calls its monitor.
 
     `output` is exactly what it prints by calls of the console. `paravirtual`: it has a second build, whose kernel calls
-    its monitor where it would do what only a supervisor may.
+    its monitor where it would do what only a supervisor may. `hypervisor`: it runs another one, and prints what that
+    does; its hart has to have the hypervisor extension.
     """
 
     name: str
     about: str
     output: str
     paravirtual: bool = False
+    hypervisor: bool = False
 
 
 class UnknownProgram(KeyError):
@@ -452,6 +454,8 @@ _VIRTUALS = (
     Virtual("tasks", "two tasks that a timer takes the processor from", "Multi-task(Preemptible) ok!\n"),
     Virtual("harts", "harts that count under one lock and say their numbers: dragoman fleet --smp 4 @harts",
             "hart 0\nharts: 1, counted to 2000\n"),
+    Virtual("middle", "a hypervisor that is a guest itself: dragoman compare @quad --methods hw --nested", "",
+            hypervisor=True),
 )
 
 VIRTUALS: dict[str, Virtual] = {virtual.name: virtual for virtual in _VIRTUALS}
@@ -500,9 +504,13 @@ def system_file(reference: str) -> str:
     return os.path.join(os.path.dirname(os.path.realpath(__file__)), "system", name, f"{name}.elf")
 
 
-def virtual_file(reference: str, paravirtual: bool = False) -> str:
-    """Where the ELF file of a guest of a virtual machine is, or that of its second build."""
+def virtual_file(reference: str, paravirtual: bool = False, hypervisor: bool = False) -> str:
+    """Where the ELF file of a guest of a virtual machine is, or that of its second build. `hypervisor`: of one that has
+    a guest itself, for who can have that.
+    """
     found = _find(reference.removeprefix("@"), VIRTUALS, "guest of a virtual machine")
+    if found.hypervisor and not hypervisor:
+        raise UnknownProgram(f"@{found.name} is a hypervisor for others: dragoman compare @quad --methods hw --nested")
     if paravirtual and not found.paravirtual:
         raise UnknownProgram(f"@{found.name} has no build for pv")
     file = f"{found.name}.pv.elf" if paravirtual else f"{found.name}.elf"

@@ -43,6 +43,8 @@ FLAGS = """
 """
 """No a*b+c becomes an fma unless the source says fma, so that every machine prints the same checksums."""
 
+SWITCHING = {"middle": ("system/hypervisor/world.S", "system/hypervisor/access.c")}
+"""What a guest of a virtual machine that has guests itself shares with the hypervisor of a machine."""
 
 USER_FLAGS = """
     -Ilibrary -Ikernel -Tkernel/user/user.ld -ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-n -Wl,-s
@@ -87,8 +89,8 @@ def _with_a_source(folder: Path) -> list[str]:
 def build_virtual(name: str, output: Path, *more: str, base: int | None = None) -> None:
     """Compile a guest of a virtual machine, linked for its place or for another one; `more` goes to the compiler."""
     own = any((VIRTUAL / name).glob("*.c"))  # what is all assembly needs no runtime
-    parts = [f"virtual/{name}", *(("virtual/common", "system/library") if own else ())]
-    flags = ["-std=c23", "-Isystem/library", "-Ivirtual/common", "-Wl,-n", *more]
+    parts = [f"virtual/{name}", *(("virtual/common", "system/library") if own else ()), *SWITCHING.get(name, ())]
+    flags = ["-std=c23", "-Isystem/library", "-Isystem/hypervisor", "-Ivirtual/common", "-Wl,-n", *more]
     with tempfile.TemporaryDirectory() as scratch:
         script = Path(scratch, "moved.ld")
         script.write_text(f"BASE = {base};\nINCLUDE virtual/guest.ld\n")

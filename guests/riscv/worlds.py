@@ -2,6 +2,7 @@
 
     Direct      the hart's supervisor and user mode are the guest's. A trap that is the monitor's ends the run before it
                 has an effect, and what a hypervisor would find in its registers is worked out
+    Nesting     the same, and the hart has the hypervisor extension: the guest is a hypervisor, which begins in HS mode
     Hypervised  the guest has VS and VU mode of a hart with the hypervisor extension, and the monitor HS mode: `sret`
                 enters the guest, a trap leaves it, and what HS mode's registers hold of it is what the hart put there
     Deprivileged  the guest has user mode of a hart without the extension, its supervisor as well, and the monitor
@@ -38,6 +39,7 @@ class Direct:
     firmware: ClassVar[type[sbi.Firmware]] = sbi.Firmware
     compare = p.STIMECMP
     timer_cause = privileged_traps.INTERRUPT | p.STI.bit_length() - 1  # as a hart takes it, in mcause
+    timer = compare  # the slot of the time at which that is due
 
     def __init__(self, features: frozenset[str]) -> None:
         """`features`: the extensions of the guest."""
@@ -113,6 +115,24 @@ class Direct:
         hart.enter_trap(cause, value)
 
 
+class Nesting(Direct):
+    """The same of a hart with the hypervisor extension: the guest begins in HS mode, and has guests of its own in VS
+    mode. What these do is its affair, and natively so, but for where there is no memory: that is the monitor's.
+    """
+
+    timer_cause = privileged_traps.INTERRUPT | p.VSTI.bit_length() - 1
+    timer = p.VSTIMECMP  # the innermost guest's
+
+    @staticmethod
+    def table(features: frozenset[str]) -> dict[int, Any]:
+        return hypervisor_csrs.table(features - {"system"})
+
+    @staticmethod
+    def leaves(debug: bool) -> dict[int, int]:
+        absent = sum(1 << cause for cause in GUEST_FAULTS)
+        return Direct.leaves(debug) | {GUEST_MODES + p.USER: absent, GUEST_MODES + p.SUPERVISOR: absent}
+
+
 class GuestFirmware(sbi.Firmware):
     """What answers the calls of a guest in VS mode: HS mode's, which has the guest's timer and interrupts."""
 
@@ -142,7 +162,7 @@ class Hypervised(Direct):
     """
 
     firmware = GuestFirmware
-    compare = p.VSTIMECMP
+    compare = timer = p.VSTIMECMP
     timer_cause = privileged_traps.INTERRUPT | p.VSTI.bit_length() - 1
     handler = 0  # where traps to HS mode go. Nothing is executed there: the monitor is not the hart's code
 

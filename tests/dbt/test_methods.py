@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 from support.page import Page, drawn_page
+from support.riscv import asm, words_to_bytes
 
+from dbt import elf
 from dbt.cli import main
-from dbt.kvm import METHODS, Kvm, errors
+from dbt.kvm import METHODS, Kvm, RiscvSbi, errors
 from dbt.methods import Comparison, Counts, Row, compare, report
-from dbt.methods.run import STEP
+from dbt.methods import run as methods
+from dbt.methods.run import HARDWARE, NESTED, STEP, engines
 from dbt.options import Options
 from guests.programs import VIRTUALS, virtual_file
 
@@ -20,7 +24,9 @@ PAIRS, SWITCHES, CALLS, READS, TICKS, WAITS, EDITS, ROUNDS, PATCHES = 1000, 100,
 SPIN = 11  # instructions of the block in which it waits for ticks
 PHASES = "abcdefghiz"
 CALLED = len(VIRTUALS["quad"].output) + 1  # calls at the end: the console's, and that for the end
-ALL = [(method, engine) for method, how in METHODS.items() if how.emulates for engine in how.engines]
+EACH = [each for name, how in METHODS.items() if how.emulates
+        for each in ((name, NESTED) if name == HARDWARE else (name,))]  # fmt: skip
+ALL = [(method, engine) for method in EACH for engine in engines(method)]
 EXITS = {  # by method and phase; 0 elsewhere
     "interp": {"d": READS, "z": CALLED},
     "bt": {"d": READS, "z": CALLED},
@@ -45,7 +51,15 @@ EXITS = {  # by method and phase; 0 elsewhere
         "z": 2,
     },
 }
-NATIVE = [(method, engine) for method, engine in ALL if METHODS[method].native]
+LEVELS = EXITS["hw"], EXITS["bt"]  # of a nested guest, and of its hypervisor, whose own waits are nobody's affair
+EXITS[NESTED] = {phase: sum(level.get(phase, 0) for level in LEVELS) for phase in PHASES}
+NATIVE = [(method, engine) for method, engine in ALL if method != NESTED and METHODS[method].native]
+OUTER = [NESTED + "-2", NESTED + "-1"]
+# Instructions of the hypervisor, from the trap to sret: for a load, a wait, a call; a mark is a call as well.
+LOAD, WAIT, CALL = 224, 120, 136
+A0, A1, A6, A7, S2, S3, ECALL = 10, 11, 16, 17, 18, 19, 0x73
+LEAF = 0xDF  # of the second stage: everything is allowed
+INVALID_PARAM = (1 << 64) - 3
 CSRS = {  # instructions on CPU state in each phase, of a native image: translated in place, or the monitor's
     "a": (2 * PAIRS + 1, 0),
     "b": (SWITCHES, 0),
@@ -87,11 +101,13 @@ def compared() -> Comparison:
     """@quad under everything."""
     file, output = virtual_file("quad"), VIRTUALS["quad"].output
     second = virtual_file("quad", True)
-    return compare("@quad", file, output, list(dict(ALL)), ["interp", "dbt"], Options(patience=0), paravirtual=second)
+    both = ["interp", "dbt"]
+    methods = [method for method in EACH if method != NESTED]
+    return compare("@quad", file, output, methods, both, Options(patience=0), paravirtual=second, nested=True)
 
 
 def row(compared: Comparison, method: str, engine: str | None = None) -> Row:
-    wanted = METHODS[method].engines[0] if engine is None else engine
+    wanted = engines(method)[0] if engine is None else engine
     return next(row for row in compared.rows if (row.method, row.engine) == (method, wanted))
 
 
@@ -124,6 +140,8 @@ def test_patches_and_computing(compared: Comparison, method: str, engine: str) -
     phases = row(compared, method, engine).phases
     stale = {phase: counts.invalidations for phase, counts in phases.items() if counts.invalidations}
     assert stale == ({"i": PATCHES} if engine == "dbt" else {})
+    if method == NESTED:  # marks are instructions of its hypervisor's
+        phases = row(compared, method, engine).levels[0].phases
     assert 4 * ROUNDS <= phases["h"].instructions < 4 * ROUNDS + 30
 
 
@@ -143,6 +161,118 @@ def test_a_kernel_that_calls_its_monitor_has_no_state_of_its_own(compared: Compa
         assert found == dict.fromkeys(PHASES, 0) | {"e": TICKS, "f": 2 * WAITS, "i": PATCHES}
         assert 0 < each.latency < SPIN
     assert two[0].digest == two[1].digest and two[0].total.instructions == two[1].total.instructions
+
+
+@pytest.mark.parametrize("engine", engines(NESTED))
+def test_a_nested_guest_is_left_for_its_hypervisor_and_that_for_its_monitor(compared: Comparison, engine: str) -> None:
+    """The guest as under hw; the hypervisor for what it forwards, as any guest is for its device and its calls."""
+    nested = row(compared, NESTED, engine)
+    assert [level.name for level in nested.levels] == OUTER
+    for level, exits in zip(nested.levels, LEVELS):
+        found = {phase: counts.exits for phase, counts in level.phases.items()}
+        assert found == dict.fromkeys(PHASES, 0) | exits
+        assert level.total.exits == sum(exits.values()) == sum(level.total.reasons.values())
+    inner, outer = (level.total for level in nested.levels)
+    assert inner.reasons == row(compared, "hw").total.reasons and inner.to_user == 0
+    assert outer.reasons == row(compared, "bt").total.reasons and outer.to_user == outer.exits
+    assert nested.total == inner + outer and nested.total.exits == sum(sum(exits.values()) for exits in LEVELS)
+
+
+@pytest.mark.parametrize("engine", engines(NESTED))
+def test_a_nested_guest_does_what_it_does_under_hw(compared: Comparison, engine: str) -> None:
+    """But for what its hypervisor does in its place, and for how often it looks for a tick: time passes outside, too.
+    Of a wait it ends no block itself.
+    """
+    inner, other = row(compared, NESTED, engine).levels[0], row(compared, "hw", engine)
+    replaced = {"d": READS, "f": WAITS}
+    for phase, counts in other.phases.items():
+        fewer = counts.instructions - inner.phases[phase].instructions
+        assert fewer % SPIN == 0 if phase == "e" else fewer == replaced.get(phase, 0), phase
+        waits = WAITS if phase == "f" else 0
+        assert inner.phases[phase].classes["callout"] == counts.classes["callout"] - waits, phase
+        assert inner.phases[phase].classes["inline"] == counts.classes["inline"], phase
+        assert phase == "e" or counts.blocks - inner.phases[phase].blocks == waits, phase
+    assert row(compared, NESTED, engine).digest == other.digest
+    assert 0 < row(compared, NESTED, engine).latency < SPIN
+
+
+def test_what_a_hypervisor_executes_for_an_exit_is_always_the_same(compared: Comparison) -> None:
+    """Half of a mark is before a phase, and half of it behind; and both engines count the same."""
+    two = [row(compared, NESTED, engine) for engine in engines(NESTED)]
+    for mine, other in zip(*(each.levels for each in two)):
+        for phase in PHASES:
+            a, b = mine.phases[phase], other.phases[phase]
+            assert (a.instructions, a.blocks, a.classes) == (b.instructions, b.blocks, b.classes), phase
+    handled = {phase: counts.instructions for phase, counts in two[0].levels[1].phases.items()}
+    last = handled.pop("z") - CALL * (CALLED - 1)  # the end is half of a call, behind half of a mark
+    assert handled == dict.fromkeys(handled, CALL) | {"d": CALL + LOAD * READS, "f": CALL + WAIT * WAITS}
+    assert 0 < last < CALL
+
+
+@pytest.mark.parametrize("engine", engines(NESTED))
+def test_a_device_that_a_hypervisor_hands_on_is_its_monitors(engine: str) -> None:
+    """The guest is not left for it: what is mapped for it and is no memory is for whoever has the machine."""
+    with methods.under_hypervisor(virtual_file("quad"), NESTED, engine, Options(patience=0)) as (vcpu, _):
+        exit = vcpu.run()
+        assert isinstance(exit, RiscvSbi) and (exit.extension, exit.function) == (methods.MARK, ord("a"))
+        vcpu.reply(0, 0)
+        vcpu.vm.write(in_hypervisor("root"), LEAF.to_bytes(8, "little"))  # the first GiB of addresses, where it is
+        monitor = methods.Monitor(vcpu, methods.Inside(vcpu))
+        assert monitor.run(10_000_000) == "" and monitor.console.decode() == VIRTUALS["quad"].output
+        inner, outer = (level.phases["d"] for level in monitor.levels())
+    assert (inner.exits, outer.exits, outer.reasons) == (0, READS, {"load guest-page fault": READS})
+
+
+@pytest.mark.parametrize("engine", engines(NESTED))
+def test_a_nested_guest_gets_at_nothing_behind_its_memory(tmp_path: Path, engine: str) -> None:
+    """There its hypervisor has other memory, by the same addresses: loads give 0, stores and calls do nothing."""
+    words = [
+        asm("addi", rd=A1, rs1=0, imm=1), asm("slli", rd=A1, rs1=A1, imm=31), asm("lui", rd=A0, imm=0x800 << 12),
+        asm("add", rd=A1, rs1=A1, rs2=A0),  # behind 8 MiB from 0x80000000 on
+        asm("ld", rd=S2, rs1=A1, imm=0), asm("sd", rs2=A1, rs1=A1, imm=0x100), asm("ld", rd=S3, rs1=A1, imm=0x100),
+        asm("lui", rd=A7, imm=0x44424 << 12), asm("addi", rd=A7, rs1=A7, imm=0x34E),  # the console: 16 bytes from there
+        asm("addi", rd=A6, rs1=0, imm=0), asm("addi", rd=A0, rs1=0, imm=16), ECALL,
+        asm("addi", rd=A7, rs1=0, imm=8), ECALL,
+    ]  # fmt: skip
+    (tmp_path / "guest").write_bytes(words_to_bytes(words))
+    with methods.under_hypervisor(str(tmp_path / "guest"), NESTED, engine, Options(patience=0)) as (vcpu, gpa):
+        before = vcpu.vm.read(gpa, methods.SIZE)
+        monitor = methods.Monitor(vcpu, methods.Inside(vcpu))
+        assert monitor.run(100_000) == "" and not monitor.console
+        assert vcpu.vm.read(gpa, methods.SIZE) == before and any(before[:8])
+        x = struct.unpack("<32Q", vcpu.vm.read(in_hypervisor("guest"), 8 * 32))
+    assert (x[S2], x[S3], x[A0]) == (0, 0, INVALID_PARAM)
+    assert monitor.levels()[0].total.reasons == {
+        "load guest-page fault": 2, "store/AMO guest-page fault": 1, "environment call from VS-mode": 2,
+    }  # fmt: skip
+
+
+def in_hypervisor(name: str) -> int:
+    """Where a variable of middle.c is."""
+    file = virtual_file("middle", hypervisor=True)
+    image = elf.parse(Path(file).read_bytes(), Kvm().guest.linux, file)
+    return next(symbol.address for symbol in image.symbols() if symbol.name == name)
+
+
+def test_where_a_nested_run_ends_otherwise(tmp_path: Path) -> None:
+    """What its hypervisor has no answer to, which names where; at a limit, where the guest's own count is not lost; an
+    end as a failure that the guest asks for.
+    """
+    lui = asm("lui", rd=A1, imm=0x10000 << 12)
+    amo = asm("amoadd.w", rd=A0, rs1=A1, rs2=0, aq=0, rl=0)
+    reset = [asm("lui", rd=A7, imm=0x53525 << 12), asm("addi", rd=A7, rs1=A7, imm=0x354),
+             asm("addi", rd=A1, rs1=0, imm=1), ECALL]  # fmt: skip
+    ends = {}
+    for name, words in {"amo": [lui, amo], "spin": [asm("jal", rd=0, imm=0)], "reset": reset}.items():
+        (tmp_path / name).write_bytes(words_to_bytes(words))
+        ends[name] = methods.run(str(tmp_path / name), NESTED, "interp", Options(), 30_000)
+    assert {name: row.failure for name, row in ends.items()} == {
+        "amo": "its hypervisor has no answer to the store/AMO guest-page fault at 0x80000004",
+        "spin": "it has not ended within 30,000 instructions",
+        "reset": "it ended with SystemEvent(kind=3, code=1, reason=24)",
+    }
+    inner, outer = (level.total for level in ends["spin"].levels)
+    assert inner.exits == 0 and inner.instructions + outer.instructions == 30_000 > 2 * inner.instructions > 0
 
 
 def test_methods_in_order_of_their_exits(compared: Comparison) -> None:
@@ -194,10 +324,14 @@ def test_the_tables(compared: Comparison) -> None:
     text = compared.text()
     lines = [line.split() for line in text.splitlines()]
     assert lines[0][:3] == ["method", "engine", "ok"]
-    assert [line[:3] for line in lines[1 : len(ALL) + 1]] == [[method, engine, "yes"] for method, engine in ALL]
-    exits = {phase: [f"{EXITS[method].get(phase, 0):,}" for method, _ in ALL] for phase in PHASES}
+    levels = {NESTED: OUTER}
+    shown = [each for method, engine in ALL
+             for each in ([method, engine, "yes"], *([name, engine] for name in levels.get(method, ())))]  # fmt: skip
+    assert [line[: len(each)] for line, each in zip(lines[1:], shown, strict=False)] == shown
+    exits = {phase: [f"{each.get(phase, 0):,}" for method, _ in ALL
+                     for each in (LEVELS if method == NESTED else (EXITS[method],))] for phase in PHASES}  # fmt: skip
     assert [line for line in lines if line and line[0] in exits] == [[phase, *exits[phase]] for phase in PHASES]
-    assert " ".join(report.HONESTY.split()) in " ".join(text.split())
+    assert " ".join((report.HONESTY + report.LEVELS).split()) in " ".join(text.split())
     assert ["an", "exit", "that", "the", "monitor", "answers,", "cycles", "each", "1,000"] in lines
 
 
@@ -209,10 +343,14 @@ def test_the_page_has_all_of_it_and_draws_it(compared: Comparison, tmp_path: Pat
     assert page.data == json.loads(json.dumps(compared.as_dict()))
     drawn = Page(drawn_page(path))
     words = " ".join(drawn.words)
-    assert f"@quad: one guest, {len(dict(ALL))} methods" in words and " ".join(report.HONESTY.split()) in words
+    assert f"@quad: one guest, {len(dict(ALL))} methods" in words
+    assert " ".join((report.HONESTY + report.LEVELS).split()) in words
     for title in ("Exits, by reason", "Modelled cycles", "Instructions on CPU state, by class", "Wall time"):
         assert title in words
     assert drawn.text.count("<rect") >= 4 * len(ALL)
+    for name in OUTER:
+        assert f"{name} / dbt" in words
+    assert f"<th>{OUTER[1]} / interp</th>" in drawn.text and 'id="tables" class="long"' in drawn.text
     assert f"<title>csr sstatus: {whole(compared)}</title>" in drawn.text and ">others</span>" in drawn.text
 
 
@@ -251,6 +389,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["@quad", "--methods", "bt,ht"], 2, "there is no method 'ht' (there are: interp, bt, hw"),
         (["@quad", "--methods=bt", "--engines=interp"], 2, "no method of bt has an engine interp"),
+        (["@quad", "--methods=bt,te", "--nested"], 2, "to be nested is a way of hw, which is not among the methods bt"),
+        (["@quad", "--methods=hw", "--nested", "--engines=native"], 2, "no method of hw has an engine native"),
+        (["--nested", "@sieve"], 2, "--nested is for guests of a virtual machine, such as @quad"),
+        (["@middle", "--nested"], 127, "@middle is a hypervisor for others: dragoman compare @quad --methods hw"),
         (["@quad", "more"], 2, "a guest of a virtual machine has no arguments: more"),
         (["--isa=rv64gc", "@quad"], 2, "--isa is for programs"),
         (["--methods=all", "/nowhere"], 127, "/nowhere: there is no such file"),
@@ -273,6 +415,42 @@ def test_methods_that_differ_are_status_3(capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert "the methods differ: pv: the guest is not para-virtualized: csrw stvec at PC 0x8020" in err
     assert "none/interp: illegal instruction csrw stvec at PC 0x8020" in out
+
+
+def test_the_command_has_two_levels_of_a_nested_guest(capsys: pytest.CaptureFixture[str]) -> None:
+    """As data: sums in the row, and each level with its own cycles; as text: the sentence on what that leaves out."""
+    assert main(["compare", "@nano", "--methods", "hw", "--nested", "--engines", "dbt", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    hardware, nested = found["rows"]
+    assert (hardware["levels"], [level["name"] for level in nested["levels"]]) == ([], OUTER)
+    assert hardware["digest"] == nested["digest"] and nested["ok"] and nested["method"] == NESTED
+    exits = {name: [level["phases"][name]["exits"] for level in nested["levels"]] for name in "abcdefg"}
+    assert exits == {name: [0, 0] for name in "abcdefg"} | {"b": [100, 100], "f": [100, 0]}
+    inner, outer = (level["total"] for level in nested["levels"])
+    assert [level["cycles"] for level in nested["levels"]] == [
+        inner["instructions"] + 1000 * inner["exits"], outer["instructions"] + 5000 * outer["exits"]
+    ]  # fmt: skip
+    assert nested["cycles"] == sum(level["cycles"] for level in nested["levels"])
+    assert found["note"] == report.HONESTY + report.LEVELS
+
+
+def test_who_may_have_a_hypervisor_as_a_guest() -> None:
+    assert "h" in Kvm("bt", nests=True).features and "h" not in Kvm("bt").features
+    for method in ("hw", "te", "pv"):
+        with pytest.raises(errors.BadValue, match=f"a guest of the method '{method}' cannot be a hypervisor"):
+            Kvm(method, nests=True)
+
+
+def test_a_hart_that_is_started_tells_of_its_guests_as_before() -> None:
+    """Firmware gives it registers as they begin; who looks at it is none of them."""
+    with Kvm(nests=True).create_vm() as vm:
+        vm.set_user_memory_region(0, methods.RAM, methods.SIZE)
+        vcpu = vm.create_vcpu()
+        vcpu.hart.crossed = lambda trap: None
+        vcpu.hart.tell()
+        vcpu.begin()
+        told = vcpu.hart.privileged.told_slot
+        assert told is not None and vcpu.hart.state.slots[told] == 1
 
 
 def test_engines_of_a_method() -> None:

@@ -81,15 +81,18 @@ def test_rebuild_gives_the_same_bytes(system: System, tmp_path: Path) -> None:
 def test_guests_of_a_virtual_machine_are_what_their_sources_give(tmp_path: Path) -> None:
     assert sorted(VIRTUALS) == build.virtuals() and not VIRTUALS.keys() & {**PROGRAMS, **SYSTEMS}.keys()
     peers.need("ziglang", "ziglang")
-    for name in VIRTUALS:
+    for name, virtual in VIRTUALS.items():
         build.build(name, tmp_path / name)
-        assert (tmp_path / name).read_bytes() == Path(programs.virtual_file(name)).read_bytes(), name
+        committed = Path(programs.virtual_file(name, hypervisor=virtual.hypervisor))
+        assert (tmp_path / name).read_bytes() == committed.read_bytes(), name
     assert [name for name, virtual in VIRTUALS.items() if virtual.paravirtual] == build.paravirtuals()
     for name in build.paravirtuals():
         build.build_paravirtual(name, tmp_path / name)
         assert (tmp_path / name).read_bytes() == Path(programs.virtual_file(name, True)).read_bytes(), name
     with pytest.raises(UnknownProgram, match="@tasks has no build for pv"):
         programs.virtual_file("@tasks", True)
+    with pytest.raises(UnknownProgram, match="@middle is a hypervisor for others: dragoman compare @quad --methods hw"):
+        programs.virtual_file("@middle")
     with pytest.raises(UnknownProgram, match="@tasks is a guest for a monitor"):
         programs.find("@tasks")
     with pytest.raises(UnknownProgram, match="@tasks is a guest for a monitor"):

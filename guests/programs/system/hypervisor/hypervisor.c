@@ -1,7 +1,7 @@
 /* hypervisor: runs the small kernel as a guest, in VS mode, on QEMU's board `virt`. It needs the hypervisor extension.
  *
- * Read on in: world.S (in and out), stage.c (the guest's memory), devices.c and calls.c (what it finds there, and whom it
- * asks). This file has the order of the start, and what is done for each exit. */
+ * Read on in: world.S (in and out), stage.c (the guest's memory), access.c, devices.c and calls.c (what it finds there,
+ * and whom it asks). This file has the order of the start, and what is done for each exit. */
 #include "hypervisor.h"
 
 enum {
@@ -55,35 +55,15 @@ static void hide_timer(char *tree) {
             memcpy(tree + at, "none", 4);
 }
 
-static u64 instruction(u64 pc, u32 *length) {
-    u64 word = guest_parcel(pc);
-    *length = (word & 3) == 3 ? 4 : 2;
-    return *length == 4 ? word | (u64)guest_parcel(pc + 2) << 16 : word;
-}
-
 /* A load or store of the guest's, to an address that is a device's: what it does, and on behind it. 0 if it cannot. */
 static int device_access(u64 address) {
-    u32 length;
-    u64 word = instruction(guest.pc, &length), value = 0;
-    u32 size = word >> 12 & 7, number = word >> 7 & 31, store = (word & 0x7f) == 0x23;
-    if (length == 2) { /* c.lw, c.ld, c.sw, c.sd */
-        u32 kind = word >> 13 & 7;
-        if (word & 3 || (kind & 2) == 0)
-            return 0;
-        size = (kind & 3) == 3 ? 3 : 2;
-        number = 8 + (word >> 2 & 7);
-        store = kind >> 2;
-    } else if (store) {
-        number = word >> 20 & 31;
-    } else if ((word & 0x7f) != 3) {
+    struct access access;
+    u64 value = 0;
+    if (!access_at(guest.pc, &access))
         return 0;
-    }
-    if (store ? !device_store(address, guest.x[number]) : !device_load(address, &value))
+    if (access.store ? !device_store(address, guest.x[access.number]) : !device_load(address, &value))
         return 0;
-    u32 unused = 64 - (8u << (size & 3));
-    if (!store && number)
-        guest.x[number] = size & 4 ? value << unused >> unused : (u64)((i64)(value << unused) >> unused);
-    guest.pc += length;
+    access_done(&guest, &access, value);
     return 1;
 }
 

@@ -4,25 +4,16 @@
 #ifndef HYPERVISOR_H
 #define HYPERVISOR_H
 
-#include "base.h"
+#include "world.h"
 
 enum {
     FINISHER = 0x100000, PLIC = 0xc000000, PLIC_SIZE = 0x600000, UART = 0x10000000, VIRTIO = 0x10001000, VIRTIOS = 8,
     PAGE = 4096,
 };
 static const u64 GUEST_RAM = 0x80200000, GUEST_RAM_END = 0xc0000000; /* RAM below belongs to the hypervisor */
-enum { A0 = 10, A1 = 11, A6 = 16, A7 = 17 };
 
-/* The one guest: registers while it does not run. world.S knows the places of all fields. */
-struct guest {
-    u64 x[32], pc;
-    u64 host_sp;
-};
-
-/* world.S */
-void drop(void);                     /* returns in the mode that mstatus.MPP names */
-void world_enter(struct guest *guest); /* returns when the guest has trapped */
-u32 guest_parcel(u64 address);       /* 16 bits of an instruction at a guest's address */
+/* start.S */
+void drop(void); /* returns in the mode that mstatus.MPP names */
 
 /* stage.c: guest-physical addresses. */
 void stage_start(void);

@@ -22,6 +22,15 @@ drop:
     csrw mepc, ra
     mret
 
+# A trap of the hypervisor itself: nobody could say more.
+    .globl lost
+    .balign 4
+lost:
+    li t0, 0x100000
+    li t1, 0x23333
+    sw t1, (t0)
+    j lost
+
     .bss
     .balign 16
     .zero 8192

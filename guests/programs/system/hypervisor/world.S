@@ -1,6 +1,6 @@
 # The world switch: into the guest by sret with hstatus.SPV set, out of it by its trap. Priv. 18.6.3, 18.6.4.
 #
-# A guest's registers are in struct guest while it does not run (hypervisor.h); the hypervisor's are on its stack while
+# A guest's registers are in struct guest while it does not run (world.h); the hypervisor's are on its stack while
 # the guest does. sscratch holds the guest's address then. What VS mode has of CSRs stays where it is: there is one guest.
 
     .set PC, 32 * 8
@@ -48,14 +48,6 @@ left:
     kept ld
     addi sp, sp, 112
     ret
-
-# A trap of the hypervisor itself: nobody could say more.
-    .balign 4
-lost:
-    li t0, 0x100000
-    li t1, 0x23333
-    sw t1, (t0)
-    j lost
 
 # u32 guest_parcel(u64 address): 16 bits of an instruction, as the guest would fetch them.
     .option push
