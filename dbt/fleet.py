@@ -3,7 +3,8 @@
     run({"dns": path, "web": path}, pcpus=2) -> Fleet    .text() .as_dict() .status
 
 A guest begins as a supervisor, prints by calls of SBI, and turns its machine off. What becomes of one is no affair of
-the others.
+the others. If it is wanted, each has a UART where the board has it, whose interrupt is the external one of its first
+virtual CPU: there is no PLIC in between.
 Owns: how a machine of a fleet ends, and the report. Must not know: how turns are given, the command line.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from dbt.events import NEVER
@@ -107,10 +109,11 @@ class Fleet:
 def run(
     files: Mapping[str, str], vcpus: int = 1, pcpus: int = 1, quantum: int = QUANTUM, place: Placement = stay,
     method: str = "bt", memory: int = 16 << 20, most: int = NEVER, options: Options | None = None,
-    write: Write = lambda name, data: None, seen: Callable[[str, Turn], object] = lambda name, turn: None,
+    uart: bytes | None = None, write: Write = lambda name, data: None,
+    seen: Callable[[str, Turn], object] = lambda name, turn: None,
 ) -> Fleet:  # fmt: skip
     """Run a machine of each file, by name, with so many virtual CPUs, to the end of all, or for so many instructions.
-    `seen` is told of each turn, with the machine's name.
+    `seen` is told of each turn, with the machine's name. With `uart` each has a UART, at which this has arrived.
 
     BadValue for more virtual CPUs than can be translated in a process; that and NotEnoughPcpus of `dbt.kvm.schedule`;
     NotRunnable, FileNotFoundError.
@@ -120,23 +123,29 @@ def run(
         raise errors.BadValue(f"{len(files) * vcpus} vCPUs cannot be translated in one process: {MOST_TRANSLATED} at "
                               f"most, and any number with the method interp")  # fmt: skip
     with ExitStack() as stack:
+        printed = {name: bytearray() for name in files}
+
+        def put(name: str, data: bytes) -> None:
+            printed[name] += data
+            write(name, data)
+
         vms = [stack.enter_context(_made(kvm, file, vcpus, memory)) for file in files.values()]
         names = dict(zip(vms, files))
-        printed = {vm: bytearray() for vm in vms}
+        for vm, name in names.items():
+            if uart is not None:
+                _add_uart(vm, uart, partial(put, name))
 
         def answer(vcpu: Vcpu, exit: Exit) -> bool:
-            def put(data: bytes) -> None:
-                printed[vcpu.vm].extend(data)
-                write(names[vcpu.vm], data)
-
-            return console.answers(vcpu, exit, put) or isinstance(exit, RiscvSbi)  # any other call is not supported
+            written = console.answers(vcpu, exit, partial(put, names[vcpu.vm]))
+            return written or isinstance(exit, RiscvSbi)  # any other call is not supported
 
         def told(turn: Turn) -> None:
             seen(names[turn.vcpu.vm], turn)
 
         scheduler = Scheduler(vms, answer, pcpus, quantum, place, told)
         scheduler.run(most)
-        machines = tuple(_ran(names[machine.vm], machine, printed[machine.vm]) for machine in scheduler.machines)
+        ends = {names[machine.vm]: machine for machine in scheduler.machines}
+        machines = tuple(_ran(name, machine, printed[name]) for name, machine in ends.items())
         return Fleet(
             machines, tuple(Processor(pcpu.switches, pcpu.busy) for pcpu in scheduler.pcpus), quantum, scheduler.now,
             scheduler.switches, len({id(entity.vcpu.hart.state) for entity in scheduler.entities}),
@@ -155,6 +164,17 @@ def _made(kvm: Kvm, file: str, vcpus: int, memory: int) -> Vm:
         vm.close()
         raise
     return vm
+
+
+def _add_uart(vm: Vm, arrived: bytes, put: Callable[[bytes], None]) -> None:
+    """A UART of a machine's, at which these bytes have arrived."""
+    from dbt.machine.boards import VIRT
+    from dbt.machine.devices.console import Console
+    from dbt.machine.devices.uart import Uart
+
+    line = Console(put)
+    vm.add_device(VIRT["serial"].base, Uart(line, vm.vcpus[0].interrupt))
+    line.feed(arrived)
 
 
 def _ran(name: str, machine: Machine, printed: bytearray) -> Ran:

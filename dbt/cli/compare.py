@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dbt.cli.errors import DIFFER, STATUSES, USAGE, Fail, opened, say, why, write
+from dbt.cli.errors import DIFFER, STATUSES, opened, read, say, write
 from dbt.cli.options import (
     Parser,
     events_option,
@@ -148,10 +148,7 @@ def _methods(parser: Parser, options: Any, program: str, more: Sequence[str]) ->
 def _input(path: str | None) -> bytes:
     """All of the standard input that both runs are given."""
     if path is not None:
-        try:
-            return Path(path).read_bytes()
-        except OSError as error:
-            raise Fail(USAGE, f"cannot read {path}: {why(error)}") from None
+        return read(path)
     if stat.S_ISCHR(os.fstat(0).st_mode):
         return b""
     import select

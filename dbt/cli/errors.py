@@ -57,6 +57,15 @@ def why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def read(path: str) -> bytes:
+    """A file of input that was asked for."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise Fail(USAGE, f"cannot read {path}: {why(error)}") from None
+
+
 def write(path: str, text: str) -> None:
     """Write a file that was asked for."""
     try:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbt.cli.boot import harts, memory_size, normal
-from dbt.cli.errors import opened, say, write
+from dbt.cli.errors import opened, read, say, write
 from dbt.cli.options import Parser, number, translation, translator_options
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ def command(words: Sequence[str]) -> int:
     )
     parser.option("-m", "--memory", metavar="SIZE", type=memory_size, default=16 << 20,
                   help="RAM of each machine (default: 16M)")  # fmt: skip
+    parser.option(
+        "--uart", metavar="FILE",
+        help="give each machine a UART (16550A) at 0x10000000, at which the bytes of FILE have arrived; none: "
+        "--uart=/dev/null",
+    )
     parser.option("--method", metavar="NAME", default="bt", help="how guests are run: bt (default), interp, hw, te, pv")
     parser.option(
         "--max-instructions", metavar="N", type=number(0),
@@ -88,6 +93,7 @@ def _run(parser: Parser, options: Any, guests: Sequence[str]) -> int:
     files: dict[str, str] = {}
     for guest in guests:
         files[_name(guest, files)] = opened(partial(virtual_file, guest), guest) if guest.startswith("@") else guest
+    arrived = None if options.uart is None else read(options.uart)
     lines, turns = _Lines(max(map(len, files))), _Turns()
     place: schedule.Placement = schedule.bind if options.bind else schedule.stay
     if options.migrate is not None:
@@ -97,7 +103,7 @@ def _run(parser: Parser, options: Any, guests: Sequence[str]) -> int:
             lambda: fleet.run(
                 files, options.smp, options.pcpus, options.quantum or schedule.QUANTUM, place, options.method,
                 options.memory, NEVER if options.max_instructions is None else options.max_instructions,
-                translation(parser, options), _nothing if options.json else lines.put,
+                translation(parser, options), arrived, _nothing if options.json else lines.put,
                 _nothing if options.turns is None else turns.add,
             ),
             "",

@@ -331,6 +331,31 @@ def test_turns_are_shown_on_a_track_for_each_physical_cpu(capsys: pytest.Capture
     assert fleet(capsys, f"--turns={tmp_path}", "@skernel")[0] == 2
 
 
+@pytest.mark.parametrize("method", ["bt", "interp", "hw", "te"])
+def test_machines_have_a_uart_if_it_is_wanted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, method: str
+) -> None:
+    """Each waits for its interrupt, sends back what has arrived, and ends with the line; without an end, it waits."""
+    guest, line = tmp_path / "echo", tmp_path / "line"
+    wait = [WFI, asm("lbu", rd=A0, rs1=A1, imm=0), asm("sb", rs1=A1, rs2=A0, imm=0),
+            asm("bne", rs1=A0, rs2=S2, imm=-12)]  # fmt: skip
+    guest.write_bytes(words_to_bytes([
+        asm("lui", rd=A1, imm=0x1000_0000), asm("addi", rd=T0, rs1=0, imm=1), asm("sb", rs1=A1, rs2=T0, imm=1),
+        asm("addi", rd=T0, rs1=0, imm=1 << 9), asm("csrrw", rd=0, rs1=T0, csr=SIE), asm("addi", rd=S2, rs1=0, imm=10),
+        *wait, *END,
+    ]))  # fmt: skip
+    words = [f"--method={method}", f"--uart={line}", "--json", str(guest), str(guest), "@skernel"]
+    for text, status, why in ((b"two words\n", 0, ""), (b"no end", 125, "deadlock: all vCPUs waiting")):
+        line.write_bytes(text)
+        found = fleet(capsys, *words)
+        rows = {row["name"]: row for row in json.loads(found[1])["machines"]}
+        assert [(rows[name]["console"], rows[name]["why"]) for name in ("echo", "echo-2")] == [(text.decode(), why)] * 2
+        assert found[0] == status and rows["skernel"]["status"] == 0
+    for file, why in ((tmp_path / "nothing", "no such file"), (tmp_path, "is a directory")):
+        status, _, err = fleet(capsys, f"--uart={file}", "@skernel")
+        assert status == 2 and err.startswith(f"dragoman: cannot read {file}: {why}") and err.count("\n") == 1
+
+
 def test_what_becomes_of_one_hurts_no_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     stuck = tmp_path / "stuck.elf"
     stuck.write_bytes(words_to_bytes([WFI, SPIN]))  # no ELF file: raw, at the begin of RAM
