@@ -226,8 +226,6 @@ def _machine(parser: Parser, options: Any, words: list[str]) -> int:
     asked = boot.looked_at(parser, options, words)
     make = opened(lambda: boot.repeatable(asked), "")
     chosen = translation(parser, options)
-    if "switch" in options.kinds and asked.cpu[1]:
-        chosen.sensitive = "callout"  # what returns into a guest comes to Python, too
 
     printed = bytearray(b"\n")  # the last byte
 

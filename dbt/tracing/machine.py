@@ -40,8 +40,7 @@ class MachineEvents:
                 vcpu.observe = lambda cause, mode, pc, value: None
                 vcpu.enter_trap = self._trapping(vcpu, vcpu.enter_trap)
             if "switch" in recorder.kinds and vcpu.privileged.second is not None:
-                monitor = vcpu.engine.monitor
-                monitor.run, monitor.step = self._executing(vcpu, monitor.run), self._executing(vcpu, monitor.step)
+                vcpu.crossed = partial(self._crossed, vcpu)
         if "switch" in recorder.kinds and len(board.vcpus) > 1:
             vm: Any = board.vm
             vm.give_turn = self._turning(vm.give_turn)
@@ -80,17 +79,10 @@ class MachineEvents:
 
         return noted
 
-    def _executing(self, vcpu: Vcpu, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A call that executes instructions, of which one may go to another mode, by itself, at its end."""
-
-        def noted(*arguments: Any) -> Any:
-            guest = _in_guest(vcpu)
-            stop = call(*arguments)
-            if _in_guest(vcpu) != guest:
-                self._switched(vcpu, "guest left" if guest else "guest entered", vcpu.state.pc, "return")
-            return stop
-
-        return noted
+    def _crossed(self, vcpu: Vcpu, trap: str) -> None:
+        """A way into a guest; those out of it are noted behind their traps."""
+        if not trap:
+            self._switched(vcpu, "guest entered", vcpu.state.pc, "return")
 
     def _switched(self, vcpu: Vcpu, name: str, pc: int, why: str) -> None:
         self._recorder.note("switch", name, self._count(), _track(vcpu), **self._place(pc), mode=_mode(vcpu), why=why)

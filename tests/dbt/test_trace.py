@@ -201,11 +201,10 @@ def test_numbers_that_a_script_cannot_hold_are_text() -> None:
 
 
 def hypervisor(feed: str, engine: str) -> tuple[Board, bytearray]:
-    """The bundled hypervisor at its begin, all of whose CSR instructions are the monitor's; what it will have printed.
-    """
+    """The bundled hypervisor at its begin, and what it will have printed."""
     printed = bytearray()
     guest = machine.guest(hypervisor=True)
-    board = Board(guest, 64 << 20, Console(printed.extend), engine, Options(sensitive="callout"))
+    board = Board(guest, 64 << 20, Console(printed.extend), engine, Options())
     board.console.feed(feed.encode())
     placed, tree = images.place(board.vm.memory, guest, system_file("hypervisor"), RAM), RAM + (32 << 20)
     board.vm.memory.poke(tree, board.tree())
