@@ -275,8 +275,6 @@ class Process:
             raise
         finally:
             self._running = False
-        if self.child:
-            self._leave(None)
         return self.status
 
     @property
@@ -322,6 +320,8 @@ class Process:
             finally:
                 if hasattr(self.engine, "save"):
                     self.engine.save()
+            if self.child:  # actions and masks end with us, and need not be given back
+                self._leave(None)
 
     def at(self, count: int, callback: Callable[[Process], object]) -> Event:
         """Call `callback(process)` at the first block boundary at which `count` instructions have retired.

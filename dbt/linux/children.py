@@ -17,10 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import dbt.child  # noqa: F401 - a child ends with it, and each would import it by itself
+import dbt.child  # a child ends with it, and each would import it by itself;
+import dbt.linux.execution  # noqa: F401 - most execute a program, too
 from dbt.linux import host
 from dbt.linux.exits import Forked
 from dbt.linux.host import failure, int32
+from dbt.linux.siginfo import EVERY
 from dbt.memory import MemoryFault
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
     kernel.flush()
     parent = kernel.pid, os.getpid()
     # A signal for the child would be forgotten, by Python or by us, that came before it is one.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    blocked = host.hold(signal.SIG_BLOCK, EVERY)
     try:
         made = os.fork()
         if made == 0:
@@ -95,7 +97,7 @@ def _clone(kernel: Kernel, flags: int, end: int, stack: int, tls: int, child_tid
                 os.close(descriptor)
         raise
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        host.hold(signal.SIG_SETMASK, blocked)
     if made == 0:
         if answers >= 0:
             os.close(answers)

@@ -41,6 +41,9 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "utimensat": (_int, _path, _pointer, _int),
 }
 _libc = ctypes.CDLL(None, use_errno=True)
+_SIGNAL_SET = 128  # bytes of the C library's
+_sigmask = _libc.pthread_sigmask
+_sigmask.argtypes = (_int, _path, _pointer)
 
 
 def _prototype(name: str, arguments: tuple[Any, ...]) -> Any:
@@ -83,6 +86,18 @@ def call(name: str, *arguments: Any) -> int:
         code = ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
+
+
+def hold(how: int, signals: int) -> int:
+    """Change which signals the host keeps back from this thread, as sigprocmask; the set before. Bit n-1 is signal n.
+
+    `signal.pthread_sigmask` makes an object of each signal, at every change.
+    """
+    before = ctypes.create_string_buffer(_SIGNAL_SET)
+    code = _sigmask(how, signals.to_bytes(_SIGNAL_SET, "little"), before)
+    if code:
+        raise failure(code)
+    return int.from_bytes(before.raw[:8], "little")
 
 
 def int32(value: int) -> int:

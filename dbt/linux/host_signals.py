@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt.linux import siginfo
 from dbt.linux.blocking import calls
+from dbt.linux.host import hold
 from dbt.linux.siginfo import SIGBUS, SIGCHLD, SIGSEGV, SYNCHRONOUS, UNBLOCKABLE, bit
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class HostSignals:
         self._calls = calls()
         self._kept: dict[int, Any] = {}  # the action that a signal had before ours
         self._actions: dict[int, tuple[str, int]] = {}  # ours: what it does, and flags
+        self._noted = 0  # those that are noted
         self._before = 0  # the host's mask outside runs
         self._mask = 0  # what we have the host block
         self._attached = False
@@ -48,8 +50,7 @@ class HostSignals:
         """A program begins with the mask of who started it, and ignores what that ignored."""
         from dbt.linux.signals import SIG_IGN
 
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._signals.thread.mask = bit(*blocked) & ~UNBLOCKABLE
+        self._signals.thread.mask = hold(signal.SIG_BLOCK, 0) & ~UNBLOCKABLE
         for number in siginfo.numbers(_OURS & siginfo.EVERY & ~_BY_PYTHON):
             if signal.getsignal(number) is signal.SIG_IGN:
                 self._signals.actions[number] = {"handler": SIG_IGN, "flags": 0, "mask": 0}
@@ -57,8 +58,7 @@ class HostSignals:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While the guest runs. Faults that others send stay the guest's afterwards: their action lies below ours."""
-        self._before = bit(*signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-        self._mask = self._before
+        self._before = self._mask = hold(signal.SIG_BLOCK, 0)
         for number in siginfo.numbers(_FAULTS):
             self._calls.take_over(number, "note", 0)
         self._attached = True
@@ -71,18 +71,23 @@ class HostSignals:
             self._set_mask(self._before)
 
     def update(self) -> None:
-        """Dispositions or the mask have changed."""
+        """Dispositions have changed, and the mask, perhaps."""
         if not self._attached:
             return
         wanted = dict.fromkeys(siginfo.numbers(self._signals.claimed & _OURS), ("note", 0))
         for number, action in self._signals.actions.items():
             flags = action["flags"] & _CHILD_FLAGS if number == SIGCHLD else 0
             kind = "note" if action["handler"] > 1 or number in wanted else _KINDS[action["handler"]]
-            if bit(number) & _OURS and (kind, flags) != ("default", 0):
+            if (kind, flags) != ("default", 0) and bit(number) & _OURS:
                 wanted[number] = kind, flags
         self._set_actions(wanted)
-        noted = bit(*(number for number, (kind, _flags) in wanted.items() if kind == "note"))
-        self._set_mask(self._signals.blocked & ~noted & _OURS & siginfo.EVERY)
+        self._noted = bit(*[number for number, (kind, _flags) in wanted.items() if kind == "note"])
+        self.update_mask()
+
+    def update_mask(self) -> None:
+        """The mask has changed."""
+        if self._attached:
+            self._set_mask(self._signals.blocked & ~self._noted & _OURS & siginfo.EVERY)
 
     def begin_child(self) -> None:
         """In a new process, while all is blocked: what Python would do of its own, to end the run in order, is left."""
@@ -106,7 +111,7 @@ class HostSignals:
     def _set_mask(self, mask: int) -> None:
         if mask != self._mask:
             self._mask = mask
-            signal.pthread_sigmask(signal.SIG_SETMASK, siginfo.numbers(mask))
+            hold(signal.SIG_SETMASK, mask)
 
     @property
     def held(self) -> int:
@@ -117,4 +122,4 @@ class HostSignals:
 
     def unblock(self) -> None:
         """After more came than there is room for, the kernel has kept the rest."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, siginfo.numbers(self._mask))
+        hold(signal.SIG_SETMASK, self._mask)

@@ -26,7 +26,10 @@ SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR = 1, 2, 2
 
 def bit(*numbers: int) -> int:
     """A set of signals, as the kernel keeps it: bit n-1 is signal n."""
-    return sum(1 << (number - 1) for number in numbers)
+    bits = 0
+    for number in numbers:
+        bits |= 1 << number - 1
+    return bits
 
 
 EVERY = (1 << COUNT) - 1
@@ -41,7 +44,12 @@ SYNCHRONOUS = bit(SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS)  # these are
 
 def numbers(bits: int) -> list[int]:
     """The signals of a set, the lowest first."""
-    return [number for number in range(1, COUNT + 1) if bits >> (number - 1) & 1]
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length())
+        bits ^= lowest
+    return found
 
 
 def build(abi: Abi, form: str, number: int, code: int, **fields: int) -> bytes:

@@ -48,7 +48,10 @@ class Mirror(Protocol):
     """What keeps the host's signals as the guest has its own (`dbt.linux.host_signals`)."""
 
     def update(self) -> None:
-        """Dispositions or the mask have changed."""
+        """Dispositions have changed, and the mask, perhaps."""
+
+    def update_mask(self) -> None:
+        """The mask has changed."""
 
     @property
     def held(self) -> int:
@@ -187,7 +190,8 @@ class Signals:
 
     def set_mask(self, mask: int) -> None:
         self.thread.mask = mask & EVERY & ~UNBLOCKABLE
-        self.changed()
+        if self.mirror is not None:
+            self.mirror.update_mask()
 
     def changed(self) -> None:
         if self.mirror is not None:
