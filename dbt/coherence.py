@@ -65,13 +65,18 @@ class Coherence:
             if region is not None and region.shared:
                 self._aliased.add(page)
 
-    def copied(self, page: int) -> None:
-        """Tier 0 copies from a page; from now on it is looked after."""
+    def copied(self, pages: range) -> None:
+        """Tier 0 copies from pages of one region; from now on they are looked after."""
         if self.mode == "detect":
-            self._space.watch(page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
-        region = self._space.region_at(page << PAGE_SHIFT)
+            self._space.watch(pages.start << PAGE_SHIFT, pages.stop << PAGE_SHIFT)
+        region = self._space.region_at(pages.start << PAGE_SHIFT)
         if self.mode == "fencei" or (region is not None and region.shared):
-            self._copied.add(page)
+            self._copied.update(pages)
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether any page was given up."""
+        return bool(self._given_up)
 
     def patience(self, pc: int) -> int:
         """How many times as hot as others a block in this place must be."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import itertools
+import mmap
 import os
 import stat
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace, page_down, page_up
+from dbt.memory import EXEC, LARGE, MADV_POPULATE_WRITE, PAGE_SIZE, READ, WRITE, AddressSpace, page_down, page_up
 from ir.records import record
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class NotRunnable(Exception):
         self.code = code
 
 
+Data = bytes | mmap.mmap
 MAGIC = b"\x7fELF"
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
@@ -92,7 +95,7 @@ class Image:
     """A parsed and checked executable. Addresses are the file's own; `load` adds the bias."""
 
     name: str
-    data: bytes
+    data: Data
     position_independent: bool
     entry: int
     flags: int
@@ -143,7 +146,7 @@ def open_image(path: str | Path, facts: ElfFacts) -> Image:
     return parse(contents(path)[0], facts, path)
 
 
-def contents(path: str) -> tuple[bytes, int]:
+def contents(path: str) -> tuple[Data, int]:
     """The bytes of an ELF file, or the first ones of another, and its mode; raises as `open_image` does."""
     try:
         mode = os.stat(path).st_mode
@@ -155,8 +158,11 @@ def contents(path: str) -> tuple[bytes, int]:
             head = file.read(_HEAD)
             if not head.startswith(MAGIC):
                 return head, mode
+            size = os.fstat(file.fileno()).st_size
+            if size >= LARGE:
+                return _contents_at_once(file.fileno(), size), mode
             file.seek(0)
-            return file.readall(), mode  # at once: two parts would be copied to be joined
+            return file.readall(), mode
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -164,7 +170,20 @@ def contents(path: str) -> tuple[bytes, int]:
         raise NotRunnable(f"{path}: {why}", error.errno or errno.ENOEXEC) from error
 
 
-def parse(data: bytes, facts: ElfFacts, name: str = "image") -> Image:
+def _contents_at_once(descriptor: int, size: int) -> Data:
+    """All bytes of a file, in memory whose pages are made at once and not by a fault each."""
+    data = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for advice in (mmap.MADV_HUGEPAGE, MADV_POPULATE_WRITE):
+        with suppress(OSError):  # of an older kernel
+            data.madvise(advice)
+    done = 0
+    with memoryview(data) as view:
+        while done < size and (part := os.preadv(descriptor, [view[done:]], done)):
+            done += part
+    return data if done == size else data[:done]  # it was cut short just now
+
+
+def parse(data: Data, facts: ElfFacts, name: str = "image") -> Image:
     """Check everything that loading relies on."""
     def refuse(why: str) -> NotRunnable:
         return NotRunnable(f"{name}: {why}")
@@ -236,7 +255,7 @@ def _machine(number: int) -> str:
     return _MACHINES.get(number, f"ELF machine {number}")
 
 
-def _interpreter(data: bytes, headers: list[_Header], refuse: _Refuse) -> bytes:
+def _interpreter(data: Data, headers: list[_Header], refuse: _Refuse) -> bytes:
     for kind, _flags, offset, _vaddr, _paddr, file_size, _memory_size, _align in headers:
         if kind == PT_INTERP:
             path, end, rest = data[offset:offset + file_size].partition(b"\0")
@@ -246,7 +265,7 @@ def _interpreter(data: bytes, headers: list[_Header], refuse: _Refuse) -> bytes:
     return b""
 
 
-def _segments(data: bytes, headers: list[_Header], refuse: _Refuse) -> tuple[Segment, ...]:
+def _segments(data: Data, headers: list[_Header], refuse: _Refuse) -> tuple[Segment, ...]:
     found = []
     for kind, flags, offset, address, physical, file_size, memory_size, _align in headers:
         if kind != PT_LOAD or memory_size == 0 == file_size:
@@ -303,14 +322,14 @@ def _page_runs(segments: tuple[Segment, ...]) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _read_symbols(data: bytes) -> list[Symbol]:
+def _read_symbols(data: Data) -> list[Symbol]:
     try:
         return _symbols_of(data, SHT_SYMTAB) or _symbols_of(data, SHT_DYNSYM)
     except (struct.error, IndexError, OverflowError):
         return []  # a damaged table costs names, never the run
 
 
-def _symbols_of(data: bytes, wanted: int) -> list[Symbol]:
+def _symbols_of(data: Data, wanted: int) -> list[Symbol]:
     header = HEADER.unpack_from(data)
     shoff, shentsize, shnum = header[6], header[11], header[12]
     if shoff == 0 or shentsize != SECTION_HEADER.size:

@@ -17,7 +17,7 @@ from dbt.cache import TranslationCache
 from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
 from dbt.events import NEVER
-from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, MemoryFault, page_down
+from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, WRITE, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import FAR, Integers, Reference, Stop
 from dbt.reference import LIMIT as AT_LIMIT
@@ -55,6 +55,7 @@ REFUSED = 1_000_000  # entries until a block that was larger than the whole cach
 PATIENCE = 128  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
 SHARE = 64  # a region takes blocks that ran for one time in so many of what makes a block hot
+TOGETHER = 16  # guest pages that tier 0 begins to read at once, at most
 LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
 LOOK_SHARE = 1000  # one for so many executions that make a block hot
 DEFERRED = 4  # times that a block inside a region must become hot before it is the entry of another one
@@ -382,12 +383,22 @@ class Translated:
         assert self.tier0 is not None
         return self.tier0.code(self.state.pc, self.state.mid_block or alone)
 
-    def _may_open(self, page: int) -> bool:
-        """Have the copier read a guest page, if the guest may execute it; from now on its bytes are looked after."""
-        if not (self.space.protection(page << PAGE_SHIFT) or 0) & EXEC or not self._runs_cold(page << PAGE_SHIFT):
-            return False
-        self.coherence.copied(page)
-        return True
+    def _may_open(self, page: int) -> range:
+        """Have the copier read a guest page, if the guest may execute it; from now on its bytes are looked after.
+
+        Others about it as well, where nothing writes and nothing is on disk: Python is not asked for each.
+        """
+        region = self.space.region_at(page << PAGE_SHIFT)
+        if region is None or not region.protection & EXEC or not self._runs_cold(page << PAGE_SHIFT):
+            return range(0)
+        pages = range(page, page + 1)
+        if not region.protection & WRITE and not region.shared:
+            about = range(max(page & -TOGETHER, region.start >> PAGE_SHIFT),
+                          min((page | TOGETHER - 1) + 1, region.end >> PAGE_SHIFT))  # fmt: skip
+            if not self.coherence.gave_up and self._lacks(about):
+                pages = about
+        self.coherence.copied(pages)
+        return pages
 
     def _reaches_on(self, page: int) -> bool:
         """Whether an instruction may begin in a page's last two bytes and end in the next one."""
@@ -402,13 +413,22 @@ class Translated:
         self._recall(self.disk, page)
         return True
 
-    def _opened(self, page: int) -> None:
+    def _lacks(self, pages: range) -> bool:
+        """Whether it is known that nothing is on disk of these."""
+        return self.disk is None or self.disk.lacks(pages)
+
+    def _opened(self, pages: range) -> None:
         """Translations that are there are what jumps to them lead to."""
         if self.tier0 is None:  # while it is made there are none
             return
-        self._look_up(page)
-        for translation in self.cache.in_page(page):
-            self._lead_to(translation)
+        if self._lacks(pages):
+            self._asked.update(pages)
+        else:
+            for page in pages:
+                self._look_up(page)
+        for page in pages if len(self.cache) else ():
+            for translation in self.cache.in_page(page):
+                self._lead_to(translation)
 
     def _lead_to(self, translation: Translation) -> None:
         """Tier 0 goes on in it, and in its gates, as far as the cache says so."""
@@ -588,6 +608,8 @@ class Translated:
 
     def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
         """Install what is on disk of a guest page: all that is not there, or the translation of one key."""
+        if key is None and disk.lacks(range(page, page + 1)):
+            return
         try:
             content = self.space.peek(page << PAGE_SHIFT, PAGE_SIZE)
         except MemoryFault:

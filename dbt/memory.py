@@ -22,10 +22,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbt.atomic import atomic
-from ir.records import record, replace
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
@@ -40,12 +39,13 @@ MMAP_GAP = 256 << 20  # room for the stack between the top of the address space 
 LOWEST = 1 << 16  # mmap never chooses an address below this (vm.mmap_min_addr)
 PRIVATE_COPY_LIMIT = 4 << 20  # a private mapping of a file is copied up to this size: see `_host_map_file`
 
+LARGE = 64 << 10  # bytes that are put into memory: pages are made at once, or each would be a fault
 _NEED_PAGES = 1 << 14  # that are looked at at once
 
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
-_MADV_DONTNEED, _MADV_REMOVE = 4, 9
+_MADV_DONTNEED, _MADV_REMOVE, MADV_POPULATE_WRITE = 4, 9, 23
 
 _OWN = re.compile(rb"[\x81\x83]+")  # present, exclusively mapped, no page of a file (bit 0 is bit 56, and so on)
 _BACKED = re.compile(rb"[\x40-\xff]")  # the highest byte of an entry of pagemap: present, or in swap space
@@ -102,8 +102,7 @@ class OutOfMemory(OSError):
         super().__init__(errno.ENOMEM, text)
 
 
-@record(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A run of pages mapped alike, as one line of /proc/self/maps."""
 
     start: int
@@ -366,6 +365,8 @@ class AddressSpace:
 
     def peek(self, address: int, length: int) -> bytes:
         """Bytes whatever the protection: for debuggers and dumps. The range must be mapped."""
+        if self._short(address, length) & 33 == 1:
+            return bytes(self._bytes[address:address + length])
         return self._peek(address, length, "load")
 
     def poke(self, address: int, data: bytes | bytearray | memoryview) -> None:
@@ -375,6 +376,8 @@ class AddressSpace:
             return
         first, last = address >> PAGE_SHIFT, (address + len(data) - 1) >> PAGE_SHIFT
         with self._opened(first, last, _PROT_READ | _PROT_WRITE, "store", address):
+            if len(data) >= LARGE:
+                _c_madvise(self.base + (first << PAGE_SHIFT), last - first + 1 << PAGE_SHIFT, MADV_POPULATE_WRITE)
             self._copy_in(address, data)
         if self._effects is not None:
             self._effects.append(("poke", address, bytes(data)))
@@ -510,7 +513,7 @@ class AddressSpace:
                 self._map[pages] = bytes(self._map[pages]).translate(_KEEPS[protection])
                 part = _cut(region, reached, stop)
                 self._carve(reached, stop)
-                self._insert(replace(part, protection=protection))
+                self._insert(part._replace(protection=protection))
                 reached = stop
         finally:
             if reached > start and self._effects is not None:
@@ -598,7 +601,7 @@ class AddressSpace:
 
     def _say_offset(self, region: Region, start: int, end: int, offset: int) -> None:
         self._carve(start, end)
-        self._insert(replace(region, start=start, end=end, offset=offset))
+        self._insert(region._replace(start=start, end=end, offset=offset))
 
     def sync(self, address: int, length: int, flags: int) -> None:
         """msync: holes are ENOMEM, after the rest was written back."""
@@ -882,12 +885,9 @@ class AddressSpace:
         self._install(start, length, source)
         if shared or length > PRIVATE_COPY_LIMIT:
             return 0
-        contents = _file_bytes(fd, offset, length)
-        copied = page_up(len(contents))
+        copied, source = _file_copy(fd, offset, length)
         if copied:
-            writable = _PROT_READ | _PROT_WRITE
-            self._install(start, copied, _host_mmap(0, copied, writable, _MAP_ANONYMOUS | _MAP_PRIVATE))
-            self._bytes[start:start + len(contents)] = contents
+            self._install(start, copied, source)
             self._host_protect(start, start + copied, _host_protection(protection))
         return copied
 
@@ -909,7 +909,7 @@ class AddressSpace:
     def _grow(self, region: Region, tail: int, old: int, new_length: int) -> int:
         self._host_map_anonymous(tail, old + new_length - tail, region.protection, False, True)
         self._fill(tail, old + new_length, MAPPED | region.protection)
-        self._insert(replace(region, start=tail, end=old + new_length))
+        self._insert(region._replace(start=tail, end=old + new_length))
         if self._effects is not None:
             self._effects.append(("remap", old, tail - old, old, new_length))
         return old
@@ -932,7 +932,7 @@ class AddressSpace:
         clean = entries.translate(_KEEPS[moved.protection])
         self._map[new >> PAGE_SHIFT:(new + new_length) >> PAGE_SHIFT] = clean
         self._carve(new, new + new_length)
-        self._insert(replace(moved, start=new, end=new + new_length))
+        self._insert(moved._replace(start=new, end=new + new_length))
         if self._effects is not None:
             self._effects.append(("remap", old, old_length, new, new_length))
         if had_code:
@@ -984,9 +984,9 @@ class AddressSpace:
         if low and _alike(self._regions[low - 1], region):
             low -= 1
             before = self._regions[low]
-            region = replace(region, start=before.start, offset=before.offset)
+            region = region._replace(start=before.start, offset=before.offset)
         if high < len(self._regions) and _alike(region, self._regions[high]):
-            region = replace(region, end=self._regions[high].end)
+            region = region._replace(end=self._regions[high].end)
             high += 1
         self._regions[low:high] = [region]
         self._starts[low:high] = [region.start]
@@ -996,13 +996,36 @@ def _cut(region: Region, start: int, end: int) -> Region:
     """The part of a region between two addresses; `start` below the region's own means its own."""
     start, end = max(start, region.start), min(end, region.end)
     offset = region.offset + (start - region.start) if region.file else 0
-    return replace(region, start=start, end=end, offset=offset)
+    return region._replace(start=start, end=end, offset=offset)
 
 
 def _alike(low: Region, high: Region) -> bool:
     return (low.end == high.start and low.protection == high.protection and low.name == high.name
             and low.shared == high.shared and not low.shared and low.file == high.file
             and (not low.file or low.offset + (low.end - low.start) == high.offset))
+
+
+def _file_copy(fd: int, offset: int, length: int) -> tuple[int, int]:
+    """Memory of the host's with what `_file_bytes` gives, filled up to whole pages: its bytes and its address."""
+    found = os.fstat(fd)
+    size = min(length, found.st_size - offset) if stat.S_ISREG(found.st_mode) else 0
+    if size <= 0:
+        return 0, 0
+    room = page_up(size)
+    address = _host_mmap(0, room, _PROT_READ | _PROT_WRITE, _MAP_ANONYMOUS | _MAP_PRIVATE)
+    _c_madvise(address, room, MADV_POPULATE_WRITE)  # or each page is a fault; an older kernel does not know it
+    target = memoryview((ctypes.c_ubyte * size).from_address(address))
+    done = 0
+    try:
+        while done < size and (part := os.preadv(fd, [target[done:]], offset + done)):
+            done += part
+    except OSError:
+        _c_munmap(address, room)
+        raise
+    copied = page_up(done)  # less, if the file was cut short just now
+    if copied < room:
+        _c_munmap(address + copied, room - copied)
+    return copied, address
 
 
 def _file_bytes(fd: int, offset: int, length: int) -> bytes:

@@ -124,6 +124,7 @@ TAILS = PAIRS + (PAIR << PAIR_BITS)  # and for each table the host code of an in
 TAIL = 16  # two bytes, and the two bytes behind
 SIZE = TAILS + TAIL * TABLES_MOST
 
+HUGE_PAGE = 2 << 20  # of the host
 _NORESERVE = 0x4000  # MAP_NORESERVE, which the standard library names from Python 3.13 on
 
 
@@ -138,11 +139,14 @@ class State:
     def __init__(self, guest: Guest) -> None:
         assert guest.slots <= FIELDS
         self.guest = guest
-        self._memory = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
-        self._memory.madvise(mmap.MADV_HUGEPAGE, TABLES, SIZE - TABLES)  # tables are taken one after the other
-        self.words = memoryview(self._memory).cast("Q")
+        memory = mmap.mmap(-1, SIZE + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        # Tables are taken one after the other, from the beginning of a huge page on.
+        skipped = -(ctypes.addressof(ctypes.c_char.from_buffer(memory)) + TABLES) % HUGE_PAGE
+        memory.madvise(mmap.MADV_HUGEPAGE, skipped + TABLES, SIZE - TABLES)
+        self._bytes = memoryview(memory)[skipped : skipped + SIZE]
+        self.words = self._bytes.cast("Q")
         self.slots = self.words[: guest.slots]
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._bytes))
         self.words[NAN32] = F32.canonical_nan
         self.words[NAN64] = F64.canonical_nan
         self.words[HIGHEST] = (1 << SPACE_BITS) - 1
@@ -160,11 +164,11 @@ class State:
 
     def snapshot(self, size: int | None = None) -> bytes:
         """The register slots as bytes."""
-        return self._memory[: size or 8 * self.guest.slots]
+        return bytes(self._bytes[: size or 8 * self.guest.slots])
 
     def restore(self, registers: bytes) -> None:
         """Put back what `snapshot` gave."""
-        self._memory[: len(registers)] = registers
+        self._bytes[: len(registers)] = registers
 
     def registers(self) -> dict[str, int]:
         """Every register by name, and pc."""

@@ -113,11 +113,20 @@ class Database:
             "SELECT number, record FROM code WHERE place = ? AND number = ?", (place, number)
         ).fetchall()
 
-    def places(self, first: int, last: int, most: int) -> set[object] | None:
-        """The places of the guest pages from `first` to `last`; None if there are more than `most`."""
-        query = "SELECT id FROM place WHERE page BETWEEN ? AND ? LIMIT ?"
+    def places(self, first: int, last: int, most: int) -> dict[object, int] | None:
+        """The places of the guest pages from `first` to `last`, and their pages; None if there are more than `most`."""
+        query = "SELECT id, page FROM place WHERE page BETWEEN ? AND ? LIMIT ?"
         found = self._db.execute(query, (first, last, most + 1)).fetchall()
-        return None if len(found) > most else {place for (place,) in found}
+        return None if len(found) > most else dict(found)
+
+    def numbers(self, shift: int) -> set[int]:
+        """Of all guest pages that have places, the numbers >> `shift`; each is a step through an index."""
+        query = (
+            "WITH RECURSIVE near(n) AS (SELECT (SELECT min(page) >> ?1 FROM place WHERE page >= 0) UNION "
+            "SELECT (SELECT min(page) >> ?1 FROM place WHERE page >= (n + 1) << ?1) FROM near WHERE n NOTNULL) "
+            "SELECT n FROM near WHERE n NOTNULL"
+        )
+        return {number for (number,) in self._db.execute(query, (shift,))}
 
     def used(self, place: bytes) -> int | None:
         """When it was last used, as far as it was noted."""

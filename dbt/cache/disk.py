@@ -68,7 +68,9 @@ class Disk:
         self._written = time.monotonic()
         self._seen: set[bytes] = set()  # places whose use is to be noted
         self._damaged: list[tuple[bytes, object]] = []
-        self._near: dict[int, set[object] | None] = {}  # places that were there, by the number of their pages >> NEAR
+        self._numbers: set[int] | None = None  # of pages that have places, >> NEAR, once the file was asked
+        self._near: dict[int, dict[object, int] | None] = {}  # places that were there and their pages, by these numbers
+        self._paged: set[int] = set()  # all these pages
         _alive.add(self)
 
     # --- looking up -----------------------------------------------------------------------------------
@@ -84,12 +86,22 @@ class Disk:
         with self._measured() as database:
             if database is not None:
                 self.stats.pages += 1
-                if key is None and not self._new and self._near_page(database, page) == set():
+                if key is None and not self._new and self._near_page(database, page) == {}:
                     return []  # without a look at the content
                 place = self._place(page, content)
                 if key is not None or place in self._new or self._may_be_there(database, page, place):
                     found = self._records(database, place, unpack_made, None if key is None else _number(key))
         return found
+
+    def lacks(self, pages: range) -> bool:
+        """Whether `find` would find nothing for any of these, which are near each other, without their content.
+
+        False if it is not known. A forked child knows what its parent has learnt, and may never open the file.
+        """
+        if self._new or self._numbers is None:
+            return False
+        number = pages.start >> NEAR
+        return number not in self._numbers or (self._near.get(number) is not None and self._paged.isdisjoint(pages))
 
     def code(self, name: str, make: Callable[[], Code]) -> Code:
         """Code that is no translation, by its name: from disk, or made now and kept."""
@@ -187,12 +199,15 @@ class Disk:
         known = self._near_page(database, page)
         return known is None or place in known
 
-    def _near_page(self, database: Database, page: int) -> set[object] | None:
-        """Places that are on disk of pages about this one; None: there are many."""
+    def _near_page(self, database: Database, page: int) -> dict[object, int] | None:
+        """Places that are on disk of pages about this one, and their pages; None: there are many."""
         number = page >> NEAR
-        if number not in self._near:
-            self._near[number] = database.places(number << NEAR, (number + 1 << NEAR) - 1, MOST_NEAR)
-        return self._near[number]
+        if self._numbers is None:
+            self._numbers = database.numbers(NEAR)
+        if number not in self._near and number in self._numbers:
+            found = self._near[number] = database.places(number << NEAR, (number + 1 << NEAR) - 1, MOST_NEAR)
+            self._paged.update((found or {}).values())
+        return self._near.get(number, {})
 
     def _records(
         self, database: Database, place: bytes, unpack: Callable[[bytes], Any], wanted: int | None

@@ -318,7 +318,7 @@ class Kernel:
             self.thread.name = os.path.basename(name)[:15]
         self.break_start = self.break_end = page_up(loaded.brk_start)
         stack.reserve(self.space, loaded, self.limits.stack())
-        shared = vdso.vdso(self.abi)
+        shared = self._vdso
         page = self._map_vdso(shared.page)
         self.sigreturn = page + shared.sigreturn
         pointer, self.auxiliary = stack.build(
@@ -326,6 +326,11 @@ class Kernel:
             executable=os.fsencode(self.executable) if name is None else name, random=self.random_bytes(16),
             size=self.limits.stack())
         return first, pointer
+
+    @cached_property
+    def _vdso(self) -> vdso.Vdso:
+        """Made once: a child that executes a program has its parent's."""
+        return vdso.vdso(self.abi)
 
     def _map_vdso(self, content: bytes) -> int:
         """Give the guest code of the kernel's: its address."""

@@ -59,7 +59,7 @@ def find(path: bytes, argv: Sequence[bytes], facts: ElfFacts, host_path: Callabl
                       errno.ELOOP)  # fmt: skip
 
 
-def _contents(path: bytes, asked: bytes, checked: bool, said: str) -> bytes:
+def _contents(path: bytes, asked: bytes, checked: bool, said: str) -> elf.Data:
     try:
         data, mode = elf.contents(os.fsdecode(path))
     except FileNotFoundError:

@@ -168,13 +168,13 @@ class MachineTranslated(Translated):
             self.given_up, self.space,
         )  # fmt: skip
 
-    def _may_open(self, page: int) -> bool:
+    def _may_open(self, page: int) -> range:
         """Have the copier read a page of RAM: from now on its bytes are looked after."""
         self.coherence.copied(page)
         place = self.space.ram.number(page)
         if place is not None and self._memory.told(page):  # stores to it are the monitor's, whatever they reach
             self.space.ram.records[place, TABLE_OF] = MANY
-        return True
+        return range(page, page + 1)
 
     def given_up(self, number: int) -> None:
         """Regions of this page of RAM go with its code of tier 0, which knew of which bytes stores must be told."""
@@ -265,9 +265,12 @@ class MachineTranslated(Translated):
                 found.append(Request((made.key,), {}, {}, (), cast("dict[int, Home]", homes)).located(made))
         self._install_found(disk, found)
 
-    def _opened(self, page: int) -> None:
-        super()._opened(page)
-        for key in self._awaited.pop(self._address(page << PAGE_SHIFT) >> PAGE_SHIFT, ()):
+    def _lacks(self, pages: range) -> bool:
+        return self.disk is None  # which knows pages of addresses, and these are of places
+
+    def _opened(self, pages: range) -> None:
+        super()._opened(pages)
+        for key in self._awaited.pop(self._address(pages.start << PAGE_SHIFT) >> PAGE_SHIFT, ()):
             if key not in self.cache and self.disk is not None:
                 self._recall(self.disk, key[0] >> PAGE_SHIFT, key)
 

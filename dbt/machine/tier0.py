@@ -36,8 +36,8 @@ class MachineTier0(Tier0):
     """
 
     def __init__(
-        self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
-        opened: Callable[[int], None], flushed: Callable[[], None], gone: Callable[[int], object],
+        self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], range],
+        opened: Callable[[range], None], flushed: Callable[[], None], gone: Callable[[int], object],
         space: TlbSpace,
     ) -> None:  # fmt: skip
         super().__init__(state, library, natives, promote, may_open, opened, lambda page: False)
@@ -61,7 +61,8 @@ class MachineTier0(Tier0):
         table = self._space.table(pc) or self._table_of(pc >> PAGE_SHIFT, number)
         if not self._bytes[OPEN + table // TABLE] and self._may_open(number):
             self._bytes[OPEN + table // TABLE] = 1
-            self._opened(self._page_of(table))
+            place = self._page_of(table)
+            self._opened(range(place, place + 1))
         self._space.enter_code(pc, table)
         return self._inside_of(table << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1, pc) if inside else self.dispatch
 
@@ -142,7 +143,8 @@ class MachineTier0(Tier0):
 
     def _shut(self, table: int) -> None:
         """Forget the code of a table."""
-        self.forgetting(self._page_of(table))
+        if self.forgetting is not None:
+            self.forgetting(self._page_of(table))
         self._bytes[OPEN + table // TABLE] = 0
         self._words[TAILS + table // TABLE * TAIL >> 3] = 0
         self._bytes[TABLES + table : TABLES + table + TABLE] = self._empty

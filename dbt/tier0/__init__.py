@@ -5,8 +5,8 @@ what it makes is found through the page's table in the directory, and all jumps 
 page is dropped by emptying its table, and code that it had stays as waste until everything is flushed.
 
 The code is one memory that is mapped twice, to be written and to be executed, since making a mapping writable for each
-batch would cost more than the batch. A forked child would share it with its parent: it gets a copy of its own, which is
-made before the fork, while nobody writes.
+batch would cost more than the batch. A forked child shares with its parent what was there, which neither writes any
+more, and has memory of its own behind.
 Owns: this memory, which pages are open. Must not know: what stencils are made of, when to promote.
 """
 
@@ -17,7 +17,6 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 from dbt.child import FAILURE
 from dbt.code import Code
@@ -59,7 +58,9 @@ _libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctyp
 _libc.mremap.restype = ctypes.c_void_p
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mprotect.argtypes = _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_MADV_DONTNEED, _MADV_POPULATE_WRITE, _MREMAP_MAYMOVE, _MREMAP_FIXED = 4, 23, 1, 2
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_libc.mmap.restype = ctypes.c_void_p
+_MADV_DONTNEED, _MREMAP_MAYMOVE, _MREMAP_FIXED, _MAP_FIXED = 4, 1, 2, 0x10
 _FAILED = (1 << 64) - 1
 
 
@@ -79,24 +80,20 @@ class Memory:
         if self.base:
             _libc.munmap(self.base, self.size)
 
-    def _execute(self) -> None:
+    def _execute(self, kept: int = 0) -> None:
         """Map what is written once more, to be executed: at `base`, or anywhere the first time."""
-        self.base = _map_again(self.writes, self.size, self.base)
-        if _libc.mprotect(self.base, self.size, mmap.PROT_READ | mmap.PROT_EXEC):
+        size = self.size - kept
+        at = _map_again(self.writes + kept, size, self.base + kept if self.base else 0)
+        self.base = self.base or at
+        if _libc.mprotect(at, size, mmap.PROT_READ | mmap.PROT_EXEC):
             raise OSError(ctypes.get_errno(), "memory for code may not be executed")
 
-    def copy(self, used: int) -> mmap.mmap:
-        """Other memory of this size, with the first `used` bytes of the code."""
-        made = mmap.mmap(-1, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        with suppress(OSError):  # of an older kernel, where each page is a fault
-            made.madvise(_MADV_POPULATE_WRITE, 0, used)
-        made[:used] = memoryview(self._written)[:used]
-        return made
-
-    def become(self, other: mmap.mmap) -> None:
-        """Have that memory in the place of this one, at the same addresses."""
-        _map_again(ctypes.addressof(ctypes.c_char.from_buffer(other)), self.size, self.writes)
-        self._execute()
+    def own(self, kept: int) -> None:
+        """Have other memory, of zeros, in the place of all behind the first `kept` bytes, which are whole pages."""
+        size, flags = self.size - kept, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        if _libc.mmap(self.writes + kept, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) in (None, _FAILED):
+            raise OSError(ctypes.get_errno(), "mapping memory for code failed")
+        self._execute(kept)
 
     def put(self, offset: int, data: bytes) -> None:
         self._written[offset : offset + len(data)] = data
@@ -126,13 +123,14 @@ def _map_again(address: int, size: int, to: int) -> int:
 class Tier0:
     """The tier of one engine of a process. `library` are the stencils, `natives` the copier and what goes with it.
 
-    `may_open` is asked before a guest page is read for the first time, `opened` told when it may be, and `reaches_on`
-    asked whether an instruction seems to begin in its last two bytes and to end in the next page.
+    `may_open` is asked before a guest page is read for the first time, and says which pages may be read from then on;
+    `opened` is told of them, and `reaches_on` asked whether an instruction seems to begin in a page's last two
+    bytes and to end in the next page.
     """
 
     def __init__(
-        self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], bool],
-        opened: Callable[[int], None], reaches_on: Callable[[int], bool],
+        self, state: State, library: bytes, natives: Code, promote: int, may_open: Callable[[int], range],
+        opened: Callable[[range], None], reaches_on: Callable[[int], bool],
     ) -> None:  # fmt: skip
         self._state = state
         self._words = words = state.words
@@ -163,14 +161,13 @@ class Tier0:
         words[HOT_AFTER] = promote
         words[NOT_MADE], words[HEAD_OUT], words[LEAVE_HERE] = self._missing, at["at_head"], at["leave_here"]
         words[WORK] = ctypes.addressof(ctypes.c_char.from_buffer(self._work))
-        self._bytes[TABLES : TABLES + TABLE] = self._empty
         self._begin()  # another engine may have run in this state
         self._pages: set[int] = set()
         self._counter_at, self._cost_at = head_at(library, 1), head_at(library, 2)
         self._inside: dict[int, int] = {}  # what is no boundary: guest address -> host code
-        self.forgetting: Callable[[int], None] = lambda page: None  # told of each page whose code is about to go
+        self.forgetting: Callable[[int], None] | None = None  # told of each page whose code is about to go
         self.flushes = 0
-        self._copy: mmap.mmap | None = None  # of the code, for a child that is being forked
+        self._shared = False  # other processes execute what is in this memory
         handler = FaultHandler.one
         assert handler is not None
         self.close = handler.add(self.memory)
@@ -212,17 +209,19 @@ class Tier0:
         return page in self._pages
 
     def _open(self, page: int) -> bool:
-        """Have the copier read this page, and the one after it if an instruction may reach into that.
+        """Have the copier read this page and others that may be read as well, and the one after them if an instruction
+        may reach into that.
 
         Of an instruction that begins in the last two bytes the copier makes a callout if it may not read the rest.
         """
-        if page >> SPACE_BITS - PAGE_SHIFT or not self._may_open(page):
+        pages = range(0) if page >> SPACE_BITS - PAGE_SHIFT else self._may_open(page)
+        if not pages:
             return False
-        self._pages.add(page)
-        self._bytes[OPEN + page] = 1
-        if self._reaches_on(page) and page + 1 not in self._pages:
-            self._open(page + 1)
-        self._opened(page)
+        self._pages.update(pages)
+        self._bytes[OPEN + pages.start : OPEN + pages.stop] = b"\1" * len(pages)
+        if pages.stop not in self._pages and self._reaches_on(pages[-1]):
+            self._open(pages.stop)
+        self._opened(pages)
         return True
 
     # --- what becomes of guest code -------------------------------------------------------------------
@@ -238,7 +237,8 @@ class Tier0:
                 if one in self._pages:
                     self._pages.discard(one)
                     self._bytes[OPEN + one] = 0
-                    self.forgetting(one)
+                    if self.forgetting is not None:
+                        self.forgetting(one)
                     self._clear(one)
         return bool(found)
 
@@ -249,13 +249,18 @@ class Tier0:
         self._inside.clear()
         self._begin()
         self.memory.forget_faults()
+        if self._shared:
+            self._shared = False
+            self.memory.own(0)
+            self.memory.put(START, self._natives)
 
     def _begin(self) -> None:
         """There is no code, no page is open or has a table."""
         words = self._words
+        _forget(self._state.address + OPEN, TABLES - OPEN + words[TABLES_USED])
+        self._bytes[TABLES : TABLES + TABLE] = self._empty
         words[CODE_USED], words[COUNTERS_USED], words[TABLES_USED] = self._start, 0, TABLE
         self._counted: dict[int, int] = {}  # of counters that began anew: what is left and what has run add up to
-        _forget(self._state.address + OPEN, TABLES - OPEN)
 
     def _coded(self) -> Collection[int]:
         """Pages that there may be code for."""
@@ -263,25 +268,25 @@ class Tier0:
 
     def _close_all(self) -> None:
         """Know no page that is open."""
-        for page in self._pages:
-            self.forgetting(page)
+        if self.forgetting is not None:
+            for page in self._pages:
+                self.forgetting(page)
         self._pages.clear()
 
-    def before_fork(self) -> None:
-        """Make the copy that the child will have, while nobody writes."""
-        with suppress(OSError):
-            self._copy = self.memory.copy(self._words[CODE_USED])
-
     def in_parent(self) -> None:
-        self._copy = None
+        """The code that is there is the child's too: it is not written any more, and new code is behind it."""
+        self._shared = True
 
     def in_child(self) -> None:
-        """Have memory of its own: all that leads into it is as valid as in the parent. Without, it cannot live."""
-        copy, self._copy = self._copy, None
-        if copy is None:
+        """Write into memory of its own, where the parent writes into its own. Without, it cannot live."""
+        self._shared = True
+        kept = self._words[CODE_USED] + (1 << PAGE_SHIFT) - 1 & -1 << PAGE_SHIFT
+        try:
+            self.memory.own(kept)
+        except OSError:
             os.write(2, b"dragoman: there is no memory for the code of a new process, which ends\n")
             os._exit(FAILURE)
-        self.memory.become(copy)
+        self._words[CODE_USED] = kept
 
     def _new_table(self) -> int:
         """An empty one; its displacement."""
@@ -406,7 +411,6 @@ def _forks(what: Callable[[Tier0], None]) -> None:
 
 
 os.register_at_fork(
-    before=lambda: _forks(Tier0.before_fork),
     after_in_parent=lambda: _forks(Tier0.in_parent),
     after_in_child=lambda: _forks(Tier0.in_child),
 )

@@ -825,7 +825,9 @@ def test_pages_with_nothing_on_disk_are_asked_for_together(folder: Path, monkeyp
         low, high = min(pages), max(pages)
         near = kept.places(low, high, len(pages))
         assert near is not None and len(near) == len(pages) and kept.places(low, high, len(pages) - 1) is None
-        assert kept.places(high + 1, high + 9, 1) == set()
+        assert kept.places(high + 1, high + 9, 1) == {} and set(near.values()) == pages
+        assert kept.numbers(disk.NEAR) == {page >> disk.NEAR for page in pages} and kept.numbers(0) == pages
+        counted = sum(low + i >> disk.NEAR in kept.numbers(disk.NEAR) for i in range(500))
     assert found(run()) == (found(first)[1], 0)
     asked: list[bytes] = []
     records = Database.records
@@ -835,13 +837,34 @@ def test_pages_with_nothing_on_disk_are_asked_for_together(folder: Path, monkeyp
         return records(self, place, number)
 
     monkeypatch.setattr(Database, "records", noted)
-    for most, times in ((disk.MOST_NEAR, 1), (-1, 501)):  # one is for what the sources hash to
+    for most, times in ((disk.MOST_NEAR, 1), (-1, 1 + counted)):  # one is for what the sources hash to
         monkeypatch.setattr(disk, "MOST_NEAR", most)
         one = disk.disk_of(guests.load("riscv64"), Options(disk=True))
         assert one is not None
         with closing(one):
             asked.clear()
             assert not any(one.find(low + i, bytes(4096)) for i in range(500)) and len(asked) == times
+
+
+def test_a_forked_child_knows_what_is_not_there_without_the_file(folder: Path) -> None:
+    run()
+    with closing(Database(folder)) as kept:
+        pages = {page for page, _, _, _ in kept.lines() if page >= 0}
+    page = min(pages)
+    beside = next(p for p in range(page, page + 1000) if p not in pages)
+    elsewhere = (max(pages) >> disk.NEAR) + 1 << disk.NEAR
+    one = disk.disk_of(guests.load("riscv64"), Options(disk=True))
+    assert one is not None
+    with closing(one):
+        assert not one.lacks(range(elsewhere, elsewhere + 9))  # the file was not asked yet
+        one.find(page, bytes(4096))
+        one.forget()
+        assert one._database is None
+        assert one.lacks(range(elsewhere, elsewhere + 9)) and one.lacks(range(beside, beside + 1))
+        assert not one.lacks(range(page, page + 1)) and not one.lacks(range(min(page, beside), max(page, beside) + 1))
+        one._add(bytes(16), beside, 0, b"made in this run")
+        assert not one.lacks(range(elsewhere, elsewhere + 9))
+        one.forget()
 
 
 def test_the_time_of_use_is_noted_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,18 +318,32 @@ def test_parent_and_forked_child_make_code_of_their_own() -> None:
     assert MADE_BLOCKS >= FIELDS
 
 
-def test_a_forked_child_has_a_copy_of_the_code() -> None:
+def test_a_forked_child_executes_the_code_that_was_there_and_writes_beside_its_parent() -> None:
     with dragoman.load("@json", ["small"], seed=0, stdout=2, options=Options(tiers=(0,), patience=0)) as process:
         with pytest.raises(dragoman.LimitReached):
             process.run(40_000)
-        memory, used = process.engine.tier0.memory, process.engine.state.words[CODE_USED]
+        tier0, words = process.engine.tier0, process.engine.state.words
+        memory, used = tier0.memory, words[CODE_USED]
         before = ctypes.string_at(memory.base, used)
         child = os.fork()
         if child == 0:
-            same = ctypes.string_at(memory.base, used) == before
-            memory.put(used - 16, b"\xcc" * 16)
-            os._exit(not same or ctypes.string_at(memory.base + used - 16, 16) != b"\xcc" * 16)
+            same, new = ctypes.string_at(memory.base, used) == before, words[CODE_USED]
+            memory.put(new, b"\xcc" * 16)
+            written = ctypes.string_at(memory.base + new, 16) == b"\xcc" * 16
+            words[CODE_USED] = new + 16
+            flushed, flushing = os.pipe()
+            grandchild = os.fork()
+            if grandchild == 0:
+                os.read(flushed, 1)
+                os._exit(ctypes.string_at(memory.base + new, 16) != b"\xcc" * 16 or words[CODE_USED] <= new)
+            tier0.flush()
+            memory.put(new, b"\xdd" * 16)
+            os.write(flushing, b"!")
+            natives = ctypes.string_at(memory.base, 4096) == before[:4096]
+            ended = os.waitpid(grandchild, 0)[1] == 0
+            os._exit(not (same and written and natives and ended and new >= used and new % 4096 == 0))
         assert os.waitpid(child, 0)[1] == 0 and ctypes.string_at(memory.base, used) == before
+        assert ctypes.string_at(memory.base + (used + 4095 & -4096), 16) == bytes(16)
         assert process.run() == 0
 
 
@@ -342,7 +356,7 @@ def test_a_child_without_memory_for_its_code_ends(monkeypatch: pytest.MonkeyPatc
     with dragoman.load("@json", ["small"], seed=0, stdout=2, options=Options(tiers=(0,), patience=0)) as process:
         with pytest.raises(dragoman.LimitReached):
             process.run(40_000)
-        monkeypatch.setattr(Memory, "copy", refused)
+        monkeypatch.setattr(Memory, "own", refused)
         child = os.fork()
         if child == 0:
             os._exit(0)
