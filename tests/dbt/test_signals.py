@@ -134,9 +134,10 @@ def test_faults_are_told_exactly(program: Path, engine: str) -> None:
 
 @pytest.mark.parametrize("options", [
     {"engine": "reference"}, {"engine": "translated", "options": dragoman.Options(tiers=(0,))},
-    {"engine": "translated", "options": dragoman.Options(tiers=(1,), hot=0)},
+    {"engine": "translated", "options": dragoman.Options(tiers=(1,), hot=0, region=0)},
+    {"engine": "translated", "options": dragoman.Options(tiers=(1,), hot=0, region=50)},
     {"engine": "translated", "options": dragoman.Options(promote=20, patience=0)},
-], ids=["reference", "tier 0", "blocks", "regions"])
+], ids=["reference", "tier 0", "blocks", "regions of all", "regions"])
 def test_handlers_repair_and_all_registers_are_kept(program: Path, options: dict[str, object]) -> None:
     for case in ("repair", "registers"):
         done = dragoman.run(program, [case], **options)  # type: ignore[arg-type]
