@@ -23,6 +23,11 @@ class Mutation(NamedTuple):
     why: str  # what goes wrong for a guest, or for who reads a report
     scale: float = 0.1  # of the numbers of random cases: what a few of them find, all of them find
 
+    @property
+    def file_of_test(self) -> str:
+        """Where the test is that finds it."""
+        return self.caught_by.partition("::")[0]
+
 
 # --- tests, by file -------------------------------------------------------------------------------------------------
 

@@ -38,9 +38,10 @@ def test_a_planted_defect_is_found(mutation: Mutation, server: Server) -> None:
     print(f"{mutation.kind}: {mutation.name}: {raised} in {mutation.caught_by}, {outcome.seconds:.1f} s")
 
 
-@pytest.mark.parametrize("scale", sorted({m.scale for m in MUTATIONS}))
-def test_the_named_tests_pass_without_a_defect(scale: float, server: Server) -> None:
-    named = sorted({m.caught_by for m in MUTATIONS if m.scale == scale})
+@pytest.mark.parametrize(("file", "scale"), sorted({(m.file_of_test, m.scale) for m in MUTATIONS}))
+def test_the_named_tests_pass_without_a_defect(file: str, scale: float, server: Server) -> None:
+    """File by file, so that processes that run tests share them."""
+    named = sorted({m.caught_by for m in MUTATIONS if (m.file_of_test, m.scale) == (file, scale)})
     outcome = server.run(named, None, scale)
     assert outcome.status == 0 and not outcome.broken, outcome.output
     assert set(outcome.tests) == set(named)
