@@ -77,7 +77,11 @@ class Compiler:
 
         `passes` are those of LLVM's, by llvmlite's names, that every function goes through; None: all of -O2.
         """
-        return read_object(self.machine.emit_object(self._improved(text, check, passes)))
+        return read_object(self.object(text, check, passes))
+
+    def object(self, text: str, check: bool, passes: Sequence[str] | None) -> bytes:
+        """The ELF object of this module."""
+        return self.machine.emit_object(self._improved(text, check, passes))
 
     def traced(self, text: str, passes: Sequence[str] | None = ()) -> tuple[Code, LineTable, str]:
         """The same of a module with debug locations: the code, whose lines it is, and the text after the passes."""
@@ -114,12 +118,11 @@ class Compiler:
 
     def stencils(self, text: str, sink: int) -> dict[str, Stencil]:
         """Compile a module of stencils, each function by itself. Raises CodegenError."""
-        try:
-            module = llvm.parse_assembly(text, llvm.create_context())
-            module.verify()
-        except RuntimeError as error:
-            raise CodegenError(str(error)) from error
-        return read_stencils(self.stencil_machine.emit_object(module), sink)
+        return read_stencils(self.stencil_object(text), sink)
+
+    def stencil_object(self, text: str) -> bytes:
+        """The ELF object of this module."""
+        return self.stencil_machine.emit_object(self._improved(text, True, ()))
 
 
 def read_object(data: bytes) -> Code:

@@ -1,4 +1,8 @@
-"""Makes `tests/support` importable as `support`, whatever directory the tests are started from."""
+"""What all tests have: `tests/support` as `support`, and what is made once in a run and shared by its processes.
+
+Two things are shared, in one folder that goes with the run: the disk cache of programs that tests start, as users have
+one, and what LLVM makes in processes that run tests (`support.objects`). Tests of either have their own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _HERE = str(Path(__file__).parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
@@ -18,8 +24,16 @@ if _HERE not in sys.path:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Stencils are made once for all tests of a run, on disk, as for a user; tests of the disk cache have their own folders.
 if "DRAGOMAN_TESTS" not in os.environ:
     os.environ["DRAGOMAN_TESTS"] = tempfile.mkdtemp(prefix="dragoman-tests-")
     atexit.register(shutil.rmtree, os.environ["DRAGOMAN_TESTS"], ignore_errors=True)
-os.environ["DRAGOMAN_CACHE_DIR"] = os.environ["DRAGOMAN_TESTS"]
+_SHARED = Path(os.environ["DRAGOMAN_TESTS"])
+os.environ["DRAGOMAN_CACHE_DIR"] = str(_SHARED / "cache")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Not before: what cannot be imported is to fail where a test imports it."""
+    from support import objects
+
+    if session.items and not session.config.option.collectonly:
+        objects.keep(_SHARED / "objects")
