@@ -6,6 +6,7 @@ Owns: where a block ends, which bytes it was made from. Must not know: which blo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -37,9 +38,9 @@ class Site(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a block is without what it computes: its instructions, where they end, and where it may lead."""
+    """What a block is without what it computes: where its instructions are, where they end, where it may lead."""
 
-    instructions: int
+    addresses: tuple[int, ...]
     end: int
     leads: tuple[int, ...]  # guest addresses of boundaries, the return address of a call among them
     indirect: bool = False  # whether it may lead elsewhere too
@@ -54,8 +55,10 @@ class Lifter:
         self.options = options
         self._callouts = callouts(options)
 
-    def decode(self, pc: int, most: int) -> tuple[list[Site], Exit | None]:
-        """Up to `most` instructions from `pc` to the end of the block; the exit where it is not the last one's."""
+    def decode(self, pc: int, most: int, heads: Collection[int] = ()) -> tuple[list[Site], Exit | None]:
+        """Up to `most` instructions from `pc` to the end of the block, or until one of `heads` follows; the exit where
+        it is not the last one's.
+        """
         sites: list[Site] = []
         while len(sites) < most:
             try:
@@ -71,19 +74,21 @@ class Lifter:
             if following >> PAGE_SHIFT != pc >> PAGE_SHIFT:
                 return sites, Jump(following)
             pc = following
+            if pc in heads:
+                break
         return sites, Continue(pc)
 
-    def lift(self, pc: int, boundary: bool) -> Block:
-        """The IR of the block at `pc`, verified, before any pass."""
+    def lift(self, pc: int, boundary: bool, heads: Collection[int] = ()) -> Block:
+        """The IR of the block at `pc`, or of its part before one of `heads`; verified, before any pass."""
         builder = self._builder(pc, boundary)
-        sites, exit = self.decode(pc, self.options.max_instructions)
+        sites, exit = self.decode(pc, self.options.max_instructions, heads)
         return verify(builder.finish(self._append(builder, sites, exit)))
 
     def shape(self, pc: int) -> Shape:
         """The shape of the block at the boundary `pc`; only its last body is run."""
         sites, exit = self.decode(pc, self.options.max_instructions)
         if not sites:
-            return Shape(0, pc, ())
+            return Shape((), pc, ())
         builder = self._builder(sites[-1].pc, True)
         exit = self._append(builder, sites[-1:], exit)
         end = sites[-1].pc + sites[-1].decoded.length
@@ -98,7 +103,8 @@ class Lifter:
                 leads = ()
         if link_of(builder.finish(exit)) is not None:
             leads = (*leads, end)
-        return Shape(len(sites), end, leads, isinstance(exit, Indirect) and not isinstance(exit.target, int))
+        addresses = tuple([site.pc for site in sites])
+        return Shape(addresses, end, leads, isinstance(exit, Indirect) and not isinstance(exit.target, int))
 
     def source(self, pc: int, end: int) -> bytes:
         """The guest's code of a block, and a callout's behind it: that it is one was decided by looking at it."""

@@ -13,8 +13,9 @@ from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
 from dbt.block import Key, Made, Source
-from dbt.lift import Lifter
+from dbt.lift import Lifter, Shape
 from dbt.memory import PAGE_SHIFT, MemoryFault
+from ir.block import Block
 from ir.records import replace
 
 
@@ -48,6 +49,13 @@ class Request(NamedTuple):
     @property
     def key(self) -> Key:
         return self.key_of(*self.blocks[0])
+
+    def lifted(self, lifter: Lifter) -> list[Block]:
+        """The IR of its blocks. Code that leads into another of them without a jump ends before it, so no instruction
+        is there twice, and ways that meet in the middle of a block meet.
+        """
+        heads = {pc for pc, boundary in self.blocks if boundary}
+        return [lifter.lift(pc, boundary, heads) for pc, boundary in self.blocks]
 
     def key_of(self, pc: int, boundary: bool) -> Key:
         """The key of a guest address; that of a page which is not known has none, and stays what it is."""
@@ -100,22 +108,20 @@ def form(lifter: Lifter, key: Key, profile: Profile, most: int) -> Request:
     heap = [(0, pc)]
     weights = {pc: max(profile.executions(pc), 1)}
     ways = {}
-    blocks: list[Key] = []
-    source = []
-    left = most
+    shapes: dict[int, Shape] = {}
+    codes: dict[int, bytes] = {}
+    inside: set[int] = set()  # guest instructions
     while heap:
         _, pc = heappop(heap)
         shape = lifter.shape(pc)
-        if blocks and (shape.instructions > left or not shape.instructions):
+        more = inside.union(shape.addresses)
+        if shapes and (len(more) > most or not shape.addresses):
             continue
-        left -= shape.instructions
         try:
-            code = lifter.source(pc, shape.end)
+            codes[pc] = lifter.source(pc, shape.end)
         except MemoryFault:
             continue
-        blocks.append((pc, True))
-        if code:
-            source.append((pc, code))
+        shapes[pc], inside = shape, more
         leads = shape.leads
         if shape.indirect:
             ways[pc] = profile.ways(pc)
@@ -125,4 +131,14 @@ def form(lifter: Lifter, key: Key, profile: Profile, most: int) -> Request:
                 weights[to] = profile.executions(to)
                 if weights[to]:
                     heappush(heap, (-weights[to], to))
-    return Request(tuple(blocks), weights, {pc: to for pc, to in ways.items() if to}, tuple(source))
+    source = []
+    for pc, shape in shapes.items():
+        behind = [at for at in shape.addresses[1:] if at in shapes]
+        if behind:
+            codes[pc] = codes[pc][: behind[0] - pc]
+            if pc in ways:  # it is the last of them that jumps
+                ways[behind[-1]] = tuple(dict.fromkeys((*ways[behind[-1]], *ways[pc])))
+        if codes[pc]:
+            source.append((pc, codes[pc]))
+    blocks = tuple([(pc, True) for pc in shapes])
+    return Request(blocks, weights, {pc: to for pc, to in ways.items() if to}, tuple(source))

@@ -50,7 +50,7 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
 
     clock = time.process_time
     times = [clock()]
-    blocks = [lifter.lift(pc, boundary) for pc, boundary in request.blocks]
+    blocks = request.lifted(lifter)
     times.append(clock())
     optimised = [passes.optimise(block) for block in blocks]
     times.append(clock())

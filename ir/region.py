@@ -6,8 +6,9 @@ region would have to be made again for each such block.
 Where a block leads is read off its exit. Of an indirect jump it may be known where it went before, and it may come back
 to where a call of the region returns: a call is a block that puts the address behind it into a register, and a jump
 through that register may be a return.
-Budget is checked at the entry and at every edge that closes a cycle, so `reach` says how much each needs: a check
-passes if no boundary before the next check can be the one to stop at.
+A block that was cut leads to the one behind it, and there is no boundary between them.
+Budget is checked at the entry and at boundaries in every cycle, so `reach` says how much each needs: a check passes if
+no boundary before the next check can be the one to stop at.
 Owns: edges, cycles, reach. Must not know: what blocks compute, which blocks are worth a region.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ir.block import Block, Branch, Indirect, Inst, Jump, Value
+from ir.block import Block, Branch, Continue, Indirect, Inst, Jump, Value
 from ir.records import field, record
 
 MOST_WAYS = 12  # addresses that an indirect jump is compared with
@@ -67,7 +68,7 @@ class Region:
         if remaps(block):
             return []
         match block.exit:
-            case Jump(target):
+            case Jump(target) | Continue(target):
                 return [target]
             case Branch(_, taken, otherwise):
                 return [taken, otherwise]
@@ -109,29 +110,61 @@ class Region:
 
     @cached_property
     def _searched(self) -> tuple[set[tuple[int, int]], list[int]]:
-        """Edges that close a cycle, and all blocks in the order in which a depth-first search is done with them."""
+        """Edges without which there is no cycle, and all blocks in the order in which a depth-first search over the
+        others is done with them.
+
+        None of those is the way out of a block that was cut: where the search comes back by one, the edges are taken
+        that lead to what comes before it.
+        """
+        closing: set[tuple[int, int]] = set()
+        while True:
+            back, done = self._search(closing)
+            cut = [pc for pc, _ in back if self._is_cut(pc)]
+            if not cut:
+                return back | closing, done
+            for pc in cut:
+                closing |= self._boundaries_before(pc, set(done))
+
+    def _search(self, closing: set[tuple[int, int]]) -> tuple[set[tuple[int, int]], list[int]]:
+        """Edges that come back to where the search is, and the order in which it is done, without these edges."""
         back: set[tuple[int, int]] = set()
         done: list[int] = []
-        state = {self.pc: 1}  # 1: on the path, 2: done
-        path = [(self.pc, iter(self.edges[self.pc]))]
-        while path:
-            pc, leads = path[-1]
-            for to in leads:
-                if to not in state:
-                    state[to] = 1
-                    path.append((to, iter(self.edges[to])))
-                    break
-                if state[to] == 1:
-                    back.add((pc, to))
-            else:
-                state[pc] = 2
-                done.append(pc)
-                path.pop()
+        state: dict[int, int] = {}  # 1: on the path, 2: done
+        for root in (self.pc, *sorted({to for _, to in closing})):
+            if root in state:
+                continue
+            state[root] = 1
+            path = [(root, iter(self.edges[root]))]
+            while path:
+                pc, leads = path[-1]
+                for to in leads:
+                    if (pc, to) in closing:
+                        continue
+                    if to not in state:
+                        state[to] = 1
+                        path.append((to, iter(self.edges[to])))
+                        break
+                    if state[to] == 1:
+                        back.add((pc, to))
+                else:
+                    state[pc] = 2
+                    done.append(pc)
+                    path.pop()
         return back, done
+
+    def _is_cut(self, pc: int) -> bool:
+        return isinstance(self._block(pc).exit, Continue)
+
+    def _boundaries_before(self, pc: int, known: set[int]) -> set[tuple[int, int]]:
+        """The edges of these blocks by which a boundary is the last before this block."""
+        found: set[tuple[int, int]] = set()
+        for before in known.intersection(self._before.get(pc, ())):
+            found |= self._boundaries_before(before, known) if self._is_cut(before) else {(before, pc)}
+        return found
 
     @property
     def back(self) -> set[tuple[int, int]]:
-        """Edges that close a cycle: the budget is checked there."""
+        """Edges without which there is no cycle: the budget is checked there."""
         return self._searched[0]
 
     @cached_property
@@ -160,27 +193,32 @@ class Region:
         return sorted(found, key=lambda pc: (-self.weights.get(pc, 0), pc))[:MOST_GATES]
 
     @cached_property
-    def _entered(self) -> dict[int, int]:
-        """By block: how many edges lead to it."""
-        found = {self.pc: 1}
-        for leads in self.edges.values():
+    def _before(self) -> dict[int, list[int]]:
+        """By block: those that lead to it, as often as they do."""
+        found: dict[int, list[int]] = {}
+        for pc, leads in self.edges.items():
             for to in leads:
-                found[to] = found.get(to, 0) + 1
+                found.setdefault(to, []).append(pc)
         return found
 
     def odds(self, block: Block) -> tuple[int, int] | None:
         """How often a branch was taken and not taken, as far as counts of blocks tell; None if they do not."""
         assert isinstance(block.exit, Branch)
-        ran = self.weights.get(block.pc, 0)
+        ran = self._ran(block.pc)
         ways = block.exit.target, block.exit.otherwise
         counts = [min(self.weights.get(to, 0), ran) for to in ways]
         if not ran or not any(counts):
             return None
         for this, other in ((1, 0), (0, 1)):  # a block that is entered from nowhere else ran as often as its edge
-            if ways[this] not in self.by_pc or self._entered[ways[this]] == 1:
+            if ways[this] not in self.by_pc or (ways[this] != self.pc and len(self._before[ways[this]]) == 1):
                 counts[other] = ran - counts[this]
                 break
         return counts[0], counts[1]
+
+    def _ran(self, pc: int) -> int:
+        """How often a block ran, and those that were cut before it."""
+        cut = [before for before in self._before.get(pc, ()) if self._is_cut(before)]
+        return self.weights.get(pc, 0) + sum(self._ran(before) for before in cut)
 
     def _block(self, pc: int) -> Block:
         return self.by_pc.get(pc) or self.blocks[0]

@@ -63,7 +63,7 @@ class _Explanation:
         self._now = self._lifter  # which reads the code as it is now
         if not all(self._is_there(start, code) for start, code in request.source):
             self._lifter = translator.lifter_of(regions.Bytes(request.source))  # as it was before
-        lifted = [self._lifter.lift(pc, boundary) for pc, boundary in request.blocks]
+        lifted = request.lifted(self._lifter)
         self._stages = {block.pc: _stages(block) for block in lifted}
         optimised = [self._stages[block.pc][-1][1] for block in lifted]
         self._region: Region = region_of(request, optimised, self._engine.options)
@@ -317,7 +317,7 @@ class _Explanation:
         at = min((start for start in starts if low <= start <= pc), default=low if low == bounds[0] else pc)
         while at < high:
             shape = lifter.shape(at) if self._is_code(at) else None
-            if shape is None or not shape.instructions:
+            if shape is None or not shape.addresses:
                 at += self._where.guest.align
                 continue
             if at not in seen:

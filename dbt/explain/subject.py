@@ -119,6 +119,6 @@ def _hottest(where: Where, watch: Watch) -> tuple[int, int, Name, bool]:
         if times * most < best[0]:
             break  # however long it is
         if where.is_code(name):
-            length = where.engine.translator.lifter_of(where.around(name)).shape(name[0]).instructions
+            length = len(where.engine.translator.lifter_of(where.around(name)).shape(name[0]).addresses)
             best = max(best, (times * max(length, 1), -name[0], name, True))
     return best

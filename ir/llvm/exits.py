@@ -117,6 +117,9 @@ class Exits(Emitter):
         match exit:
             case Callout(pc):
                 self.leave(pc, CALLOUT, self.spent(count))
+            case Continue(pc) if pc in self.region.edges[block.pc]:
+                self.put(f"store i64 {self.spent(count)}, ptr %left")
+                self.put(f"br label {self.entries[pc]}")
             case Continue(pc):
                 self.through_slot(pc, False, self.spent(count))
             case Jump(pc):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -151,6 +152,25 @@ def test_where_an_indirect_jump_went_is_followed() -> None:
     assert starts(request) == [at["main"], at["f"], at["g"]] and request.ways == ways
 
 
+def test_no_instruction_is_in_a_region_twice() -> None:
+    """Where code runs into a block that is jumped to it ends there, its bytes too. Only new instructions count."""
+    words, at = assemble(
+        "main", NOP, ("beq", A0, ZERO, "meet"), "over", NOP, NOP, "meet", NOP, NOP, asm("jalr", rd=0, rs1=A0, imm=0),
+        "f", NOP, ("jal", ZERO, "main"), "g", NOP, ("jal", ZERO, "main"),
+    )  # fmt: skip
+    profile = Profile(1, {at["meet"]: (at["f"],), at["over"]: (at["g"], at["f"])})
+    request = formed(words, profile)
+    assert sorted(starts(request)) == [at[name] for name in ("main", "over", "meet", "f", "g")]
+    assert dict(request.source)[at["over"]] == words_to_bytes(words[2:4])
+    assert request.ways[at["meet"]] == (at["f"], at["g"]), "where the jump went, whichever way it was come to"
+    whole = [CODE + 4 * i for i in range(len(words))]
+    with closing(made_of(words)) as rig:
+        lifter = Lifter(rig.state.guest, Options(), rig.space)
+        for most, inside in ((len(whole), whole), (len(whole) - 1, whole[:-2])):
+            blocks = formed(words, profile, most).lifted(lifter)
+            assert sorted(insn.pc for block in blocks for insn in block.guest) == inside
+
+
 def test_a_region_reaches_over_pages_and_skips_what_cannot_be_fetched() -> None:
     words = [*[NOP] * 1023, asm("beq", rs1=A0, rs2=ZERO, imm=-4), NOP, ECALL]
     long = Options(max_instructions=2048)
@@ -217,7 +237,7 @@ def again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("options", [
-    Options(hot=0), Options(hot=0, region=12), Options(hot=0, max_instructions=2),
+    Options(hot=0), Options(hot=0, region=16), Options(hot=0, max_instructions=2),
     Options(hot=0, return_prediction=False),
     Options(hot=0, pinned=0), Options(hot=0, sensitive="callout"), Options(patience=0, promote=1, hot=1),
 ], ids=["whole", "small", "cut", "no returns", "unpinned", "callouts", "promoted"])  # fmt: skip

@@ -44,10 +44,10 @@ def branch(pc: int, count: int, taken: int, otherwise: int | None = None) -> Blo
 def test_edges_are_what_exits_say_and_only_inside() -> None:
     region = Region([
         branch(0x100, 3, 0x200), block(0x10C, 1, Jump(0x900)), block(0x200, 2, Callout(0x208)),
-        block(0x300, 1, Continue(0x200)),
+        block(0x300, 1, Continue(0x200)), block(0x400, 1, Continue(0x900)),
     ])  # fmt: skip
-    assert region.edges == {0x100: [0x200, 0x10C], 0x10C: [], 0x200: [], 0x300: []}
-    assert (region.pc, region.boundary, region.instructions) == (0x100, True, 7)
+    assert region.edges == {0x100: [0x200, 0x10C], 0x10C: [], 0x200: [], 0x300: [0x200], 0x400: []}
+    assert (region.pc, region.boundary, region.instructions) == (0x100, True, 8)
 
 
 def test_an_indirect_jump_to_a_known_address_is_a_jump() -> None:
@@ -185,6 +185,24 @@ def test_a_block_that_leads_to_itself() -> None:
     assert region.back == {(0x100, 0x100)} and region.reach == {0x100: 1}
 
 
+def test_no_cycle_is_closed_where_there_is_no_boundary() -> None:
+    """The inner loop is entered first, and what comes before it leads into it without a jump: that way is not checked,
+    but the one that leads there is. So it is with what is cut twice, and there the boundary may be the entry.
+    """
+    inner = branch(0x108, 3, 0x108, 0x114)
+    once = Region([inner, branch(0x114, 1, 0x100, 0x900), block(0x100, 2, Continue(0x108))])
+    assert once.back == {(0x108, 0x108), (0x114, 0x100)}
+    assert once.reach == {0x108: 4, 0x114: 1, 0x100: 6}
+    assert once.gates == [0x100]
+    chain = block(0xF8, 2, Continue(0x100)), block(0x100, 2, Continue(0x108))
+    twice = Region([inner, branch(0x114, 1, 0x100, 0xF8), *chain])
+    assert twice.back == {(0x108, 0x108), (0x114, 0x100), (0x114, 0xF8)}
+    assert twice.reach == {0x108: 4, 0x114: 1, 0x100: 6, 0xF8: 8}
+    for region in (once, twice):
+        check_reach(region)
+        assert region.reachable() is region
+
+
 def test_recursion_closes_cycles_by_the_call_or_by_the_return() -> None:
     """A function calls itself: the call goes back to its entry, and the return to where the call is done."""
     region = Region([
@@ -215,6 +233,7 @@ def check_reach(region: Region) -> None:
         assert all(len(set(way)) == len(way) for way in ways)
         longest = max(sum(size[at] for at in way[:-1]) for way in ways)
         assert region.reach[pc] == longest + 1
+    assert not any(isinstance(region.by_pc[pc].exit, Continue) for pc, _ in region.back), "no boundary is there"
 
 
 def random_region(rng: Random) -> Region:
@@ -224,7 +243,7 @@ def random_region(rng: Random) -> Region:
     for pc in pcs:
         size = rng.randrange(1, 9)
         targets = [rng.choice([*pcs, 0x9_0000]) for _ in range(2)]
-        match rng.randrange(6):
+        match rng.randrange(8):
             case 0:
                 blocks.append(block(pc, size, Jump(targets[0])))
             case 1:
@@ -232,6 +251,19 @@ def random_region(rng: Random) -> Region:
                 blocks.append(block(pc + 4 * size, 2, Jump(targets[1])))
             case 2:
                 blocks.append(block(pc, size, None))
+            case 3 | 4:
+                blocks.append(block(pc, size, Continue(pc + 4 * size)))
+                blocks.append(rng.choice([
+                    block(pc + 4 * size, 2, Jump(targets[0])), branch(pc + 4 * size, 1, *targets),
+                    block(pc + 4 * size, 1, Continue(pc + 4 * size + 4)),
+                ]))  # fmt: skip
+                if isinstance(blocks[-1].exit, Continue):
+                    blocks.append(branch(pc + 4 * size + 4, 3, *targets))
+                pcs_inside = [b.pc for b in blocks[-2:]]
+                if rng.random() < 0.5:  # what was cut is also jumped to, or entered first
+                    blocks.append(block(pc + 0x800, 1, Jump(rng.choice(pcs_inside))))
+                if rng.random() < 0.3:
+                    blocks.insert(0, blocks.pop(blocks.index(next(b for b in blocks if b.pc == pcs_inside[0]))))
             case _:
                 blocks.append(branch(pc, size, *targets))
     ways = {b.pc: tuple(rng.sample(pcs, min(2, count))) for b in blocks if isinstance(b.exit, Indirect)}
@@ -259,7 +291,7 @@ def test_a_check_that_passes_reaches_the_next_one() -> None:
                 if (pc, to) in region.back:
                     if left < region.reach[to]:
                         break
-                else:
+                elif not isinstance(region.by_pc[pc].exit, Continue):
                     assert left > 0, f"the boundary at {to:#x} was the one to stop at"
                 pc = to
     assert cycles > scaled(100)
@@ -289,6 +321,13 @@ def test_odds_are_those_of_the_way_that_is_entered_from_here_only() -> None:
     first = branch(0x100, 1, 0x200)
     blocks = [first, block(0x104, 1, Jump(0x200)), block(0x200, 1, Jump(0x100))]
     assert Region(blocks, {0x100: 100, 0x104: 10, 0x200: 100}).odds(first) == (90, 10)
+
+
+def test_what_runs_into_a_block_ran_it_too() -> None:
+    """A block that was jumped to 10 times ran 100 times if 90 times code came to it without a jump."""
+    first, cut, meet = branch(0x100, 1, 0x10C), block(0x104, 2, Continue(0x10C)), branch(0x10C, 1, 0x100, 0x900)
+    region = Region([first, cut, meet], {0x100: 100, 0x104: 90, 0x10C: 10, 0x900: 5})
+    assert region.odds(first) == (10, 90) and region.odds(meet) == (95, 5)
 
 
 def test_a_region_without_blocks_is_none() -> None:
