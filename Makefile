@@ -84,7 +84,7 @@ demo: $(VENV)/.base ## set up, then run RISC-V programs and check the translator
 	@echo
 	@echo "All equal. More programs: $(VENV)/bin/dragoman info --programs    All commands: $(VENV)/bin/dragoman --help"
 
-test: $(VENV)/.test lint ## lint and all tests but the long ones (16 minutes on 2 cores)
+test: $(VENV)/.test lint ## lint and all tests but the long ones (half an hour on 2 cores)
 	$(RUN) -m pytest -m "not long" -n $(JOBS) --dist worksteal
 
 test-long: $(VENV)/.test lint ## all tests, and ten times as many random cases (hours)

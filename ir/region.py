@@ -204,7 +204,7 @@ class Region:
     def odds(self, block: Block) -> tuple[int, int] | None:
         """How often a branch was taken and not taken, as far as counts of blocks tell; None if they do not."""
         assert isinstance(block.exit, Branch)
-        ran = self._ran(block.pc)
+        ran = sum(self.weights.get(pc, 0) for pc in self.running(block.pc))
         ways = block.exit.target, block.exit.otherwise
         counts = [min(self.weights.get(to, 0), ran) for to in ways]
         if not ran or not any(counts):
@@ -215,10 +215,13 @@ class Region:
                 break
         return counts[0], counts[1]
 
-    def _ran(self, pc: int) -> int:
-        """How often a block ran, and those that were cut before it."""
-        cut = [before for before in self._before.get(pc, ()) if self._is_cut(before)]
-        return self.weights.get(pc, 0) + sum(self._ran(before) for before in cut)
+    def running(self, pc: int) -> set[int]:
+        """A block, and those that were cut before it: who begins one of them runs it."""
+        found = {pc}
+        for before in self._before.get(pc, ()):
+            if self._is_cut(before):
+                found |= self.running(before)
+        return found
 
     def _block(self, pc: int) -> Block:
         return self.by_pc.get(pc) or self.blocks[0]

@@ -158,7 +158,7 @@ class _Explanation:
         first = self._first(block)
         return {
             "address": block.pc, "symbol": self._symbols.at(block.pc), "instructions": len(block.guest),
-            "entered": self._entered(self._name(block.pc)),
+            "entered": self._entered(block),
             "ended": why.of_end(block, self._engine.options.max_instructions),
             "stages": [
                 {"name": name, "lines": [
@@ -168,10 +168,14 @@ class _Explanation:
             ],
         }  # fmt: skip
 
-    def _entered(self, name: Name) -> dict[str, int]:
-        """How often the block there began in each way; inside regions, if that is known."""
-        found = {"reference": self._watch.interpreted[name], "tier0": self._watch.tier0(name)}
-        return found if self._total is None else found | {"regions": self._total[name] - sum(found.values())}
+    def _entered(self, block: Block) -> dict[str, int]:
+        """How often a block was come to in each way, with a jump or without; inside regions, if that is known."""
+        names = [self._name(pc) for pc in self._region.running(block.pc)]
+        found = {"reference": sum(self._watch.interpreted[name] for name in names),
+                 "tier0": sum(self._watch.tier0(name) for name in names)}  # fmt: skip
+        if self._total is None:
+            return found
+        return found | {"regions": sum(self._total[name] for name in names) - sum(found.values())}
 
     def _register(self, line: str) -> str:
         """The name of the register that a line of IR reads or writes; IR knows its slot's number."""
