@@ -7,12 +7,13 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
 import guests.riscv.linux as facts
-from dbt.elf import NotRunnable, Symbol, load, open_image, parse
-from dbt.memory import EXEC, PAGE_SIZE, READ, WRITE, AddressSpace
+from dbt.elf import MAGIC, NotRunnable, Symbol, contents, load, open_image, parse
+from dbt.memory import EXEC, LARGE, PAGE_SIZE, READ, WRITE, AddressSpace
 
 P = PAGE_SIZE
 Program = tuple[int, int, int, int, int, int]  # type, flags, offset, address, file size, memory size
@@ -170,3 +171,11 @@ def test_symbols_are_sorted_and_a_damaged_table_gives_none() -> None:
     for beyond in (1 << 63, (1 << 64) - 1):
         struct.pack_into("<Q", data, 40, beyond)
         assert parse(bytes(data), facts).symbols() == []
+
+
+@pytest.mark.parametrize("more", [0, 1, LARGE, 5 << 20])
+def test_a_file_of_any_size_is_read_whole(tmp_path: Path, more: int) -> None:
+    data = MAGIC + Random(more).randbytes(LARGE - 5 + more)
+    path = tmp_path / "large"
+    path.write_bytes(data)
+    assert contents(str(path))[0][:] == data

@@ -261,6 +261,28 @@ def test_an_instruction_across_two_pages_is_copied_at_once() -> None:
     rig.close()
 
 
+@pytest.mark.parametrize("protection", [5, 7], ids=["read only", "written to"])
+def test_pages_that_nothing_writes_are_opened_together(protection: int) -> None:
+    """Code goes from page to page; where it may be written each is asked for. What was opened unasked is looked after:
+    when it is written after all, its new code runs.
+    """
+    pages = range(CODE >> 12, (CODE >> 12) + 3)
+    rig = Rig(((CODE, 0x3000, 7),), replace(ALONE), translated=True)
+    for page in pages:
+        rig.space.poke(page << 12, words_to_bytes([asm("addi", rd=5, rs1=5, imm=1), asm("ecall")]))
+    rig.space.protect(CODE, 0x3000, protection)
+    tier = None
+    for number, page in enumerate(pages):
+        rig.state.pc, rig.state.mid_block = page << 12, False
+        assert rig.run(1 << 60).trap and rig.state.slots[5] == number + 1
+        tier = rig.engine.tier0
+        assert tier is not None and tier._pages == set(pages if protection == 5 else pages[: number + 1])
+    rig.space.poke(pages[2] << 12, words_to_bytes([asm("addi", rd=5, rs1=5, imm=9)]))
+    rig.state.pc, rig.state.mid_block = pages[2] << 12, False
+    assert rig.run(1 << 60).trap and rig.state.slots[5] == 12
+    rig.close()
+
+
 def test_another_engine_in_the_same_state_finds_no_code_of_the_first() -> None:
     """As in a forked child of what lockstep runs."""
     rig = Rig(((CODE, 0x1000, 7),), replace(ALONE), translated=True)
