@@ -38,12 +38,17 @@ def vcpus(*programs: list[int]) -> list[Vcpu]:
 
 
 def in_threads(vcpus: list[Vcpu], until: Callable[[], object]) -> dict[int, Exit]:
-    """Run each in a thread, and ask it to be left when `until` says so, or patience has an end; their exits."""
+    """Run each in a thread, and ask it to be left when `until` says so, or patience has an end; their exits.
+
+    One is started when the one before it runs: who is alone in its machine and waits is left, since nothing can come.
+    """
     found: dict[int, Exit] = {}
     threads = [threading.Thread(target=lambda vcpu=vcpu: found.update({vcpu.id: vcpu.run()})) for vcpu in vcpus]
-    for thread in threads:
-        thread.start()
     end = time.monotonic() + PATIENCE
+    for vcpu, thread in zip(vcpus, threads, strict=True):
+        thread.start()
+        while not vcpu.instructions and thread.is_alive() and time.monotonic() < end:
+            time.sleep(0.001)
     while not until() and time.monotonic() < end:
         time.sleep(0.001)
     for vcpu in vcpus:

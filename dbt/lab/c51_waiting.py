@@ -26,16 +26,19 @@ def run(report: Report) -> None:
 
 
 def threads(report: Report) -> None:
-    """Each has a thread of the host's."""
+    """Each has a thread of the host's. The one that works begins when the other one is there."""
     rows = riscv()
     calls = [asm(rows, "lui", rd=A7, imm=IPI + 0x800 & ~0xFFF), asm(rows, "addi", rd=A7, rs1=A7, imm=IPI & 0xFFF)]
     loop = [asm(rows, "addi", rd=S2, rs1=S2, imm=-1), asm(rows, "bne", rs1=S2, rs2=0, imm=-4)]
-    waits = [WFI, asm(rows, "addi", rd=A7, rs1=0, imm=8), ECALL]
-    works = [*loop, asm(rows, "addi", rd=A0, rs1=0, imm=1), *calls, ECALL, SPIN]
-    waiter, worker = vcpus(waits, works)
+    here = [asm(rows, "auipc", rd=A0, imm=0x1000), asm(rows, "sw", rs1=A0, rs2=A0, imm=0)]
+    waits = [*here, WFI, asm(rows, "addi", rd=A7, rs1=0, imm=8), ECALL]
+    meets = [asm(rows, "auipc", rd=A0, imm=0x2000), asm(rows, "lw", rd=A0, rs1=A0, imm=0),
+             asm(rows, "beq", rs1=A0, rs2=0, imm=-8)]  # fmt: skip
+    works = [*meets, *loop, asm(rows, "addi", rd=A0, rs1=0, imm=2), *calls, ECALL, SPIN]
+    worker, waiter = vcpus(works, waits)
     waiter.set(sie=2)
     worker.set(s2=5_000_000)
-    found = in_threads([waiter, worker], lambda: waiter.stats.to_user)
+    found = in_threads([worker, waiter], lambda: waiter.stats.to_user)
     light = waiter.stats.reasons["virtual instruction"]
     report.figure("instructions: who waited, who worked", f"{waiter.instructions:,}, {worker.instructions:,}")
     report.check(light == 1 and waiter.instructions < 10, "wfi is one light exit, and who waits has none of the time")

@@ -25,7 +25,6 @@ def server() -> Iterator[Server]:
 def test_a_planted_defect_is_found(mutation: Mutation, server: Server) -> None:
     """Exactly the named test runs, and it fails by itself: nothing was wrong with importing or collecting."""
     defect = Defect(mutation.file, mutation.old, mutation.new)
-    compile(defect.source(), mutation.file, "exec")  # raises Stale where the text is no longer there
     outcome = server.run([mutation.caught_by], defect, mutation.scale)
     assert outcome.status in (0, 1) and not outcome.broken, outcome.output
     assert list(outcome.tests) == [mutation.caught_by], outcome.output
@@ -64,6 +63,12 @@ def test_the_table_is_wide_enough() -> None:
     assert len(MUTATIONS) >= 50 and all(kinds.count(kind) >= 3 for kind in MANDATORY)
     assert len({(m.kind, m.name) for m in MUTATIONS}) == len({(m.file, m.old, m.new) for m in MUTATIONS}) == len(kinds)
     assert all(m.old != m.new for m in MUTATIONS)
+
+
+def test_every_defect_has_its_place() -> None:
+    """The text is there, once, and what comes of it is a program: all of the table at once, in a second or two."""
+    for each in MUTATIONS:
+        compile(Defect(each.file, each.old, each.new).source(), each.file, "exec")
 
 
 def test_the_document_shows_the_table() -> None:
