@@ -34,7 +34,7 @@ class HartSpace:
     """The addresses of one hart."""
 
     shares = False  # with anybody who writes while a hart has its turn
-    base = 0  # of guest memory: what native code adds to an address leads to a host address
+    base = 0  # of guest memory, %m of `ir.llvm`: what a table leads to is a host address
 
     def __init__(self, guest: Guest, slots: memoryview, memory: Memory) -> None:
         assert guest.privileged is not None

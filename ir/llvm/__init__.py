@@ -2,10 +2,11 @@
 
     define preserve_nonecc void @NAME(ptr %s, ptr %m, i64 %t, i64 %via, i64 %p0, ...)
 
-%s is the CPU state, %m the host address of guest address 0, %t the budget register (instructions left in
-its high bits, blocks executed in the low ones), %via says to the monitor which way code left, and %pK are
-guest registers that travel in host registers from block to block. Every way out is a tail call with the
-same arguments: through an exit slot, through the jump cache, or to the code that returns to the monitor.
+%s is the CPU state, %m the host address of guest address 0 (0 in a machine, where tables lead to host addresses),
+%t the budget register (instructions left in its high bits, blocks executed in the low ones), %via says to the monitor
+which way code left, and %pK are guest registers that travel in host registers from block to block. Every way out is a
+tail call with the same arguments: through an exit slot, through the jump cache, or to the code that returns to the
+monitor.
 
 Guest memory is accessed by `callbr` inline assembly whose fault label is the access's side exit; a table
 of (access, landing) offsets goes with the code, so that a host fault leaves with exact state. The base

@@ -180,7 +180,8 @@ class Lowering(BlockLowering, Exits):
         budget = self.let("load i64, ptr %left", "t")
         self.retire("sub", budget)
         pinned = "".join(f", i64 {a}" for a in arguments.values())
-        self.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr %m, i64 {budget}, i64 {via}{pinned})")
+        memory = "%m" if self.target.translations is None else "null"
+        self.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr {memory}, i64 {budget}, i64 {via}{pinned})")
         self.put("ret void")
 
     def retire(self, operation: str, budget: str) -> None:

@@ -129,7 +129,7 @@ class Memory(Emitter):
         row, hit = self.row(tables, address, span.high - span.low, span.writing)
         self.put(f"store i1 {hit}, ptr {span.valid}")
         delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
-        span.pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.let(f'add i64 {address}, {delta}')}", "a")
+        span.pointer = self.pointer(self.let(f"add i64 {address}, {delta}"))
 
     def row(self, tables: Translations, address: str, size: int, writing: bool) -> tuple[str, str]:
         """A pointer to the entry for these bytes, and whether it is theirs."""
@@ -161,7 +161,11 @@ class Memory(Emitter):
         self.put(f"br label {on}")
         self.label(on)
         host = self.let(f"phi i64 [{there}, {hit}], [{found}, {found_in}]")
-        return self.let(f"getelementptr i8, ptr %m, i64 {host}", "a")
+        return self.pointer(host)
+
+    def pointer(self, host: str) -> str:
+        """What is found is a host address already; %m, which is 0 in a machine, is left alone."""
+        return self.let(f"inttoptr i64 {host} to ptr", "a")
 
     def reached(self, address: str, size: int, kind: int) -> str:
         """The host address that native code finds, or 0. A call that LLVM knew of would cost all ways.
@@ -245,7 +249,7 @@ class Memory(Emitter):
         assert isinstance(size, int) and isinstance(kind, int)
         found = self.reached(self.use(inst.args[0]), size, kind)
         self.leave_when(self.let(f"icmp eq i64 {found}, 0", "c"), inst.at, "memory")
-        pointer = self.let(f"getelementptr i8, ptr %m, i64 {found}", "a")
+        pointer = self.pointer(found)
         self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
 
     def do_store(self, inst: Inst) -> None:
