@@ -52,7 +52,8 @@ class Exits(Emitter):
         for label, at, reason, changed in self.sides:
             self.label(label)
             self.count_inline(at)
-            raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
+            raw = {slot for slot, (kind, what) in changed.items()
+                   if kind == "double" and what in self.raw and slot in self.kinds}  # fmt: skip
             unfinished |= raw
             for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
                 self.write_slot(slot, kind, str(value))

@@ -1,11 +1,15 @@
 """Lowering: a region of IR becomes the text of one LLVM function, and functions become a module.
 
-Guest registers that the region touches are variables of the function (`alloca`), read at the entry and written at the
-end; LLVM's promotion to SSA makes host registers of them. The package says what the text is like.
+Guest registers that the region often touches are variables of the function (`alloca`), read at the entry and written at
+the end; LLVM's promotion to SSA makes host registers of them. The others stay in the CPU state. The package says what
+the text is like.
 Owns: the order of its parts. Must not know: any guest, who compiles it.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
 
 from ir.block import Block, Inst, Value
 from ir.llvm import floats, integers
@@ -17,6 +21,7 @@ from ir.llvm.memory import Memory, Span, spans, valid_name
 from ir.llvm.target import Lowered, Target, weight_lines
 from ir.region import Region
 
+SELDOM = 8  # a register that is read and written less often than once in so many blocks is no variable
 _DOUBLE_RESULT = {"fadd": 0, "fsub": 0, "fmul": 0, "fdiv": 0, "fsqrt": 0, "fma": 0, "from_int": 0, "fconvert": 1}
 _DOUBLE_OPERAND = {**dict.fromkeys(_DOUBLE_RESULT, 0), "to_int": 0, "feq": 0, "flt": 0, "fle": 0}
 del _DOUBLE_OPERAND["from_int"]
@@ -71,11 +76,11 @@ class Lowering(BlockLowering, Exits):
         self.entries = {pc: f"%b{i}" for i, pc in enumerate(region.by_pc)}
         self.arguments = {slot: f"%p{i}" for i, slot in enumerate(target.pinned)}
         insts = [inst for block in region.blocks for inst in block.insts]
-        self.written = sorted({slot_of(inst) for inst in insts if inst.op.name == "setreg"})
-        used = {slot_of(inst) for inst in insts if inst.op.name == "getreg"} | set(self.written)
         doubles = _computed_as_doubles(insts)
-        self.kinds = {slot: "double" if slot in doubles else "i64" for slot in sorted(used)}
-        self.doubles = sorted(doubles)
+        variables = sorted(_often_used(region) | _touched(insts) & set(self.arguments))
+        self.kinds = {slot: "double" if slot in doubles else "i64" for slot in variables}
+        self.written = sorted({slot_of(inst) for inst in insts if inst.op.name == "setreg"} & set(variables))
+        self.doubles = sorted(doubles & set(variables))
         self.unfinished = set()
         machine = target.translations is not None
         self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
@@ -193,14 +198,39 @@ class Lowering(BlockLowering, Exits):
     # --- registers as variables ---------------------------------------------------------------------
 
     def read_slot(self, slot: int, kind: str = "i64") -> str:
+        if slot not in self.kinds:
+            return super().read_slot(slot, kind)
         value = self.let(f"load {self.kinds[slot]}, ptr %r{slot}", "f" if self.kinds[slot] == "double" else "v")
         return self._as(kind, self.kinds[slot], value)
 
     def write_slot(self, slot: int, kind: str, value: str) -> None:
-        self.put(f"store {self.kinds[slot]} {self._as(self.kinds[slot], kind, value)}, ptr %r{slot}")
+        if slot not in self.kinds:
+            super().write_slot(slot, kind, value)
+        else:
+            self.put(f"store {self.kinds[slot]} {self._as(self.kinds[slot], kind, value)}, ptr %r{slot}")
 
     def _as(self, kind: str, known: str, value: str) -> str:
         return value if kind == known else self.let(f"bitcast {known} {value} to {kind}")
+
+
+def _touched(insts: Sequence[Inst]) -> set[int]:
+    """Slots of registers that are read or written."""
+    return {slot_of(inst) for inst in insts if inst.op.name in ("getreg", "setreg")}
+
+
+def _often_used(region: Region) -> set[int]:
+    """Slots of registers worth a variable: of the blocks that run, one in so many at least touches them.
+
+    Another one is read and written in the CPU state. A variable costs at each entry, exit, landing and place where ways
+    meet, and there are fewer host registers.
+    """
+    total, weight = 0, Counter[int]()
+    for block in region.blocks:
+        ran = region.weights.get(block.pc, 0) + 1
+        total += ran
+        for kind in ("getreg", "setreg"):
+            weight.update(dict.fromkeys({slot_of(inst) for inst in block.insts if inst.op.name == kind}, ran))
+    return {slot for slot, ran in weight.items() if ran * SELDOM >= total}
 
 
 def _computed_as_doubles(insts: list[Inst]) -> set[int]:

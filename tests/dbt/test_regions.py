@@ -6,6 +6,7 @@ Every run is compared with the reference interpreter. Each test makes sure that 
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from random import Random
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.regions import Watch
-from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
+from support.riscv import GUEST, Rig, Tally, asm, scaled, words_to_bytes
 
 from dbt import regions
 from dbt.arena import Arena
@@ -29,6 +30,7 @@ from dbt.regions import Bytes, Request
 from dbt.translate import TIMED, make
 from guests.riscv import traps
 from ir import llvm
+from ir.llvm import lowering
 from ir.records import replace
 
 PAGE = 0x1000
@@ -93,6 +95,19 @@ def formed(words: list[int], profile: Profile, most: int = 500, pc: int = CODE, 
     request = regions.form(Lifter(rig.state.guest, options or Options(), rig.space), (pc, True), profile, most)
     rig.close()
     return request
+
+
+def text_of(request: Request, options: Options) -> str:
+    """What LLVM is given for it."""
+    shop, texts = Workshop(GUEST, options), list[str]()
+
+    def compile(text: str) -> Code:
+        texts.append(text)
+        return shop.compile(text)
+
+    lifter = Lifter(GUEST, options, Bytes(request.source))
+    make(request, lifter, shop.target, compile, dict.fromkeys(TIMED, 0.0))
+    return texts[0]
 
 
 def starts(request: Request) -> list[int]:
@@ -202,6 +217,26 @@ def test_without_regions_each_translation_is_one_block(options: Options) -> None
     rig.close()
 
 
+# --- variables --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[lowering.SELDOM, 0], ids=["often used", "in the state"])
+def registers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers that are often used are variables of a region; or all but the pinned ones stay in the CPU state."""
+    monkeypatch.setattr(lowering, "SELDOM", request.param)
+
+
+def test_a_register_that_is_seldom_used_is_no_variable() -> None:
+    """What runs in one turn of twenty uses t2, every turn t0 and t1."""
+    words, at = assemble(
+        "loop", addi(T1, T1, 1), ("bne", T1, T0, "on"), addi(T2, T2, 1), "on", ("bne", T1, T0, "loop"), ECALL,
+    )  # fmt: skip
+    profile = Profile({CODE: 1000, CODE + 8: 50, at["on"]: 1000})
+    for counts, variables in ((profile, {T0, T1}), (Profile(1000), {T0, T1, T2})):
+        text = text_of(formed(words, counts), Options(pinned=0))
+        assert {int(slot) for slot in re.findall(r"%r(\d+) = alloca", text)} == variables
+
+
 # --- exact at every boundary ------------------------------------------------------------------------------------------
 
 # Two loops, one in the other, which call a function that calls another one and stores: a0, a1 count, s0 points to data.
@@ -236,6 +271,7 @@ def again(rig: Rig) -> None:
     rig.space.poke(DATA, bytes(0x2000))
 
 
+@pytest.mark.usefixtures("registers")
 @pytest.mark.parametrize("options", [
     Options(hot=0), Options(hot=0, region=16), Options(hot=0, max_instructions=2),
     Options(hot=0, return_prediction=False),
@@ -387,6 +423,7 @@ FIBONACCI, _ = assemble(
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("registers")
 @pytest.mark.parametrize("options", [Options(hot=0), Options(hot=0, region=20), Options(patience=0, promote=8)],
                          ids=["whole", "small", "promoted"])  # fmt: skip
 def test_recursion(options: Options) -> None:
@@ -442,6 +479,7 @@ def test_where_indirect_jumps_went_becomes_a_part_of_the_region() -> None:
 # --- ways out in the middle -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("registers")
 @pytest.mark.parametrize("turn", [1, 2, 3, 9, 10])
 @pytest.mark.parametrize("store", [False, True])
 def test_a_fault_in_the_middle_of_a_region_is_exact(turn: int, store: bool) -> None:
@@ -652,6 +690,7 @@ def test_in_a_small_cache_regions_push_each_other_out() -> None:
     reference.close()
 
 
+@pytest.mark.usefixtures("registers")
 @pytest.mark.parametrize("seed", range(scaled(6)))
 def test_disturbed_at_random(seed: int) -> None:
     """Chaos drops regions, limits budgets and makes pages read-only; nothing changes."""

@@ -236,6 +236,19 @@ A_PASS = (
 )  # fmt: skip
 
 LOWERING = (
+    ("every register is a variable", "ir/llvm/lowering.py",
+     "if ran * SELDOM >= total}", "if ran}",
+     REGION_RUN + "test_a_register_that_is_seldom_used_is_no_variable",
+     "short visits to a region load and store all that it ever touches"),
+    ("what is no variable is not written", "ir/llvm/lowering.py",
+     "            super().write_slot(slot, kind, value)\n        else:", "            pass\n        else:",
+     REGION_RUN + "test_a_fault_in_the_middle_of_a_region_is_exact[in the state-False-2]",
+     "a register that a region seldom uses keeps its old value"),
+    ("what is no variable is read as zero", "ir/llvm/lowering.py",
+     "        if slot not in self.kinds:\n            return super().read_slot(slot, kind)\n",
+     "        if slot not in self.kinds:\n            return '0' if kind == 'i64' else '0.0'\n",
+     REGION_RUN + "test_a_fault_in_the_middle_of_a_region_is_exact[in the state-True-2]",
+     "a register that a region seldom uses has no value"),
     ("an arithmetic shift is a logical one", "ir/llvm/integers.py",
      'do_sar = lambda self, i: self.shift(i, "ashr")', 'do_sar = lambda self, i: self.shift(i, "lshr")',
      AGREE + "test_every_pair_of_corners[translations-sra]",
