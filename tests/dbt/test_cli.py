@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from support.tiny import A0, A1, A7, BASE, EBREAK, ECALL, LOOP, SP, START, heade
 
 from dbt import cli
 from dbt.cli import arguments, errors, options
+from dbt.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ("translated", "reference")
@@ -200,6 +202,16 @@ def test_help_and_version() -> None:
         done = dragoman(*words, "--help")
         assert done.returncode == 0 and done.stdout.startswith("usage: dragoman") and done.stderr == ""
     assert dragoman("--version").stdout.startswith("dragoman 0")
+
+
+def test_help_tells_the_defaults_that_there_are() -> None:
+    plain = Options()
+    known = {"max-block": plain.max_instructions, "region": plain.region, "promote": plain.promote,
+             "hot": plain.hot, "cache-size": f"{plain.cache_size >> 20}M"}  # fmt: skip
+    text = " ".join(dragoman("run", "--help").stdout.split())
+    for name, value in known.items():
+        told = re.search(rf" --{name} \S+ .*?\(default: (\w+)", text)
+        assert told is not None and told[1] == str(value), name
 
 
 def test_what_is_imported_when() -> None:
