@@ -204,7 +204,7 @@ class Region:
     def odds(self, block: Block) -> tuple[int, int] | None:
         """How often a branch was taken and not taken, as far as counts of blocks tell; None if they do not."""
         assert isinstance(block.exit, Branch)
-        ran = sum(self.weights.get(pc, 0) for pc in self.running(block.pc))
+        ran = self.ran(block.pc)
         ways = block.exit.target, block.exit.otherwise
         counts = [min(self.weights.get(to, 0), ran) for to in ways]
         if not ran or not any(counts):
@@ -214,6 +214,10 @@ class Region:
                 counts[other] = ran - counts[this]
                 break
         return counts[0], counts[1]
+
+    def ran(self, pc: int) -> int:
+        """How often a block was executed, as far as is known: where it was begun, and where one ran into it."""
+        return sum(self.weights.get(begun, 0) for begun in self.running(pc))
 
     def running(self, pc: int) -> set[int]:
         """A block, and those that were cut before it: who begins one of them runs it."""

@@ -226,7 +226,7 @@ def _often_used(region: Region) -> set[int]:
     """
     total, weight = 0, Counter[int]()
     for block in region.blocks:
-        ran = region.weights.get(block.pc, 0) + 1
+        ran = region.ran(block.pc) + 1
         total += ran
         for kind in ("getreg", "setreg"):
             weight.update(dict.fromkeys({slot_of(inst) for inst in block.insts if inst.op.name == kind}, ran))

@@ -327,7 +327,7 @@ def test_what_runs_into_a_block_ran_it_too() -> None:
     """A block that was jumped to 10 times ran 100 times if 90 times code came to it without a jump."""
     first, cut, meet = branch(0x100, 1, 0x10C), block(0x104, 2, Continue(0x10C)), branch(0x10C, 1, 0x100, 0x900)
     region = Region([first, cut, meet], {0x100: 100, 0x104: 90, 0x10C: 10, 0x900: 5})
-    assert region.odds(first) == (10, 90) and region.odds(meet) == (95, 5)
+    assert region.odds(first) == (10, 90) and region.odds(meet) == (95, 5) and region.ran(0x10C) == 100
 
 
 def test_a_region_without_blocks_is_none() -> None:
