@@ -39,6 +39,7 @@ from dbt.state import (
     RAISED,
     SCRATCH,
     SHARES,
+    SLOTS,
     SOFT_FLAGS,
     SPACE_BITS,
     STORES,
@@ -91,7 +92,8 @@ class Backend:
         self._options = options
         self.shop = Workshop(state.guest, options)
         self.arena = Arena(arena_size(options.cache_size))
-        runtime = keep("runtime", lambda: self._compile(runtime_text(self.target, 8 * state.guest.flags_slot)))
+        flags = _slot_offset(state.guest.flags_slot)
+        runtime = keep("runtime", lambda: self._compile(runtime_text(self.target, flags)))
         self.runtime = Runtime(runtime, self.arena)
         self.enter = self.runtime.enter
         state.words[LEAVE] = self.runtime.leave
@@ -125,8 +127,8 @@ class Backend:
         from dbt.tier0 import library
 
         target = replace(self.target, pinned=(), slot=_slot_or_hole)
-        compile = lambda text: self.compiler.stencils(text, self._guest.sink_slot)
-        return library.build(self._guest, callouts(self._options), target, self.target.pinned, compile, progress)
+        pinned, compile = self.target.pinned, self.compiler.stencils
+        return library.build(self._guest, callouts(self._options), target, pinned, compile, progress)
 
     def _natives(self) -> Code:
         from dbt.tier0 import ways
@@ -175,7 +177,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         nan={32: 8 * NAN32, 64: 8 * NAN64},
         jump_cache=JUMP_CACHE,
         jump_bits=JUMP_BITS,
-        rounding_slot=8 * guest.rounding_slot,
+        rounding_slot=_slot_offset(guest.rounding_slot),
         budget_shift=BUDGET_SHIFT,
         space_bits=SPACE_BITS,
         highest=8 * HIGHEST,
@@ -196,11 +198,11 @@ MACHINE = Translations(LOADS, STORES, FETCHES, ENTRY_BITS, FETCH_BITS, 8 * FOUND
 
 def _slot_or_hole(slot: object) -> Any:
     """In a stencil a slot may be a hole."""
-    return 8 * slot if isinstance(slot, int) else slot
+    return _slot_offset(slot) if isinstance(slot, int) else slot
 
 
 def _slot_offset(slot: int) -> int:
-    return 8 * slot
+    return SLOTS + 8 * slot
 
 
 _tiers: dict[tuple[object, ...], tuple[bytes, Code]] = {}  # stencils and natives of this process, by what they assume

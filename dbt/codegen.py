@@ -29,15 +29,21 @@ from dbt.tier0.layout import (
     OUT_TAKEN,
     PARAM64,
     PC,
+    READ,
+    SMALL,
+    WRITTEN,
 )
 from dbt.tier0.library import Stencil, hole_of
 
-_R_X86_64_64, _R_X86_64_PC32, _R_X86_64_PLT32, _R_X86_64_32, _R_X86_64_32S = 1, 2, 4, 10, 11
-_HOLES = {_R_X86_64_64: "wide", _R_X86_64_PC32: "out", _R_X86_64_PLT32: "out", _R_X86_64_32S: "value"}
+_R_X86_64_64, _R_X86_64_PC32, _R_X86_64_PLT32, _R_X86_64_32, _R_X86_64_32S, _R_X86_64_8 = 1, 2, 4, 10, 11, 14
+_HOLES = {
+    _R_X86_64_64: "wide", _R_X86_64_PC32: "out", _R_X86_64_PLT32: "out", _R_X86_64_32: "value",
+    _R_X86_64_32S: "value", _R_X86_64_8: "byte",
+}  # fmt: skip
 _WIDTH = {
     PC: "wide", FOLLOWING: "wide", PARAM64: "wide",
     OUT_NEXT: "out", OUT_TAKEN: "out", OUT_MISS: "out", OUT_SIDE: "out", OUT_HEAD: "out", OUT_LEAVE: "out",
-    OUT_AT_HEAD: "out", OUT_NATIVE: "out",
+    OUT_AT_HEAD: "out", OUT_NATIVE: "out", READ: "byte", WRITTEN: "byte", SMALL: "byte",
 }  # fmt: skip
 _JUMP = 0xE9
 OPTIONS = (  # of LLVM's code generation, for the whole process
@@ -116,9 +122,9 @@ class Compiler:
                 getattr(manager, f"add_{name}_pass")()
         return self._managers[passes]
 
-    def stencils(self, text: str, sink: int) -> dict[str, Stencil]:
+    def stencils(self, text: str) -> dict[str, Stencil]:
         """Compile a module of stencils, each function by itself. Raises CodegenError."""
-        return read_stencils(self.stencil_object(text), sink)
+        return read_stencils(self.stencil_object(text))
 
     def stencil_object(self, text: str) -> bytes:
         """The ELF object of this module."""
@@ -192,7 +198,7 @@ def read_lines(data: bytes) -> LineTable:
     return LineTable(data[program[4] : program[4] + program[5]], places)
 
 
-def read_stencils(data: bytes, sink: int) -> dict[str, Stencil]:
+def read_stencils(data: bytes) -> dict[str, Stencil]:
     """The functions of an object as stencils, by name; raises CodegenError for what cannot be copied."""
     (sections_at,) = struct.unpack_from("<Q", data, 40)
     count, names_index = struct.unpack_from("<HH", data, 60)
@@ -215,7 +221,7 @@ def read_stencils(data: bytes, sink: int) -> dict[str, Stencil]:
         kind, name = info & 0xFFFFFFFF, names[info >> 32]
         if symbols[info >> 32][3] or kind not in _HOLES:
             raise CodegenError(f"a stencil has a relocation of type {kind} to {name or 'a section'}")
-        hole, argument, more = hole_of(name, sink)
+        hole, argument, more = hole_of(name)
         if _HOLES[kind] != _WIDTH.get(hole, "value"):
             raise CodegenError(f"a stencil has a relocation of type {kind} to {name}")
         fields.append((offset, hole, argument, addend + more))

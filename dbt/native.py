@@ -68,7 +68,7 @@ def runtime_text(target: Target, flags: int) -> str:
     t.put(f"store i32 {t.let(f'or i32 {code}, {host.control}')}, ptr %now")
     t.put(f"call void @{host.write_control}(ptr %now)")
     values = [f"i64 {t.load(target.slot(slot))}" for slot in target.pinned]
-    arguments = ", ".join(["ptr %s", f"ptr {t.load(8 * MEMORY, 'ptr')}", f"i64 {t.load(8 * BUDGET)}", "i64 0", *values])
+    arguments = ", ".join([f"ptr {t.load(8 * MEMORY, 'ptr')}", "ptr %s", f"i64 {t.load(8 * BUDGET)}", "i64 0", *values])
     t.put(f"call preserve_nonecc void %code({arguments})")
     t.put(f"call void @{host.read_control}(ptr %now)")
     control = t.let(f"zext i32 {t.let('load i32, ptr %now')} to i64")
@@ -90,7 +90,7 @@ def runtime_text(target: Target, flags: int) -> str:
         f'target triple = "{host.triple}"',
         f"declare void @{host.read_control}(ptr)", f"declare void @{host.write_control}(ptr)",
         "define void @enter(ptr %s, ptr %code) nounwind {", *t.lines, "}",
-        f"define preserve_nonecc void @leave(ptr %s, ptr %m, i64 %t, i64 %via{parameters}) nounwind {{",
+        f"define preserve_nonecc void @leave(ptr %m, ptr %s, i64 %t, i64 %via{parameters}) nounwind {{",
         *leave.lines, "}", "",
     ])  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The CPU state that both engines share: one block of host memory, laid out from the register list.
 
-    slots            the guest's registers, 8 bytes each, by slot number
+    slots            the guest's registers, 8 bytes each, by slot number, from SLOTS on
     engine fields    pc, exit, budget, counters (below)
     store log        host addresses of stores, for differential testing
     jump cache       JUMP_ENTRIES pairs (guest pc, host entry), filled on a miss
@@ -20,6 +20,7 @@ import mmap
 from guests.spec import Guest
 from ir.fp import F32, F64
 
+SLOTS = -128  # displacement of the first slot: those of 32 registers have displacements of one byte
 FIELDS = 160  # index of the first engine field; guests have fewer register slots
 PC = FIELDS  # next instruction, valid outside translated code and where an exit says so
 EXIT = FIELDS + 1  # displacement of the exit slot through which translated code left
@@ -139,14 +140,16 @@ class State:
     def __init__(self, guest: Guest) -> None:
         assert guest.slots <= FIELDS
         self.guest = guest
-        memory = mmap.mmap(-1, SIZE + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        before = mmap.PAGESIZE  # room for slots
+        memory = mmap.mmap(-1, before + SIZE + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
         # Tables are taken one after the other, from the beginning of a huge page on.
-        skipped = -(ctypes.addressof(ctypes.c_char.from_buffer(memory)) + TABLES) % HUGE_PAGE
-        memory.madvise(mmap.MADV_HUGEPAGE, skipped + TABLES, SIZE - TABLES)
-        self._bytes = memoryview(memory)[skipped : skipped + SIZE]
-        self.words = self._bytes.cast("Q")
-        self.slots = self.words[: guest.slots]
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._bytes))
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + before
+        first = before + -(start + TABLES) % HUGE_PAGE
+        memory.madvise(mmap.MADV_HUGEPAGE, first + TABLES, SIZE - TABLES)
+        self.words = memoryview(memory)[first : first + SIZE].cast("Q")
+        self._bytes = memoryview(memory)[first + SLOTS : first + SLOTS + 8 * guest.slots]
+        self.slots = self._bytes.cast("Q")
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.words))
         self.words[NAN32] = F32.canonical_nan
         self.words[NAN64] = F64.canonical_nan
         self.words[HIGHEST] = (1 << SPACE_BITS) - 1
@@ -164,7 +167,7 @@ class State:
 
     def snapshot(self, size: int | None = None) -> bytes:
         """The register slots as bytes."""
-        return bytes(self._bytes[: size or 8 * self.guest.slots])
+        return bytes(self._bytes[:size])
 
     def restore(self, registers: bytes) -> None:
         """Put back what `snapshot` gave."""

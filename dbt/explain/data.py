@@ -23,7 +23,7 @@ from dbt.lift import Lifter, Shape, entry
 from dbt.line_table import LineTable
 from dbt.memory import PAGE_SHIFT, MemoryFault
 from dbt.options import callouts
-from dbt.state import LEAVE
+from dbt.state import LEAVE, SLOTS
 from dbt.tier0.reading import NotCopied, Piece, Reading
 from dbt.trace import host_lines
 from dbt.translate import region_of
@@ -272,7 +272,7 @@ class _Explanation:
         for hole in piece.holes:
             shown = f"{hole.value:#x}"
             if hole.kind.startswith("register"):
-                shown = self._names.get(hole.value >> 3, shown)
+                shown = self._names.get(hole.value - SLOTS >> 3, shown)
             elif hole.kind == "immediate":
                 shown = str(hole.value)
             holes.append({"offset": hole.offset, "kind": hole.kind, "value": shown})

@@ -9,8 +9,8 @@ from ir.llvm import Host
 
 # One line of the fault table: (access, landing), displacements from the entry's fields; %d is the landing's operand.
 _ENTRY = r"\0A.pushsection .ext,\22\22\0A.long 1b-., ${%d:l}-.\0A.popsection"
-# From a stencil, which has the address in rax, what it is for in rcx and the CPU state in r12 (where the calling
-# convention has its first argument), to a function of C's convention that keeps all registers but r11.
+# From a stencil, which has the address in rax, what it is for in rcx and the CPU state in r13 (where the calling
+# convention has its second argument), to a function of C's convention that keeps all registers but r11.
 _NATIVE_ENTRY = """\
  .globl {name}
  .type {name}, @function
@@ -19,7 +19,7 @@ _NATIVE_ENTRY = """\
  pushq %rsi
  pushq %rdx
  pushq %rcx
- movq %r12, %rdi
+ movq %r13, %rdi
  movq %rax, %rsi
  movl %ecx, %edx
  andl $15, %edx
@@ -65,7 +65,7 @@ X86_64 = Host(
     to_int_constraint="=r,x",
     native_call="call %s",
     native_at="call *$4",
-    native_constraint="={rax},0,{rcx},{r12}%s,~{r11},~{memory},~{dirflag},~{fpsr},~{flags}",
+    native_constraint="={rax},0,{rcx},{r13}%s,~{r11},~{memory},~{dirflag},~{fpsr},~{flags}",
     native_entry=_NATIVE_ENTRY,
     fused=True,
     carryless="llvm.x86.pclmulqdq",

@@ -8,6 +8,7 @@ from dbt.lab.report import Report
 from dbt.lab.workbench import command, run_program
 from dbt.process import LimitReached, Process
 from dbt.reference import Reference
+from dbt.state import SLOTS
 from guests.programs import find
 
 PROGRAM = "stream"
@@ -33,8 +34,9 @@ def run(report: Report) -> None:
             except LimitReached:
                 process.engine = Reference(process.state, process.space, process.wall_clock)
                 changes += 1
+                slots = process.state.address + SLOTS
                 named = named and all(
-                    process.registers[r.name] == ctypes.c_uint64.from_address(process.state.address + 8 * r.slot).value
+                    process.registers[r.name] == ctypes.c_uint64.from_address(slots + 8 * r.slot).value
                     for r in process.guest.registers
                 )
 

@@ -10,6 +10,7 @@ import guests
 from dbt.lab.report import Report
 from dbt.lab.workbench import CODE, Machine, asm, go_on, run_program
 from dbt.options import Options
+from dbt.state import SLOTS
 from guests.spec import Guest
 
 PROGRAMS = ("strings", "sha256", "poly")
@@ -24,8 +25,9 @@ def traffic(text: str, slots: int) -> list[tuple[int, str, int, int]]:
     A register with a variable has one place, all of the function, and what may be in a loop counts twice. Another one
     has each block of the guest, and each way out of it.
     """
-    pointers = re.findall(r"(%\w+) = getelementptr i8, ptr %s, i64 (\d+)", text)
-    places = {name: int(offset) // 8 for name, offset in pointers if int(offset) // 8 < slots}
+    pointers = re.findall(r"(%\w+) = getelementptr i8, ptr %s, i64 (-?\d+)", text)
+    numbers = {name: (int(displacement) - SLOTS) // 8 for name, displacement in pointers}
+    places = {name: slot for name, slot in numbers.items() if slot < slots}
     variables = {int(slot) for slot in re.findall(r"%r(\d+) = alloca", text)}
     loads, stores = Counter[tuple[int, str]](), Counter[tuple[int, str]]()
     block = "entry"

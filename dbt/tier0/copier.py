@@ -35,6 +35,7 @@ from dbt.state import (
     NOT_MADE,
     OPEN,
     PAGES,
+    SLOTS,
     SPACE_BITS,
     TABLE,
     TABLES,
@@ -114,7 +115,7 @@ class _Copier(OnState):
             self.give(0)
         return self.field(MEMORY), self.load(self.s + self.page + (OPEN + 1), 1)
 
-    def slot(self, pc: Value) -> Value:
+    def place(self, pc: Value) -> Value:
         """Displacement of the directory's entry for a guest address, whose page gets a table if it has none."""
         where = self.s + ((pc >> 12) << 2) + PAGES
         found = self.variable(self.load(where, 4))
@@ -131,7 +132,7 @@ class _Copier(OnState):
         return found.value + ((pc & 4094) << 2) + TABLES
 
     def entry(self, pc: Value) -> Value:
-        return self.load(self.s + self.slot(pc), 8)
+        return self.load(self.s + self.place(pc), 8)
 
     def is_missing(self, pc: Value) -> Value:
         return self.entry(pc) == self.missing
@@ -212,14 +213,21 @@ class _Copier(OnState):
             else:
                 name = self.select(argument == 0, self.names[0].value, self.select(argument == 1, self.names[1].value,
                     self.select(argument == 2, self.names[2].value, self.names[3].value)))  # fmt: skip
-                with self.when(kind == lib.SLOT):
-                    narrow(name << 3)
-                    self.next_turn(kind == lib.SLOT)
-                with self.when(kind == lib.SINKING):
-                    narrow(self.select(name == 0, self.sink, name) << 3)
-                    self.next_turn(kind == lib.SINKING)
+                slot = (name << 3) + SLOTS
+                with self.when(kind == lib.READ):
+                    self.store(target, slot, 1)
+                    self.next_turn(kind == lib.READ)
+                with self.when(kind == lib.WRITTEN):
+                    self.store(target, slot, 1)
+                    with self.when(name == 0):
+                        self.store(target - 3, addend, 4)
+                    self.next_turn(kind == lib.WRITTEN)
                 with self.when(kind == lib.IMM):
                     narrow(name)
+                with self.when(kind == lib.SMALL):
+                    self.store(target, name, 1)
+                with self.when(kind == lib.FAR):
+                    narrow(slot)
                 with self.when(kind == lib.ACCESS):
                     self.note(P_ACCESS, where, self.pc.value)
                 with self.when(kind == lib.OUT_SIDE):
@@ -341,8 +349,7 @@ class _Copier(OnState):
             self.settled.add(32)
         self.n.set(0)
 
-    def write(self, sink: int) -> Function:
-        self.sink = sink
+    def write(self) -> Function:
         one = self.let("add i64 0, 1")
         zero = self.let("add i64 0, 0")
         self.store(self.work, self.pc.value, 8)
@@ -389,7 +396,7 @@ class _Copier(OnState):
             self.set_field(MADE_BLOCKS, self.field(MADE_BLOCKS) + 1)
             self.params[1].set((counter << 2) + COUNTERS)
             self.store(self.s + self.params[1].value, self.field(HOT_AFTER), 4)
-            self.store(self.s + self.slot(self.pc.value), begin, 8)
+            self.store(self.s + self.place(self.pc.value), begin, 8)
             self.special("head")
             self.cost.set(self.places[1].value)
         with self.when(head == 0):
@@ -433,7 +440,7 @@ class _Copier(OnState):
 
     def link(self, pc: Value) -> None:
         """Code that goes on at `pc`, by its entry in the directory."""
-        self.params[1].set(self.slot(pc))
+        self.params[1].set(self.place(pc))
         self.special("link")
 
     def out_of_line(self) -> None:
@@ -547,7 +554,7 @@ class _MachineCopier(_Copier):
         with self.when(self.no(cut)):
             super().not_here()
 
-    def slot(self, pc: Value) -> Value:
+    def place(self, pc: Value) -> Value:
         """The same, but of this page only."""
         return self.table + ((pc & 4094) << 2) + TABLES
 
@@ -561,7 +568,7 @@ class _MachineCopier(_Copier):
             self.store(place, sum(1 << 8 * i for i in range(length // 2)), length // 2)
 
 
-def translate(target: Target, sink: int) -> str:
-    """The function's text. `sink` is the slot of writes to a register that is always zero."""
+def translate(target: Target) -> str:
+    """The function's text."""
     copier = _Copier() if target.translations is None else _MachineCopier(target.translations)
-    return copier.write(sink).text()
+    return copier.write().text()

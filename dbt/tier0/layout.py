@@ -21,7 +21,10 @@ import struct
 
 HEADER = ("parcels", "buckets", "head", "late", "segment", "link", "side", "callout", "door", "tail", "cross")
 IMM = 0  # kinds of holes: the value of a field, 32 bits;
-SLOT, SINKING = 1, 2  # the displacement of the slot of a register field, of one whose register 0 is not written;
+FAR = 1  # the displacement of the slot of a register field, 32 bits;
+READ, WRITTEN = 2, 17  # 8 bits: of one that is read; of one that is written, by an instruction that becomes `addend`, a
+# NOP, if its register is 0;
+SMALL = 18  # the value of a field, 8 bits;
 PC, FOLLOWING = 3, 4  # 64 bits: the guest address of the instruction, and of the next one;
 OUT_NEXT, OUT_TAKEN, OUT_MISS, OUT_SIDE = 5, 6, 7, 8  # distances to what lies behind, or where the guest goes;
 BEHIND = 9  # how many instructions of its part of the block are not executed yet;

@@ -12,11 +12,13 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dbt.code import CodegenError
 from dbt.state import BUDGET_SHIFT
 from dbt.tier0.layout import (
     BEHIND,
     ENDS,
     FALLS,
+    FAR,
     FOLLOWING,
     HEADER,
     IMM,
@@ -31,8 +33,9 @@ from dbt.tier0.layout import (
     PARAM32,
     PARAM64,
     PC,
-    SINKING,
-    SLOT,
+    READ,
+    SMALL,
+    WRITTEN,
 )
 from dbt.tier0.template import NeedsCallout, NeedsStatic, Unsuited, template
 from guests.decode import Field, Layout, layout
@@ -40,7 +43,18 @@ from guests.spec import Guest, Operands, Row, Treat
 from ir.block import Block
 from ir.llvm import Target
 from ir.llvm.lines import Lines
-from ir.llvm.stencil import MISSED, NATIVES, PARAMETERS, TAKEN, StencilLowering, declarations, entry_of
+from ir.llvm.stencil import (
+    IMMEDIATE,
+    MISSED,
+    NATIVES,
+    NOPS,
+    PARAMETERS,
+    SHORT,
+    TAKEN,
+    StencilLowering,
+    declarations,
+    entry_of,
+)
 from ir.llvm.target import SIDE_REASONS
 
 MOST_STATIC = 64  # values of a field that a row may be made for
@@ -150,9 +164,18 @@ def compile_stencils(
         texts = [one.result.text.replace(f'@"{ANY}"', f"@s{i}") for i, one in enumerate(batch)]
         symbols = sorted({line for one in batch for line in one.symbols()})
         found = compile("\n".join([*declarations(target), *symbols, *texts, ""]))
-        made += [found[f"s{i}"] for i in range(len(batch))]
+        made += [whole(found[f"s{i}"], one.marked) for i, one in enumerate(batch)]
         progress(len(made), len(lowered))
     return made
+
+
+def whole(stencil: Stencil, marked: Sequence[str]) -> Stencil:
+    """A stencil with all bytes that were marked as holes. Raises CodegenError."""
+    found = [hole[1:] for hole in stencil.holes]
+    for symbol in marked:
+        if hole_of(symbol) not in found:
+            raise CodegenError(f"a stencil has lost its hole {symbol}")
+    return stencil
 
 
 def special_text(target: Target, pinned: Sequence[int]) -> str:
@@ -162,32 +185,26 @@ def special_text(target: Target, pinned: Sequence[int]) -> str:
         return f' %{name} = call i64 asm "{"movq" if bits == 32 else "movabsq"} $${number}, $0", "=r"()'
 
     def go(to: str, t: str = "%t", via: str = "%via", limit: str = "%limit") -> str:
-        at = f"ptr %s, ptr %m, i64 {t}, i64 {via}, i64 {limit}"
+        at = f"ptr %m, ptr %s, i64 {t}, i64 {via}, i64 {limit}"
         return f" musttail call preserve_nonecc void {to}({at})\n ret void"
 
+    less = ' %u = call i64 asm "subq $$p0, $0", "=r,0,~{flags}"(i64 %t)'
     head = f"""define preserve_nonecc void @head({PARAMETERS}) #1 {{
 entry:
  %late = icmp slt i64 %t, {1 << BUDGET_SHIFT}
  br i1 %late, label %out, label %on, !prof !1
 on:
- %a = getelementptr i8, ptr %s, i64 ptrtoint (ptr @p1 to i64)
- %n = load i32, ptr %a
-{value("cost", "p2")}
- %c = trunc i64 %cost to i32
- %k = sub i32 %n, %c
- store i32 %k, ptr %a
- %hot = icmp slt i32 %k, 0
+ %below = call i8 asm sideeffect "subl $$p2, p1($1)", "={{@ccs}},r,~{{memory}}"(ptr %s)
+ %hot = icmp ne i8 %below, 0
  br i1 %hot, label %out, label %go, !prof !1
 go:
-{value("price", "p0")}
- %u = sub i64 %t, %price
+{less}
 {go('@"to.next"', "%u")}
 out:
 {go('@"to.head"')}
 }}"""
     segment = f"""define preserve_nonecc void @segment({PARAMETERS}) #1 {{
-{value("price", "p0")}
- %u = sub i64 %t, %price
+{less}
 {go('@"to.next"', "%u")}
 }}"""
     there = Lines()
@@ -219,7 +236,7 @@ out:
     carried = "".join(f", i64 %r{i}" for i in range(len(pinned))) or ", i64 %limit"
     door = (
         f"define preserve_nonecc void @door({PARAMETERS}{''.join(f', i64 {p}' for p in rest)}) #1 {{\n{loads}"
-        f' musttail call preserve_nonecc void @"to.next"(ptr %s, ptr %m, i64 %t, i64 %via{carried})\n ret void\n}}'
+        f' musttail call preserve_nonecc void @"to.next"(ptr %m, ptr %s, i64 %t, i64 %via{carried})\n ret void\n}}'
     )
     symbols = [f"@{p} = external global i8, !absolute_symbol !3" for p in ("p0", "p1", "p2", "q0")]
     outs = ("to.head", "to.leave", "to.at_head", *NATIVES[2:])
@@ -263,12 +280,12 @@ SPECIAL = {
 }  # fmt: skip
 
 
-def hole_of(symbol: str, sink: int) -> tuple[int, int | str, int]:
+def hole_of(symbol: str) -> tuple[int, int | str, int]:
     """Kind, argument (a field's name, until the form gives it a number) and what is added, by a symbol's name."""
     if symbol in SPECIAL:
         return (*SPECIAL[symbol], 0)
-    if symbol == "imm":
-        return IMM, "imm", 0
+    if symbol in (IMMEDIATE, SHORT):
+        return (IMM if symbol == IMMEDIATE else SMALL), "imm", 0
     if symbol == "pc":
         return PC, 0, 0
     if symbol == "next":
@@ -283,8 +300,12 @@ def hole_of(symbol: str, sink: int) -> tuple[int, int | str, int]:
         return OUT_NATIVE, NATIVES.index(symbol), 0
     if symbol.startswith("side."):
         return OUT_SIDE, SIDE_REASONS.index(symbol[5:]), 0
-    _, first, name = symbol.split(".")
-    return (SINKING if name == "rd" and first == "0" else SLOT), name, 8 * int(first)
+    what, *middle, name = symbol.split(".")
+    if what == "read":
+        return READ, name, 0
+    if what in NOPS:
+        return WRITTEN, name, NOPS[what]
+    return FAR, name, 8 * int(middle[0])
 
 
 # --- the bytes -------------------------------------------------------------------------------------------------
@@ -317,7 +338,6 @@ class _Packer:
         self, guest: Guest, found: list[Form], stencils: list[Stencil], special: dict[str, Stencil]
     ) -> None:
         self._out = bytearray(4 * len(HEADER))
-        self._sink = guest.sink_slot
         self._stencils = stencils
         self._codes: dict[bytes, int] = {}
         for name in HEADER[2:]:
@@ -368,6 +388,8 @@ class _Packer:
                 words += [0, 0, source]
                 continue
             one = fields[source]
+            short = any(hole[1] == SMALL and hole[2] == name for hole in stencil.holes)
+            assert not short or max(piece.to + piece.width for piece in one.pieces) <= 8, f"{row.name}: {name}"
             words += [len(one.pieces), one.signed, one.add]
             for piece in one.pieces:
                 words += [piece.low, piece.width, piece.to]
@@ -400,4 +422,4 @@ class _Packer:
         return self._words(*pairs)
 
 
-__all__ = ["Form", "Stencil", "build", "forms", "hole_of"]
+__all__ = ["Form", "Stencil", "build", "forms", "hole_of", "whole"]

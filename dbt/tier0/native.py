@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dbt.state import SLOTS
+
 
 class Value:
     """An i64 operand, or the result of a comparison; arithmetic is modulo 2^64, comparison unsigned."""
@@ -222,6 +224,13 @@ class OnState(Function):
         super().__init__(name, "s", *parameters)
         self.s = self.given["s"]
 
+    def slot(self, number: int) -> Value:
+        """A guest register."""
+        return self.load(self.s + (SLOTS + 8 * number), 8)
+
+    def set_slot(self, number: int, value: Value | int) -> None:
+        self.store(self.s + (SLOTS + 8 * number), value, 8)
+
     def field(self, number: int) -> Value:
         return self.load(self.s + 8 * number, 8)
 
@@ -261,10 +270,10 @@ class _File:
         self._first = first
 
     def __getitem__(self, number: int) -> Value:
-        return self._f.field(self._first + number)
+        return self._f.slot(self._first + number)
 
     def __setitem__(self, number: int, value: Value | int) -> None:
-        self._f.set_field(self._first + number, value)
+        self._f.set_slot(self._first + number, value)
 
 
 def _operation(text: str) -> Callable[[Body, Value | int, Value | int], Value]:

@@ -102,12 +102,6 @@ class _Walk(OnState):
         self.log = log
         self.physical = self.variable(0)
 
-    def slot(self, number: int) -> Value:
-        return self.field(number)
-
-    def set_slot(self, number: int, value: Value) -> None:
-        self.set_field(number, value)
-
     def refuse(self) -> None:
         self.give(self.nothing)
 

@@ -11,11 +11,13 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from dbt.state import SLOTS
 from dbt.tier0 import layout as lib
 from dbt.tier0.copier import SEGMENT
 
 KINDS = {
-    lib.IMM: "immediate", lib.SLOT: "register", lib.SINKING: "register written", lib.PC: "pc", lib.FOLLOWING: "next pc",
+    lib.IMM: "immediate", lib.SMALL: "immediate", lib.FAR: "register", lib.READ: "register",
+    lib.WRITTEN: "register written", lib.PC: "pc", lib.FOLLOWING: "next pc",
     lib.OUT_NEXT: "next instruction", lib.OUT_TAKEN: "branch taken", lib.OUT_MISS: "directory",
     lib.OUT_SIDE: "side exit", lib.BEHIND: "instructions behind", lib.ACCESS: "access that may fault",
     lib.OUT_HEAD: "out of the head", lib.OUT_LEAVE: "monitor", lib.OUT_AT_HEAD: "event", lib.OUT_NATIVE: "native code",
@@ -27,7 +29,8 @@ PARAMETERS = {
 _WIDE = {lib.PC, lib.FOLLOWING, lib.PARAM64}
 _OUT = {lib.OUT_NEXT, lib.OUT_TAKEN, lib.OUT_MISS, lib.OUT_SIDE, lib.OUT_HEAD, lib.OUT_LEAVE, lib.OUT_AT_HEAD,
         lib.OUT_NATIVE}  # fmt: skip
-_SIZES = {lib.ACCESS: 0, **dict.fromkeys(_WIDE, 8)}
+_BYTES = {lib.READ, lib.WRITTEN, lib.SMALL}
+_SIZES = {lib.ACCESS: 0, **dict.fromkeys(_WIDE, 8), **dict.fromkeys(_BYTES, 1)}
 
 
 class Hole(NamedTuple):
@@ -115,8 +118,10 @@ class Reading:
         holes = []
         for offset, kind, argument, addend in stencil.holes:
             size = _SIZES.get(kind, 4)
-            rest[offset : offset + size] = stencil.code[offset : offset + size]
-            value = int.from_bytes(code[offset : offset + size], "little", signed=size == 4)
+            first, value = offset, int.from_bytes(code[offset : offset + size], "little", signed=size in (1, 4))
+            if kind == lib.WRITTEN and code[offset - 3 : offset + 1] == addend.to_bytes(4, "little"):
+                first, value = offset - 3, SLOTS  # the register that is always zero is not written
+            rest[first : offset + size] = stencil.code[first : offset + size]
             if kind in _OUT:
                 value += at + offset - addend
             elif kind == lib.IMM:

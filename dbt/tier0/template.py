@@ -38,7 +38,7 @@ class SlotHole(NamedTuple):
     field: str
 
     def __str__(self) -> str:
-        return f"slot.{self.first}.{self.field}"
+        return f"slot.{self.first}.{self.field}" if self.first else self.field
 
 
 class RegisterField:
@@ -52,17 +52,18 @@ class RegisterField:
 
 
 class Fields:
-    """The operands of a row: holes, and what is known."""
+    """The operands of a row: holes, and what is known. `same`: fields that are always those of another name."""
 
-    def __init__(self, template: Template, known: Mapping[str, int]) -> None:
+    def __init__(self, template: Template, known: Mapping[str, int], same: Mapping[str, str]) -> None:
         self._template = template
         self._known = known
+        self._same = same
 
     def __getattr__(self, name: str) -> Any:
         if name in self._known:
             return self._known[name]
         if name in REGISTERS:
-            return RegisterField(name)
+            return RegisterField(self._same.get(name, name))
         if name == "imm":
             return self._template.hole("imm")
         raise NeedsStatic(name)
@@ -119,7 +120,8 @@ def template(guest: Guest, row: Row, known: Mapping[str, int]) -> Block:
     builder.begin(GuestInsn(0, 4, row.name, row.treat.value))
     assert row.body is not None
     try:
-        row.body(builder, Fields(builder, known))  # type: ignore[arg-type]
+        same = {name: other for name, other in row.fixed if isinstance(other, str)}
+        row.body(builder, Fields(builder, known, same))  # type: ignore[arg-type]
     except TypeError as error:  # Python's own arithmetic on a hole
         raise Unsuited(str(error)) from error
     if isinstance(builder.taken, Indirect) and isinstance(builder.taken.target, int):

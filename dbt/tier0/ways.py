@@ -39,7 +39,7 @@ from ir.llvm.lines import Lines
 from ir.llvm.stencil import PARAMETERS, entry_of
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS, Target
 
-FIRST = "ptr %s, ptr %m, i64 %t, i64 %via"
+FIRST = "ptr %m, ptr %s, i64 %t, i64 %via"
 ENTERED = FIRST + ", i64 %first"  # parameters of what is entered with a guest register where the limit is carried
 
 
@@ -57,7 +57,7 @@ def text(target: Target, guest: Guest) -> str:
         machine = [*(f'module asm "{line}"' for lines in entries for line in lines),
                    *reach.functions(guest.privileged, guest.link, target.log is not None)]  # fmt: skip
     return "\n".join([
-        f'target triple = "{target.host.triple}"', copier.translate(target, guest.sink_slot), *machine,
+        f'target triple = "{target.host.triple}"', copier.translate(target), *machine,
         *(make(target) for make in ways),
         'attributes #1 = { nounwind noimplicitfloat "no-jump-tables"="true" }', "",
     ])  # fmt: skip
@@ -122,7 +122,7 @@ class _Lines(Lines):
         self.put("br i1 %taken, label %enter, label %told")
         self.lines.append("enter:")
         on = self.load(GO_ON, "ptr")
-        self.put(f"musttail call preserve_nonecc void {on}(ptr %s, ptr %m, i64 %t, i64 {handler}, i64 poison{more})")
+        self.put(f"musttail call preserve_nonecc void {on}(ptr %m, ptr %s, i64 %t, i64 {handler}, i64 poison{more})")
         self.put("ret void")
         self.lines.append("told:")
 
@@ -134,12 +134,12 @@ class _Lines(Lines):
         self.put(f"br i1 {self.let(f'and i1 {last}, {callout}')}, label %cross, label %leave")
         self.lines.append("cross:")
         cross = self.load(CROSS, "ptr")
-        self.put(f"musttail call preserve_nonecc void {cross}(ptr %s, ptr %m, i64 %t, i64 {pc}, i64 poison{more})")
+        self.put(f"musttail call preserve_nonecc void {cross}(ptr %m, ptr %s, i64 %t, i64 {pc}, i64 poison{more})")
         self.put("ret void")
         self.lines.append("leave:")
 
     def go(self, to: str, via: str, more: str = "") -> None:
-        self.put(f"musttail call preserve_nonecc void {to}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 %limit{more})")
+        self.put(f"musttail call preserve_nonecc void {to}(ptr %m, ptr %s, i64 %t, i64 {via}, i64 %limit{more})")
         self.put("ret void")
 
     def leave(self, pc: str, code: int) -> None:

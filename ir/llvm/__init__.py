@@ -1,6 +1,6 @@
 """Lowering: a block of IR becomes the text of one LLVM function.
 
-    define preserve_nonecc void @NAME(ptr %s, ptr %m, i64 %t, i64 %via, i64 %p0, ...)
+    define preserve_nonecc void @NAME(ptr %m, ptr %s, i64 %t, i64 %via, i64 %p0, ...)
 
 %s is the CPU state, %m the host address of guest address 0 (0 in a machine, where tables lead to host addresses),
 %t the budget register (instructions left in its high bits, blocks executed in the low ones), %via says to the monitor

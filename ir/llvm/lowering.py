@@ -105,11 +105,11 @@ class Lowering(BlockLowering, Exits):
         pinned = "".join(f", i64 {p}" for p in self.arguments.values())
         return (
             f"{head}.g{number}({self.parameters()}) #1 {{\n musttail call preserve_nonecc void @{self.result.name}"
-            f"(ptr %s, ptr %m, i64 %t, i64 {-1 - number}{pinned})\n ret void\n}}"
+            f"(ptr %m, ptr %s, i64 %t, i64 {-1 - number}{pinned})\n ret void\n}}"
         )
 
     def parameters(self) -> str:
-        return "ptr %s, ptr %m, i64 %t, i64 %via" + "".join(f", i64 {p}" for p in self.arguments.values())
+        return "ptr %m, ptr %s, i64 %t, i64 %via" + "".join(f", i64 {p}" for p in self.arguments.values())
 
     def enter(self) -> None:
         """Variables, and the check that the budget reaches to the next one.
@@ -186,7 +186,7 @@ class Lowering(BlockLowering, Exits):
         self.retire("sub", budget)
         pinned = "".join(f", i64 {a}" for a in arguments.values())
         memory = "%m" if self.target.translations is None else "null"
-        self.put(f"musttail call preserve_nonecc void {code}(ptr %s, ptr {memory}, i64 {budget}, i64 {via}{pinned})")
+        self.put(f"musttail call preserve_nonecc void {code}(ptr {memory}, ptr %s, i64 {budget}, i64 {via}{pinned})")
         self.put("ret void")
 
     def retire(self, operation: str, budget: str) -> None:

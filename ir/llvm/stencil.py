@@ -1,6 +1,6 @@
 """Lowering of a template: one guest instruction whose operands are holes, as one LLVM function.
 
-    define preserve_nonecc void @NAME(ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit)
+    define preserve_nonecc void @NAME(ptr %m, ptr %s, i64 %t, i64 %via, i64 %limit)
 
 %s, %m, %t and %via are what they are in `ir.llvm`; %limit is the highest address that a base register may hold, or in a
 machine the host address of the current set of translations. Guest
@@ -15,16 +15,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from ir.block import Block, Branch, Continue, Indirect, Inst, Jump
+from ir.block import Block, Branch, Continue, Indirect, Inst, Jump, Value
 from ir.llvm import floats, integers
-from ir.llvm.emitter import FP
+from ir.llvm.emitter import FP, Place, slot_of
 from ir.llvm.lowering import BlockLowering
 from ir.llvm.target import MISS, SIDE_REASONS, Lowered, Target, fetch_row
 
-PARAMETERS = "ptr %s, ptr %m, i64 %t, i64 %via, i64 %limit"
+PARAMETERS = "ptr %m, ptr %s, i64 %t, i64 %via, i64 %limit"
 NEXT, TAKEN, MISSED = "to.next", "to.taken", "to.miss"  # symbols of ways out; side exits are `side.` and the reason
 # Symbols of native functions of a machine, in the order of their words.
 NATIVES = ("native.found", "native.remap", "to.cross", "to.again")
+IMMEDIATE, SHORT = "imm", "short.imm"  # symbols of the immediate operand: in 32 bits, and in 8
+# Of a register's slot: `read.` and the field; where it is written that says how many bytes the instruction has, which
+# begins with the four of a NOP of that length instead, if the guest's register is 0.
+READ = "read"
+NOPS = {f"write{size}": nop for size, nop in ((4, 0x0040_1F0F), (5, 0x0044_1F0F), (8, 0x0084_1F0F))}
+_BYTE = range(-128, 128)  # displacements of one byte
+_WITH_IMMEDIATE = {  # operations on a value and the immediate operand: assembly, its constraints
+    "add": (f"leaq {IMMEDIATE}($1), $0", "=r,r"),
+    **{name: (f"{what}q $${IMMEDIATE}, $0", "=r,0,~{flags}") for name, what in
+       (("and", "and"), ("or", "or"), ("xor", "xor"))},
+    **{name: (f"{what}q $${SHORT}, $0", "=r,0,~{flags}") for name, what in
+       (("shl", "shl"), ("lshr", "shr"), ("ashr", "sar"))},
+}  # fmt: skip
+_UPDATES = ("add", "sub", "and", "or", "xor", "shl", "shr", "sar")  # what the host does in memory, by its mnemonics
 _ACCESS = r"\0A.pushsection .ext,\22\22\0A.long 1b-.\0A.popsection"
 
 
@@ -53,12 +67,16 @@ class StencilLowering(BlockLowering):
         super().__init__(name, target)
         self.begin(block, "%t")
         self.holes: set[str] = set()
+        self.marked: list[str] = []  # those that are a byte of an instruction
+        self.immediates: set[str] = set()  # operands that are the immediate operand's value
+        self.update = self._update()
         self.outside: list[tuple[str, str]] = []
         self.limit = "%limit"
 
     def run(self) -> Lowered:
         for inst in self.block.insts:
-            self.instruction(inst)
+            if inst is not self.update:
+                self.instruction(inst)
         self.exit()
         self.limit = "%limit"
         for label, target in self.outside:
@@ -86,6 +104,103 @@ class StencilLowering(BlockLowering):
     def do_hole(self, inst: Inst) -> None:
         name, bits = inst.attrs
         self.names[inst] = self.immediate(str(name), int(str(bits)))
+        if _is_immediate(inst):
+            self.immediates.add(self.names[inst])
+
+    # --- registers ------------------------------------------------------------------------------------
+    #
+    # By moves of their own, which are short, and which processors rename: a load that is part of another instruction
+    # waits for the store before it.
+
+    def read_slot(self, slot: int, kind: str = "i64") -> str:
+        if not self.is_near(slot):
+            return super().read_slot(slot, kind)
+        place, hole = self.place_of(slot, READ)
+        value = self.let(f'call i64 asm sideeffect "movq {place}($1), $0{hole}", "=r,r"(ptr %s)')
+        return value if kind == "i64" else self.let(f"bitcast i64 {value} to {kind}")
+
+    def write_slot(self, slot: int, kind: str, value: str) -> None:
+        if not self.is_near(slot):
+            super().write_slot(slot, kind, value)
+        elif value in self.immediates:
+            self.holes.add(IMMEDIATE)
+            place, hole = self.place_of(slot, "write8", 5)
+            self.put(f'call void asm sideeffect "movq $${IMMEDIATE}, {place}($0){hole}", "r"(ptr %s)')
+        else:
+            if kind != "i64":
+                value = self.let(f"bitcast {kind} {value} to i64")
+            self.with_register("movq", value, slot)
+
+    def with_register(self, instruction: str, value: str, slot: int) -> None:
+        """An instruction on a slot and a value in a host register."""
+        place, hole = self.place_of(slot, "write4")
+        self.put(f'call void asm sideeffect "{instruction} $0, {place}($1){hole}", "r,r,~{{flags}}"'
+                 f"(i64 {value}, ptr %s)")  # fmt: skip
+
+    def settle(self, changed: dict[int, Place]) -> None:
+        """The same, where one operation updates one register by that operation on its slot."""
+        if self.update is None:
+            super().settle(changed)
+            return
+        (slot,), name, b = self.pending, self.update.op.name, self.update.args[1]
+        if _is_immediate(b):  # 2 is none: how long an instruction with a symbol is LLVM decides late, and loses holes
+            place, hole = self.place_of(slot, "write5", 2)
+            self.put(f'call void asm sideeffect "{name}q $$2, {place}($0){hole}{self.mark(SHORT, 1)}", '
+                     '"r,~{flags}"(ptr %s)')  # fmt: skip
+        else:
+            self.with_register(f"{name}q", self.use(b), slot)
+
+    def changed(self) -> dict[int, Place]:
+        return super().changed() if self.update is None else {}
+
+    def _update(self) -> Inst | None:
+        """The operation of a block that does nothing but this: a register with something becomes that register."""
+        written = [inst for inst in self.block.insts if inst.op.name == "setreg"]
+        made = written[0].args[0] if len(written) == 1 else None
+        if not isinstance(made, Inst) or made.op.name not in _UPDATES or not isinstance(self.block.exit, Continue):
+            return None
+        a, slot = made.args[0], slot_of(written[0])
+        if not isinstance(a, Inst) or a.op.name != "getreg" or slot_of(a) != slot or not self.is_near(slot):
+            return None
+        known = ("getreg", "hole")
+        return made if all(i is made or i in written or i.op.name in known for i in self.block.insts) else None
+
+    def is_near(self, slot: object) -> bool:
+        """Whether one byte is enough for the displacement of a slot: holes of other slots have a file's number."""
+        where = self.target.slot(slot)  # type: ignore[arg-type]
+        return where in _BYTE if isinstance(where, int) else "." not in str(where)
+
+    def place_of(self, slot: object, use: str, behind: int = 1) -> tuple[str, str]:
+        """The displacement of a near slot, and what makes a hole of it, so many bytes before the instruction's end."""
+        where = self.target.slot(slot)  # type: ignore[arg-type]
+        return (str(where), "") if isinstance(where, int) else ("127", self.mark(f"{use}.{where}", behind))
+
+    def mark(self, symbol: str, behind: int) -> str:
+        """A line that makes a hole of the byte that is so many before the end of what stands there."""
+        self.marked.append(symbol)
+        return rf"\0A.reloc .-{behind}, R_X86_64_8, {symbol}"
+
+    # --- operations -----------------------------------------------------------------------------------
+
+    def binary(self, inst: Inst, operation: str) -> None:
+        if operation == "add" and inst.args[0] == 0:
+            self.names[inst] = self.use(inst.args[1])
+        elif operation in _WITH_IMMEDIATE and _is_immediate(inst.args[1]):
+            self.names[inst] = self.with_immediate(operation, self.use(inst.args[0]))
+        else:
+            super().binary(inst, operation)
+
+    def shift(self, inst: Inst, operation: str) -> None:
+        if _is_immediate(inst.args[1]):
+            self.names[inst] = self.with_immediate(operation, self.use(inst.args[0]))
+        else:
+            super().shift(inst, operation)
+
+    def with_immediate(self, operation: str, a: str) -> str:
+        """An operation on a value and the immediate operand, as one instruction."""
+        assembly, constraints = _WITH_IMMEDIATE[operation]
+        self.holes.add(SHORT if SHORT in assembly else IMMEDIATE)
+        return self.let(f'call i64 asm "{assembly}", "{constraints}"(i64 {a})')
 
     def immediate(self, name: str, bits: int = 32) -> str:
         """A hole as a value: 32 bits, sign-extended, or 64."""
@@ -96,7 +211,7 @@ class StencilLowering(BlockLowering):
 
     def go(self, target: str, via: str = "%via") -> None:
         what = target if target.startswith("%") else f'@"{target}"'
-        self.put(f"musttail call preserve_nonecc void {what}(ptr %s, ptr %m, i64 %t, i64 {via}, i64 {self.limit})")
+        self.put(f"musttail call preserve_nonecc void {what}(ptr %m, ptr %s, i64 %t, i64 {via}, i64 {self.limit})")
         self.put("ret void")
 
     def leave_when(self, condition: str, at: int, reason: str) -> None:
@@ -148,7 +263,7 @@ class StencilLowering(BlockLowering):
 
     def displaced(self, base: str, offset: object) -> str:
         if isinstance(offset, Inst):
-            return self.let(f"add i64 {base}, {self.immediate(str(offset.attrs[0]))}")
+            return self.with_immediate("add", base)
         return super().displaced(base, offset)
 
     def address(self, inst: Inst, offset: object, size: int, writing: bool) -> str:
@@ -215,6 +330,10 @@ class StencilLowering(BlockLowering):
         limit = self.let(f"load i64, ptr {self.field(self.target.limit)}")
         count = self.let(f"sub i64 {limit}, {left}")
         self.names[inst] = self.let(f"sub i64 {count}, {self.immediate('behind')}")
+
+
+def _is_immediate(value: Value) -> bool:
+    return isinstance(value, Inst) and value.op.name == "hole" and value.attrs == (IMMEDIATE, 32)
 
 
 def entry_of(text: Any, pc: str, target: Target) -> str:

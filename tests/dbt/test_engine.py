@@ -18,7 +18,7 @@ from dbt.memory import READ, WRITE
 from dbt.native import ARENAS
 from dbt.options import Options
 from dbt.process import Process, Settings
-from dbt.state import JUMP_ENTRIES
+from dbt.state import JUMP_ENTRIES, SLOTS
 from guests.spec import Treat
 
 CODE, DATA = 0x10000, 0x20000
@@ -631,6 +631,6 @@ def test_the_memory_of_the_host_is_out_of_reach() -> None:
 def test_the_state_is_where_ctypes_says() -> None:
     made = rig("reference", [])
     made.state.slots[5] = 0x1122334455667788
-    assert ctypes.c_uint64.from_address(made.state.address + 40).value == 0x1122334455667788
+    assert ctypes.c_uint64.from_address(made.state.address + SLOTS + 40).value == 0x1122334455667788
     assert made.space.protection(DATA) == READ | WRITE
     made.close()

@@ -23,12 +23,13 @@ from support.riscv import GUEST, Rig, Tally, asm, scaled, words_to_bytes
 import dbt.tier0
 import dragoman
 from dbt.backend import callouts
+from dbt.code import CodegenError
 from dbt.engine import Translated
 from dbt.memory import EXEC, READ, WRITE
 from dbt.options import Options
 from dbt.state import CODE_USED, FIELDS, MADE_BLOCKS, TABLES_MOST
 from dbt.tier0 import Memory, layout
-from dbt.tier0.library import Form, forms
+from dbt.tier0.library import Form, Stencil, forms, hole_of, whole
 from guests.decode import layout as pattern_of
 from guests.programs import PROGRAMS
 
@@ -45,6 +46,17 @@ WITHOUT = {
 def test_all_rows_but_these_have_a_stencil() -> None:
     made = {form.row.name for form in forms(GUEST, callouts(Options())) if form.block is not None}
     assert {row.name for row in GUEST.rows} - made == WITHOUT
+
+
+def test_a_stencil_that_lacks_a_hole_is_refused() -> None:
+    """LLVM decides late how long some instructions are, and the place of a hole in them is nowhere then."""
+    code = bytes.fromhex("4983457f02")  # addq $2, 127(%r13)
+    holes: list[tuple[int, int, int | str, int]] = [(4, *hole_of("short.imm"))]
+    marked = ["short.imm", "write5.rd"]
+    with pytest.raises(CodegenError, match=r"lost its hole write5\.rd"):
+        whole(Stencil(code, holes, True), marked)
+    complete = Stencil(code, [(3, *hole_of("write5.rd")), *holes], True)
+    assert whole(complete, marked) is complete
 
 
 class Library:
