@@ -257,9 +257,13 @@ class Translated:
             self._turns += 1
             if chaos is not None:
                 self._disturb(chaos)
-            translation = self._find((place(state.pc), not state.mid_block))
-            short = translation is not None and not state.mid_block and translation.reach > until - state.count
-            code = self._cold_code(short) if short or translation is None else translation.entry
+            translation, code = None, None
+            if not via and until - state.count > self.slice and self.due == NEVER:
+                code = self._known_code(state.pc)
+            if code is None:
+                translation = self._find((place(state.pc), not state.mid_block))
+                short = translation is not None and not state.mid_block and translation.reach > until - state.count
+                code = self._cold_code(short) if short or translation is None else translation.entry
             if code is None:
                 via = 0
                 stop = self._interpret()
@@ -306,7 +310,7 @@ class Translated:
                 self.stepped += 1
                 if kind == CALLOUT and not self._idle:  # a program of many system calls may never end a slice
                     self._collect()
-                stop = self.monitor.step()
+                stop = self.monitor.system_call() or self.monitor.step()
                 if stop.trap:
                     return stop
             else:
@@ -382,6 +386,16 @@ class Translated:
             return None
         assert self.tier0 is not None
         return self.tier0.code(self.state.pc, self.state.mid_block or alone)
+
+    def _known_code(self, pc: int) -> int | None:
+        """Host code for a boundary in a page that tier 0 reads: its directory knows translations as well.
+
+        It is not asked whether they would leave at once, and no policy hears of them: for where a system call returns.
+        """
+        tier0 = self.tier0
+        if tier0 is None or self._off or self._chaos is not None or self.state.mid_block:
+            return None
+        return tier0.dispatch if tier0.is_open(pc >> PAGE_SHIFT) else None
 
     def _may_open(self, page: int) -> range:
         """Have the copier read a guest page, if the guest may execute it; from now on its bytes are looked after.

@@ -281,7 +281,10 @@ class Reference:
         self.watch: Callable[[int, Decoded], None] | None = None
         self.classes = dict.fromkeys(Treat, 0)  # instructions executed by class
         self.trapped = 0  # callouts among them that trapped, so that they are not in the count
-        self._decode = state.guest.decode
+        guest = state.guest
+        self._decode = guest.decode
+        self._syscall_word = guest.syscall_word if guest.privileged is None else None
+        self._syscall = Stop(True, guest.syscall_cause, 0)
 
     @property
     def interruptible(self) -> bool:
@@ -318,6 +321,19 @@ class Reference:
 
     def fence(self) -> None:
         """Instruction fetches see all stores: they do so anyway."""
+
+    def system_call(self) -> Stop | None:
+        """The trap of the system call that pc is at: what `step` does, in a quarter of the time. None: it is none."""
+        state = self.state
+        try:
+            if self.space.fetch(state.pc) != self._syscall_word:
+                return None
+        except MemoryFault:
+            return None
+        state.mid_block = False
+        self.classes[_CALLOUT] += 1
+        self.trapped += 1
+        return self._syscall
 
     def step(self) -> Stop:
         """Execute exactly one instruction, or take its trap."""

@@ -242,6 +242,7 @@ class Guest:
     breakpoint_cause: int
     fetch_misaligned_cause: int
     syscall_length: int  # bytes of the system call instruction
+    syscall_word: int | None  # that instruction, if it does nothing but trap by `syscall_cause`
     signals: dict[int, int]  # cause -> the signal that Linux sends for it
     signal_codes: dict[int, int]  # cause -> si_code, where it does not depend on a page's state
     ticks: int  # retired instructions a tick of the guest's clock register in virtual time

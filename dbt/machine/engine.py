@@ -153,6 +153,10 @@ class MachineTranslated(Translated):
     def _cold_code(self, alone: bool) -> int | None:
         return None if self.monitor.watch is not None else super()._cold_code(alone)
 
+    def _known_code(self, pc: int) -> int | None:
+        """Pages of addresses are known in their context only, which has to be asked for."""
+        return None
+
     def _new_coherence(self) -> MachineCoherence:
         coherence = MachineCoherence(self._memory, self.cache)
         coherence.changed, coherence.noted = self._changed, self._made

@@ -171,5 +171,5 @@ class MachineTier0(Tier0):
         table = (page & (1 << GENERATION - PAGE_SHIFT) - 1) * TABLE
         return table if self._page_of(table) == page else 0
 
-    def _is_open(self, page: int) -> bool:
+    def is_open(self, page: int) -> bool:
         return bool(self._bytes[OPEN + self._table(page) // TABLE])

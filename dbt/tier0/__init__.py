@@ -205,7 +205,8 @@ class Tier0:
             or words[TABLES_USED] + 1024 * TABLE >= TABLES_MOST * TABLE
         )
 
-    def _is_open(self, page: int) -> bool:
+    def is_open(self, page: int) -> bool:
+        """Whether the copier reads this guest page."""
         return page in self._pages
 
     def _open(self, page: int) -> bool:
@@ -318,7 +319,7 @@ class Tier0:
 
         Direct jumps to a block that is there lead to its head still, which finds out when it is told to be hot.
         """
-        if self._is_open(pc >> PAGE_SHIFT):
+        if self.is_open(pc >> PAGE_SHIFT):
             self._count_down(pc, 0, self._words[HOT_AFTER])
             at = self._entry(pc)
             if at is None:

@@ -37,7 +37,7 @@ from dbt.tier0.layout import (
     SMALL,
     WRITTEN,
 )
-from dbt.tier0.template import NeedsCallout, NeedsStatic, Unsuited, template
+from dbt.tier0.template import REGISTERS, NeedsCallout, NeedsStatic, Unsuited, template
 from guests.decode import Field, Layout, layout
 from guests.spec import Guest, Operands, Row, Treat
 from ir.block import Block
@@ -93,7 +93,8 @@ def forms(guest: Guest, callouts: frozenset[Treat]) -> Iterator[Form]:
     """All forms of a guest, but those of rows that the user brought, which the monitor executes."""
     for row in guest.rows:
         shape = layout(row.pattern)
-        known = {name: value for name, value in row.fixed if value == 0 and isinstance(value, int)}
+        fixed = {name: value for name, value in row.fixed if isinstance(value, int)}
+        known = {name: value for name, value in fixed.items() if value == 0 or name not in REGISTERS}
         if row.writes == "x" and "rd" in known:
             known["rd"] = guest.sink_slot
         yield from _variants(guest, callouts, row, shape, known, shape.mask, shape.match)
@@ -384,11 +385,12 @@ class _Packer:
         words += [form.length, len(names)]
         for name in names:
             source = fixed.get(name, name)
+            short = any(hole[1] == SMALL and hole[2] == name for hole in stencil.holes)
             if isinstance(source, int):
+                assert not short, f"{row.name}: {name}"
                 words += [0, 0, source]
                 continue
             one = fields[source]
-            short = any(hole[1] == SMALL and hole[2] == name for hole in stencil.holes)
             assert not short or max(piece.to + piece.width for piece in one.pieces) <= 8, f"{row.name}: {name}"
             words += [len(one.pieces), one.signed, one.add]
             for piece in one.pieces:

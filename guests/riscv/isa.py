@@ -43,6 +43,7 @@ EXTENSIONS = (
     ZBA, ZBB, ZBS, ZBC, ZICOND, ZICBOM, ZICBOP, ZICBOZ, ZAWRS, ZIHINTPAUSE, ZFA, ZFHMIN,
     ZCB, ZIMOP, ZCMOP,
 )  # fmt: skip
+ECALL = 0x73  # the whole instruction
 NAMES = frozenset({e.name for e in EXTENSIONS} | {"zicntr", "zihpm"})
 IMPLIES = {
     "d": ("f",), "f": ("zicsr",), "zicntr": ("zicsr",), "zihpm": ("zicsr",), "zfa": ("f",), "zfhmin": ("f",),
@@ -145,6 +146,7 @@ def _guest(isa: str, features: frozenset[str], own: Sequence[Extension]) -> Gues
         align=2 if "c" in features else 4,
         trap_names=traps.NAMES,
         syscall_length=4,
+        syscall_word=ECALL,
         signals=traps.SIGNALS,
         signal_codes=traps.SIGNAL_CODES,
         hot_slots=registers.HOT,

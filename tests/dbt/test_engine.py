@@ -11,13 +11,14 @@ import subprocess
 import sys
 
 import pytest
-from support.riscv import Rig, asm, words_to_bytes
+from support.riscv import GUEST, Rig, asm, words_to_bytes
 from support.tiny import elf
 
 from dbt.memory import READ, WRITE
 from dbt.native import ARENAS
 from dbt.options import Options
 from dbt.process import Process, Settings
+from dbt.reference import Stop
 from dbt.state import JUMP_ENTRIES, SLOTS
 from guests.spec import Treat
 
@@ -97,6 +98,23 @@ def test_the_second_half_of_an_instruction_may_be_missing(engine: str) -> None:
     assert (stop.trap, stop.cause, stop.value) == (True, 12, CODE + 0x1000)
     assert (made.state.pc, made.state.count, made.state.slots[5]) == (CODE + 0xFFE, 1, 7)
     made.close()
+
+
+def test_a_system_call_traps_the_short_way_as_when_it_is_executed() -> None:
+    found = []
+    for short in (True, False):
+        made = rig("reference", [asm("ecall"), asm("ebreak")])
+        made.state.count, made.state.blocks, made.state.mid_block = 7, 3, True
+        monitor = made.engine
+        stop = monitor.system_call() if short else monitor.step()
+        state = made.state
+        found.append((stop, state.registers(), state.count, state.blocks, state.mid_block, monitor.classes.copy(),
+                      monitor.trapped))  # fmt: skip
+        for elsewhere in (CODE + 4, CODE - 4):  # another callout, and no memory
+            state.pc, state.mid_block = elsewhere, True
+            assert monitor.system_call() is None and state.mid_block and monitor.trapped == 1
+        made.close()
+    assert found[0] == found[1] and found[0][0] == Stop(True, GUEST.syscall_cause, 0)
 
 
 def test_a_cut_does_not_lead_to_the_block_that_begins_there() -> None:
