@@ -324,9 +324,11 @@ class Reference:
 
     def system_call(self) -> Stop | None:
         """The trap of the system call that pc is at: what `step` does, in a quarter of the time. None: it is none."""
-        state = self.state
+        state, word = self.state, self._syscall_word
+        if word is None:
+            return None
         try:
-            if self.space.fetch(state.pc) != self._syscall_word:
+            if self.space.fetch(state.pc) != word:
                 return None
         except MemoryFault:
             return None

@@ -242,10 +242,10 @@ class Guest:
     breakpoint_cause: int
     fetch_misaligned_cause: int
     syscall_length: int  # bytes of the system call instruction
-    syscall_word: int | None  # that instruction, if it does nothing but trap by `syscall_cause`
     signals: dict[int, int]  # cause -> the signal that Linux sends for it
     signal_codes: dict[int, int]  # cause -> si_code, where it does not depend on a page's state
     ticks: int  # retired instructions a tick of the guest's clock register in virtual time
+    syscall_word: int | None = None  # that instruction, if it does nothing but trap by `syscall_cause`
     hot_slots: tuple[int, ...] = ()  # registers most worth keeping in host registers, best first
     reset_on_trap: tuple[int, ...] = ()  # slots that every trap sets to 0
     fault_causes: dict[str, int] = field(default_factory=dict)  # "load" / "store" / "fetch" -> cause

@@ -71,6 +71,7 @@ class Watch:
         self._where.listen(self._note_written)
         engine.monitor.run = self._counting(self.interpreted, engine.monitor.run)
         engine.monitor.step = self._counting(self.stepped, engine.monitor.step)
+        engine.monitor.system_call = lambda: None  # all go the long way, where it is seen
         request, make = engine.request, engine.translator.backend.tier0
 
         def noted(key: Key) -> Request:

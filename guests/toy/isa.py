@@ -42,7 +42,6 @@ GUEST = Guest(
     breakpoint_cause=-1,
     fetch_misaligned_cause=interrupts.MISALIGNED,
     syscall_length=4,
-    syscall_word=None,
     signals={},
     signal_codes={},
     ticks=1,
