@@ -257,9 +257,7 @@ class Translated:
             self._turns += 1
             if chaos is not None:
                 self._disturb(chaos)
-            translation, code = None, None
-            if not via and until - state.count > self.slice and self.due == NEVER:
-                code = self._known_code(state.pc)
+            translation, code = None, None if via else self._known_code(until)
             if code is None:
                 translation = self._find((place(state.pc), not state.mid_block))
                 short = translation is not None and not state.mid_block and translation.reach > until - state.count
@@ -387,15 +385,18 @@ class Translated:
         assert self.tier0 is not None
         return self.tier0.code(self.state.pc, self.state.mid_block or alone)
 
-    def _known_code(self, pc: int) -> int | None:
-        """Host code for a boundary in a page that tier 0 reads: its directory knows translations as well.
+    def _known_code(self, until: int) -> int | None:
+        """Host code for where a run begins, as behind a system call, if that is in a page which tier 0 reads.
 
-        It is not asked whether they would leave at once, and no policy hears of them: for where a system call returns.
+        Its directory knows translations as well. No policy hears of them, and they are not asked whether they would
+        leave at once: nothing is due for longer than any of them goes on without a look.
         """
-        tier0 = self.tier0
-        if tier0 is None or self._off or self._chaos is not None or self.state.mid_block:
+        tier0, state = self.tier0, self.state
+        if tier0 is None or self._off or self._chaos is not None or state.mid_block:
             return None
-        return tier0.dispatch if tier0.is_open(pc >> PAGE_SHIFT) else None
+        if self.due != NEVER or until - state.count <= self.slice:
+            return None
+        return tier0.dispatch if tier0.is_open(state.pc >> PAGE_SHIFT) else None
 
     def _may_open(self, page: int) -> range:
         """Have the copier read a guest page, if the guest may execute it; from now on its bytes are looked after.

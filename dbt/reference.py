@@ -323,7 +323,7 @@ class Reference:
         """Instruction fetches see all stores: they do so anyway."""
 
     def system_call(self) -> Stop | None:
-        """The trap of the system call that pc is at: what `step` does, in a quarter of the time. None: it is none."""
+        """The trap of the system call that pc is at: what `step` does, in less time. None: it is none."""
         state, word = self.state, self._syscall_word
         if word is None:
             return None

@@ -153,7 +153,7 @@ class MachineTranslated(Translated):
     def _cold_code(self, alone: bool) -> int | None:
         return None if self.monitor.watch is not None else super()._cold_code(alone)
 
-    def _known_code(self, pc: int) -> int | None:
+    def _known_code(self, until: int) -> int | None:
         """Pages of addresses are known in their context only, which has to be asked for."""
         return None
 

@@ -171,11 +171,17 @@ def compile_stencils(
 
 
 def whole(stencil: Stencil, marked: Sequence[str]) -> Stencil:
-    """A stencil with all bytes that were marked as holes. Raises CodegenError."""
+    """A stencil with all bytes that were marked as holes, where what becomes a NOP has the length of one.
+
+    Raises CodegenError.
+    """
     found = [hole[1:] for hole in stencil.holes]
     for symbol in marked:
-        if hole_of(symbol) not in found:
+        if found.count(hole_of(symbol)) < marked.count(symbol):
             raise CodegenError(f"a stencil has lost its hole {symbol}")
+    for offset, kind, *_ in stencil.holes:
+        if kind == WRITTEN and stencil.code[offset - 3] >> 4 != 4:  # REX, opcode, ModRM, and the displacement
+            raise CodegenError("a stencil writes a register by an instruction of another length")
     return stencil
 
 

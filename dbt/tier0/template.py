@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from guests.spec import Guest, Row
 from ir.block import Block, Branch, Continue, GuestInsn, Indirect, Inst, Jump, Value
 from ir.builder import Builder, NeedsCallout, SlotFile
-from ir.passes import getset
+from ir.passes import fold, getset
 
 REGISTERS = ("rd", "rs1", "rs2", "rs3")
 
@@ -130,7 +130,7 @@ def template(guest: Guest, row: Row, known: Mapping[str, int]) -> Block:
     if exit is None:  # where addresses mean something else, what lies behind may be elsewhere
         remaps = any(inst.op.name == "remaps" for inst in builder.block.insts)
         exit = Indirect(builder.next_pc()) if remaps else Continue(0)
-    return getset.run(builder.finish(exit))  # a slot read after it was written is the value
+    return fold.run(getset.run(builder.finish(exit)))  # a slot read after it was written is the value
 
 
 __all__ = ["Fields", "NeedsCallout", "NeedsStatic", "SlotHole", "Unsuited", "template"]

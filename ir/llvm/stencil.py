@@ -33,8 +33,7 @@ NOPS = {f"write{size}": nop for size, nop in ((4, 0x0040_1F0F), (5, 0x0044_1F0F)
 _BYTE = range(-128, 128)  # displacements of one byte
 _WITH_IMMEDIATE = {  # operations on a value and the immediate operand: assembly, its constraints
     "add": (f"leaq {IMMEDIATE}($1), $0", "=r,r"),
-    **{name: (f"{what}q $${IMMEDIATE}, $0", "=r,0,~{flags}") for name, what in
-       (("and", "and"), ("or", "or"), ("xor", "xor"))},
+    **{name: (f"{name}q $${IMMEDIATE}, $0", "=r,0,~{flags}") for name in ("and", "or", "xor")},
     **{name: (f"{what}q $${SHORT}, $0", "=r,0,~{flags}") for name, what in
        (("shl", "shl"), ("lshr", "shr"), ("ashr", "sar"))},
 }  # fmt: skip
@@ -138,7 +137,7 @@ class StencilLowering(BlockLowering):
                  f"(i64 {value}, ptr %s)")  # fmt: skip
 
     def settle(self, changed: dict[int, Place]) -> None:
-        """The same, where one operation updates one register by that operation on its slot."""
+        """Write what was changed; where all that is done is an update of one register, do it in its slot."""
         if self.update is None:
             super().settle(changed)
             return
@@ -165,14 +164,18 @@ class StencilLowering(BlockLowering):
         known = ("getreg", "hole")
         return made if all(i is made or i in written or i.op.name in known for i in self.block.insts) else None
 
-    def is_near(self, slot: object) -> bool:
+    def displacement(self, slot: int) -> object:
+        """That of a slot: a number, or what stands for one."""
+        return self.target.slot(slot)
+
+    def is_near(self, slot: int) -> bool:
         """Whether one byte is enough for the displacement of a slot: holes of other slots have a file's number."""
-        where = self.target.slot(slot)  # type: ignore[arg-type]
+        where = self.displacement(slot)
         return where in _BYTE if isinstance(where, int) else "." not in str(where)
 
-    def place_of(self, slot: object, use: str, behind: int = 1) -> tuple[str, str]:
+    def place_of(self, slot: int, use: str, behind: int = 1) -> tuple[str, str]:
         """The displacement of a near slot, and what makes a hole of it, so many bytes before the instruction's end."""
-        where = self.target.slot(slot)  # type: ignore[arg-type]
+        where = self.displacement(slot)
         return (str(where), "") if isinstance(where, int) else ("127", self.mark(f"{use}.{where}", behind))
 
     def mark(self, symbol: str, behind: int) -> str:
@@ -183,9 +186,7 @@ class StencilLowering(BlockLowering):
     # --- operations -----------------------------------------------------------------------------------
 
     def binary(self, inst: Inst, operation: str) -> None:
-        if operation == "add" and inst.args[0] == 0:
-            self.names[inst] = self.use(inst.args[1])
-        elif operation in _WITH_IMMEDIATE and _is_immediate(inst.args[1]):
+        if operation in _WITH_IMMEDIATE and _is_immediate(inst.args[1]):
             self.names[inst] = self.with_immediate(operation, self.use(inst.args[0]))
         else:
             super().binary(inst, operation)

@@ -57,6 +57,11 @@ def test_a_stencil_that_lacks_a_hole_is_refused() -> None:
         whole(Stencil(code, holes, True), marked)
     complete = Stencil(code, [(3, *hole_of("write5.rd")), *holes], True)
     assert whole(complete, marked) is complete
+    with pytest.raises(CodegenError, match=r"lost its hole write5\.rd"):
+        whole(complete, [*marked, "write5.rd"])
+    longer = Stencil(b"\x49\x83\x44\x24\x7f\x02", [(4, *hole_of("write5.rd")), (5, *hole_of("short.imm"))], True)
+    with pytest.raises(CodegenError, match="of another length"):
+        whole(longer, marked)
 
 
 class Library:
