@@ -376,6 +376,7 @@ class Process:
         state, kernel = self.state, self.kernel
         slots, thread = state.slots, kernel.thread
         first, goes_on = slots[self._arguments[0]], True
+        kernel.threads.spared = False
         self._waiting = True
         try:
             caller = self._strace or self.kernel
@@ -411,6 +412,8 @@ class Process:
         state.pc = state.pc + self.guest.syscall_length & (1 << 64) - 1
         if kernel.signals.ready or result in sleeping.INTERRUPTED:
             self._deliver(result, first)
+        if kernel.threads.spared and kernel.threads.woke:
+            goes_on = False  # elsewhere the woken one has begun by now, and has the lock that it was woken for
         if not goes_on:
             self._scheduler.requeue()
         return goes_on

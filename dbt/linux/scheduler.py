@@ -1,8 +1,9 @@
 """Whose turn it is among the threads of a guest process, which all run on one thread of the host's.
 
 A turn is over at the first block boundary at which its quantum of instructions has retired, where another thread can go
-on; and when its thread waits, yields or ends. What decides is what guest code has done, so all engines take the same
-turns. Where no thread can go on, all that they wait for is waited for at once.
+on; when its thread waits, yields or ends; and behind a call that could have waited, if the thread has woken another
+one. What decides is what guest code has done, so all engines take the same turns. Where no thread can go on, all that
+they wait for is waited for at once.
 Owns: `Scheduler`: who is ready, who is parked, quanta, that one wait. Must not know: system calls, engines.
 """
 
@@ -79,6 +80,7 @@ class Scheduler:
         """What a thread waits for may have come."""
         if self._parked.pop(thread.tid, None) is not None:
             self._ready.append(thread)
+            self._threads.woke = True
             self._arm()
 
     def only(self) -> None:
@@ -117,6 +119,7 @@ class Scheduler:
 
     def _enter(self, thread: Thread) -> None:
         self._threads.current = thread
+        self._threads.woke = False
         self._cpu.restore(thread.registers)
         self._cpu.pc = thread.pc
         self._disarm()

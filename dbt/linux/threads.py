@@ -59,6 +59,8 @@ class Threads:
         self.current = self.leader = Thread(pid, name, moved)
         self.all = {pid: self.current}
         self.led = True  # the leader has not ended before others
+        self.woke = False  # the one whose turn it is has made another one ready
+        self.spared = False  # the call that it makes could have waited, and need not
         self.spawn: Callable[[Thread, int | None, int | None], None] | None = None  # have a new one run
         self._serial = 0
 

@@ -87,6 +87,7 @@ def until(kernel: Kernel, attempt: Callable[[], T | None], *, polled: Polled = (
     if found is None and not signals:
         found = attempt()
     if found is not None or (left is not None and left <= 0):
+        kernel.threads.spared = found is not None and left != 0
         return found
     call = begun(kernel)
     call.parked, call.polled, call.signals = True, polled, signals

@@ -150,6 +150,16 @@ def test_atomics_in_many_schedules(folder: Path, tmp_path: Path) -> None:
         assert (done.status, done.stdout) == host(folder, "atomic", tmp_path), seed
 
 
+def test_who_is_woken_for_a_lock_gets_it(folder: Path, tmp_path: Path) -> None:
+    """A lock is free while its thread makes a call that could have waited, as Python's is: the woken one takes it."""
+    with open(tmp_path / "out", "w+b") as out, dragoman.load(
+        folder / "guest" / NAME, ["convoy"], stdout=out.fileno()
+    ) as guest:
+        assert guest.run(200_000_000) == 0
+        out.seek(0)
+        assert int(out.read().split()[0]) <= 300
+
+
 def test_a_run_goes_on_after_ctrl_c(folder: Path, tmp_path: Path) -> None:
     """Though it came while all threads slept, whichever of them was the last to run."""
     with open(tmp_path / "out", "w+b") as out, dragoman.load(

@@ -1045,6 +1045,50 @@ static void proc(void) {
     say("same processors: %d\n", CPU_EQUAL(&here, &other));
 }
 
+/* A lock that is held nearly always, as Python's: who releases it wakes another one, makes a call that could have waited
+ * and need not, and takes it again. */
+static atomic_int held, got_it;
+
+static void take(void) {
+    while (atomic_exchange(&held, 1))
+        syscall(SYS_futex, &held, FUTEX_WAIT_PRIVATE, 1, 0, 0, 0);
+}
+
+static void release(void) {
+    atomic_store(&held, 0);
+    syscall(SYS_futex, &held, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+}
+
+static void *takes(void *argument) {
+    for (int i = 0; i < 100; i++) {
+        take();
+        got_it++;
+        release();
+    }
+    return argument;
+}
+
+static void convoy(void) {
+    long rounds = 0;
+    int ends[2], made_pipe = pipe(ends);
+    struct pollfd there = {.fd = ends[0], .events = POLLIN};
+    if (made_pipe || write(ends[1], "x", 1) != 1)
+        return;
+    take();
+    pthread_t made = begin(takes, 0);
+    while (got_it < 100) {
+        for (volatile int i = 0; i < 20000; i++)
+            ;
+        release();
+        poll(&there, 1, -1);
+        take();
+        rounds++;
+    }
+    release();
+    end(made);
+    say("%ld rounds\n", rounds);
+}
+
 static void slow(void) {
     pthread_t made[2] = {begin(sleeper, (void *)1000000), begin(sleeper, (void *)2000000)};
     say("slept %ld\n", (end(made[0]) + end(made[1])) / 1000);
@@ -1058,6 +1102,7 @@ int main(int argc, char **argv) {
         {"many", many}, {"conditions", conditions}, {"barriers", barriers}, {"atomic", atomic}, {"tls", tls},
         {"ends", ends}, {"fork", fork_probe}, {"signals", signals}, {"waiting", waiting}, {"futexes", futexes},
         {"shared", shared_memory}, {"locks", moved_to_locks}, {"vectors", vectors}, {"sequences", sequences}, {"proc", proc}, {"report", report}, {"slow", slow},
+        {"convoy", convoy},
     };
     self = argv[0];
     alarm(100);
