@@ -152,10 +152,12 @@ class Scheduler:
         self._event, self._ends = self._at(ends), ends
 
     def _until_end(self) -> int:
-        """Instructions until the first wait is over, where they are what time is measured by."""
+        """Instructions until the first wait is over and may be looked at, where they are what time is measured by."""
         kernel = self._kernel
         ends = [call.end for _thread, call in self._calls() if kernel.deterministic and call.end is not None]
-        return max(1, min(ends, default=kernel.virtual_time() + LOOK) - kernel.virtual_time())
+        if not ends:
+            return LOOK
+        return max(1, max(min(ends), self._looked + _LEAST_VIRTUAL_REST) - kernel.virtual_time())
 
     def _disarm(self) -> None:
         if self._event is not None:

@@ -120,6 +120,13 @@ def test_a_seed_gives_the_same_run_again(name: str, folder: Path, tmp_path: Path
     assert any(counts(folder, name, tmp_path, f"--deterministic={seed}") != first for seed in range(12, 16))
 
 
+def test_who_spins_while_others_sleep_is_seldom_interrupted(folder: Path, tmp_path: Path) -> None:
+    """A wait that is over in virtual time is looked at when the next look is due, not asked for at every block."""
+    done = run(ours(folder, "--stats=json", "--deterministic=1", "waiting"), tmp_path)
+    stats = json.loads(done[2].splitlines()[-1])
+    assert stats["python_entries"] < 2 * stats["syscalls"]
+
+
 def test_digests_of_memory_are_the_same(folder: Path, tmp_path: Path) -> None:
     lines = []
     for engine in ("translated", "reference", "translated"):
