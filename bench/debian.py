@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -89,21 +90,23 @@ def pool(folder: Path) -> Command:
 
 
 def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A line a command, and the sums."""
+    """A line a command, and the sums: of those that work in one thread, and of the others."""
     lines = [f"{'':18}{'CPU seconds':^36}{'wall seconds':^36}", f"{'':18}" + "".join(f"{way:>12}" for way in WAYS) * 2]
     for name, of in found.items():
         lines.append(f"{name:18}" + "".join(f"{of[way][clock]:12.2f}" for clock in CLOCKS for way in WAYS))
-    for clock in CLOCKS:
-        long = [of for of in found.values() if of["qemu"][clock] > LONG]
-        short = [of for of in found.values() if of["qemu"][clock] <= LONG]
-        for way in WAYS[1:]:
+    several = {command.name for command in COMMANDS if command.threads} | {POOL}
+    for clock, way in product(CLOCKS, WAYS[1:]):
+        for kind, chosen in (("", found.keys() - several), (" with threads", found.keys() & several)):
+            times = [(found[name][way][clock], found[name]["qemu"][clock]) for name in chosen]
+            long = [each for each in times if each[1] > LONG]
+            short = [ours - theirs for ours, theirs in times if theirs <= LONG]
             if long:
-                ours, theirs = (sum(of[w][clock] for of in long) for w in (way, "qemu"))
-                lines.append(f"{clock}, {way}: {len(long)} commands over {LONG} s take {ours:.2f} s, "
+                ours, theirs = map(sum, zip(*long))
+                lines.append(f"{clock}, {way}: {len(long)} commands{kind} over {LONG} s take {ours:.2f} s, "
                              f"{ours / theirs:.2f} of qemu's {theirs:.2f} s")  # fmt: skip
             if short:
-                more = statistics.median(of[way][clock] - of["qemu"][clock] for of in short)
-                lines.append(f"{clock}, {way}: {len(short)} shorter commands take {more:+.3f} s more (median)")
+                more = statistics.median(short)
+                lines.append(f"{clock}, {way}: {len(short)} shorter commands{kind} take {more:+.3f} s more (median)")
     return "\n".join(lines)
 
 

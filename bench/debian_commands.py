@@ -25,6 +25,7 @@ class Command(NamedTuple):
     words: tuple[str, ...]
     stdin: bytes = b""
     executes: bool = False  # starts other programs, which only a translator known to the kernel can do
+    threads: bool = False  # several of them do its work: qemu has as many on the host, and ours take turns on one
 
     @property
     def program(self) -> str:
@@ -265,7 +266,7 @@ COMMANDS = (
     Command("cat", "coreutils", ("cat", "-n", "text")),
     Command("sort", "coreutils", ("sort", "text")),
     Command("sort-numbers", "coreutils", ("sort", "-n", "-k1,1", "large")),
-    Command("sort-parallel", "coreutils", ("sort", "--parallel=4", "-S", "200M", "large")),
+    Command("sort-parallel", "coreutils", ("sort", "--parallel=4", "-S", "200M", "large"), threads=True),
     Command("uniq", "coreutils", ("uniq", "-c", "few")),
     Command("wc", "coreutils", ("wc", "large", "random", "few")),
     Command("cut", "coreutils", ("cut", "-d", " ", "-f", "2-3", "text")),
@@ -290,8 +291,8 @@ COMMANDS = (
     Command("python-classes", "python3", ("python3", "-c", _PYTHON_CLASSES)),
     Command("python-children", "python3", ("python3", "-c", _PYTHON_CHILDREN, "{bin}"), executes=True),
     Command("python-socket", "python3", ("python3", "-u", "-c", _PYTHON_SOCKET)),
-    Command("python-threads", "python3", ("python3", "-c", _PYTHON_THREADS)),
-    Command("python-processes", "python3", ("python3", "-W", "ignore", "-c", _PYTHON_PROCESSES)),
+    Command("python-threads", "python3", ("python3", "-c", _PYTHON_THREADS), threads=True),
+    Command("python-processes", "python3", ("python3", "-W", "ignore", "-c", _PYTHON_PROCESSES), threads=True),
     Command("python-error", "python3", ("python3", "-c", "def f(n): return 1 / n\nf(0)")),
     Command("perl-start", "perl", ("perl", "-e", 'print "started $]\\n"')),
     Command("perl-hash", "perl", ("perl", "-e", _PERL_HASH)),
@@ -315,8 +316,8 @@ COMMANDS = (
     Command("gunzip", "gzip", ("gzip", "-dc"), gzip.compress(FILES["text"], mtime=0)),
     Command("bzip2", "bzip2", ("bzip2", "-c", "text")),
     Command("xz", "xz-utils", ("xz", "-c", "-T1", "text")),
-    Command("xz-threads", "xz-utils", ("xz", "-c", "-T4", "-0", "--block-size=100KiB", "large")),
-    Command("zstd-threads", "zstd", ("zstd", "-c", "-T4", "-5", "large")),
+    Command("xz-threads", "xz-utils", ("xz", "-c", "-T4", "-0", "--block-size=100KiB", "large"), threads=True),
+    Command("zstd-threads", "zstd", ("zstd", "-c", "-T4", "-5", "large"), threads=True),
     Command("zstd", "zstd", ("zstd", "-c", "--single-thread", "--no-asyncio", "large")),
     Command("tar", "tar", ("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-cf", "-",
                            "tree")),

@@ -59,6 +59,7 @@ TOGETHER = 16  # guest pages that tier 0 begins to read at once, at most
 LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
 LOOK_SHARE = 1000  # one for so many executions that make a block hot
 DEFERRED = 4  # times that a block inside a region must become hot before it is the entry of another one
+REACH_MOST = 1 << 16  # more instructions than any translation goes on for without a look
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
@@ -394,7 +395,7 @@ class Translated:
         tier0, state = self.tier0, self.state
         if tier0 is None or self._off or self._chaos is not None or state.mid_block:
             return None
-        if self.due != NEVER or until - state.count <= self.slice:
+        if self.due != NEVER or until - state.count < REACH_MOST:
             return None
         return tier0.dispatch if tier0.is_open(state.pc >> PAGE_SHIFT) else None
 

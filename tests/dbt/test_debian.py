@@ -102,7 +102,9 @@ def test_sums_are_of_long_commands_and_differences_of_short_ones() -> None:
     def row(qemu: float, cold: float, warm: float) -> dict[str, dict[str, float]]:
         return {way: {"cpu": s, "wall": s} for way, s in (("qemu", qemu), ("cold", cold), ("warm", warm))}
 
-    text = debian.table({"a": row(2, 4, 1), "b": row(1, 2, 2), "c": row(0.1, 0.3, 0.2), "d": row(0.2, 0.3, 0.5)})
+    text = debian.table({"a": row(2, 4, 1), "b": row(1, 2, 2), "c": row(0.1, 0.3, 0.2), "d": row(0.2, 0.3, 0.5),
+                         "xz-threads": row(2, 3, 3)})  # fmt: skip
+    assert "cpu, warm: 1 commands with threads over 0.5 s take 3.00 s, 1.50 of qemu's 2.00 s" in text
     assert "cpu, cold: 2 commands over 0.5 s take 6.00 s, 2.00 of qemu's 3.00 s" in text
     assert "wall, warm: 2 commands over 0.5 s take 3.00 s, 1.00 of qemu's 3.00 s" in text
     assert "cpu, cold: 2 shorter commands take +0.150 s more (median)" in text
