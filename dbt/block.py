@@ -14,6 +14,7 @@ from ir.records import field, record
 Key = tuple[int, bool]  # guest address, whether it is entered at an architectural boundary
 
 
+REACH_MOST = 1 << 16  # instructions: every translation's reach is less, as far as options allow
 Source = tuple[tuple[int, bytes], ...]  # ranges of guest code, each with its address; the entry's comes first
 
 

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dbt.block import Key, Made, Translation
+from dbt.block import REACH_MOST, Key, Made, Translation
 from dbt.cache import TranslationCache
 from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
@@ -59,7 +59,6 @@ TOGETHER = 16  # guest pages that tier 0 begins to read at once, at most
 LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
 LOOK_SHARE = 1000  # one for so many executions that make a block hot
 DEFERRED = 4  # times that a block inside a region must become hot before it is the entry of another one
-REACH_MOST = 1 << 16  # more instructions than any translation goes on for without a look
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 

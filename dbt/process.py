@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import guests
+from dbt.block import REACH_MOST
 from dbt.events import NEVER, Event, Events
 from dbt.linux import blocking as sleeping
 from dbt.linux import programs, siginfo
@@ -44,7 +45,7 @@ PROTECTIONS = {"load": READ, "store": WRITE, "fetch": EXEC}
 ENGINES = ("translated", "reference")
 DEADLY = tuple(map(signal.Signals, siginfo.ENDING))  # signals that end us once what was translated is on disk
 LATENCY = 4_000_000  # nanoseconds that a slice of translated code takes, about
-SHORTEST_SLICE = 1 << 16  # instructions; more than a region's reach, and enough for its start not to matter
+SHORTEST_SLICE = REACH_MOST  # instructions: any translation can be entered, and a slice's start does not matter
 GRACE = 2.0  # seconds for that; then they end us anyway
 
 
