@@ -17,7 +17,8 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from dbt.memory import EXEC, LARGE, MADV_POPULATE_WRITE, PAGE_SIZE, READ, WRITE, AddressSpace, page_down, page_up
+from dbt.host_memory import MADV_POPULATE_WRITE
+from dbt.memory import EXEC, LARGE, PAGE_SIZE, READ, WRITE, AddressSpace, page_down, page_up
 from ir.records import record
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The guest's address space in user mode: one reserved region of host memory, guest address = offset.
 
-Owns: the reservation with its guard zones, the page map (one byte a page), the list of regions, host page
+Owns: the reservation with its guard zones, the page map (one byte a page), what is mapped where, host page
 protection, and the hooks by which others learn that memory changed (`watchers`, `dirty`, `record`).
 Must not know: any architecture, CPU engine, system call number or file format.
 
@@ -16,15 +16,15 @@ import ctypes
 import errno
 import os
 import re
-import stat
 import weakref
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
+from dbt import host_memory as host
 from dbt.atomic import atomic
+from dbt.mappings import Mappings, Region, cut
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
@@ -42,43 +42,8 @@ PRIVATE_COPY_LIMIT = 4 << 20  # a private mapping of a file is copied up to this
 LARGE = 64 << 10  # bytes that are put into memory: pages are made at once, or each would be a fault
 _NEED_PAGES = 1 << 14  # that are looked at at once
 
-_PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
-_MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
-_MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
-_MADV_DONTNEED, _MADV_REMOVE, MADV_POPULATE_WRITE = 4, 9, 23
-
 _OWN = re.compile(rb"[\x81\x83]+")  # present, exclusively mapped, no page of a file (bit 0 is bit 56, and so on)
 _BACKED = re.compile(rb"[\x40-\xff]")  # the highest byte of an entry of pagemap: present, or in swap space
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_c_mmap = _libc.mmap
-_c_mmap.restype = ctypes.c_ssize_t
-_c_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
-_c_munmap = _libc.munmap
-_c_munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_c_mprotect = _libc.mprotect
-_c_mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_c_mremap = _libc.mremap
-_c_mremap.restype = ctypes.c_ssize_t
-_c_mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
-_c_madvise = _libc.madvise
-_c_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_c_msync = _libc.msync
-_c_msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
-
-
-_vm_arguments: list[Any] = [ctypes.c_int, ctypes.POINTER(_IoVec), ctypes.c_ulong,
-                 ctypes.POINTER(_IoVec), ctypes.c_ulong, ctypes.c_ulong]
-_c_vm_readv = _libc.process_vm_readv
-_c_vm_writev = _libc.process_vm_writev
-for _function in (_c_vm_readv, _c_vm_writev):
-    _function.restype = ctypes.c_ssize_t
-    _function.argtypes = _vm_arguments
-
 
 class MemoryFault(Exception):
     """An access the guest may not make. `address` is the first byte that it may not touch."""
@@ -102,18 +67,6 @@ class OutOfMemory(OSError):
         super().__init__(errno.ENOMEM, text)
 
 
-class Region(NamedTuple):
-    """A run of pages mapped alike, as one line of /proc/self/maps."""
-
-    start: int
-    end: int
-    protection: int
-    name: str = ""
-    shared: bool = False
-    file: bool = False
-    offset: int = 0  # of `start` in the file
-
-
 Effect = tuple[Any, ...]
 Watcher = Callable[[int, int], None]
 
@@ -134,8 +87,8 @@ def _normal(protection: int) -> int:
 def _host_protection(entry: int) -> int:
     """The host's protection for a page-map byte."""
     if not entry & READ:
-        return _PROT_NONE
-    return _PROT_READ | (_PROT_WRITE if entry & (WRITE | WATCHED) == WRITE else 0)
+        return host.PROT_NONE
+    return host.PROT_READ | (host.PROT_WRITE if entry & (WRITE | WATCHED) == WRITE else 0)
 
 
 def _lacks(bits: int) -> bytes:
@@ -156,38 +109,21 @@ _KEEPS = [_keeps(protection) for protection in range(8)]
 _ACCESS = {READ: "load", WRITE: "store", EXEC: "fetch", MAPPED: "load"}
 
 
-def _failed() -> OSError:
-    code = ctypes.get_errno()
-    return OSError(code, os.strerror(code))
-
-
-def _host_mmap(address: int, length: int, protection: int, flags: int, fd: int = -1, offset: int = 0) -> int:
-    got = int(_c_mmap(address, length, protection, flags, fd, offset))
-    if got == -1:
-        raise _failed()
-    return got
-
-
-def _release(mappings: tuple[tuple[int, int], ...]) -> None:
-    for address, length in mappings:
-        _c_munmap(address, length)
-
-
 class AddressSpace:
     """See the module's docstring. Addresses and values are unsigned Python ints; memory is little endian."""
 
     def __init__(self, size: int = 1 << 38) -> None:
         if size <= 0 or size % PAGE_SIZE:
             raise ValueError(f"size {size:#x} is not a number of pages")
-        reserve = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
+        reserve = host.MAP_PRIVATE | host.MAP_ANONYMOUS | host.MAP_NORESERVE
         pages = size >> PAGE_SHIFT
-        start = _host_mmap(0, size + 2 * GUARD, _PROT_NONE, reserve)
+        start = host.mmap(0, size + 2 * GUARD, host.PROT_NONE, reserve)
         try:
-            map_address = _host_mmap(0, pages, _PROT_READ | _PROT_WRITE, reserve)
+            map_address = host.mmap(0, pages, host.PROT_READ | host.PROT_WRITE, reserve)
         except OSError:
-            _c_munmap(start, size + 2 * GUARD)
+            host.munmap(start, size + 2 * GUARD)
             raise
-        self._finalizer = weakref.finalize(self, _release, ((start, size + 2 * GUARD), (map_address, pages)))
+        self._finalizer = weakref.finalize(self, host.release, ((start, size + 2 * GUARD), (map_address, pages)))
         self.size = size
         self.base = start + GUARD
         self.map_address = map_address  # host address of the page map, for native code
@@ -206,8 +142,7 @@ class AddressSpace:
         self._views[2] = self._bytes.cast("H")
         self._views[4] = self._bytes.cast("I")
         self._views[8] = self._bytes.cast("Q")
-        self._starts: list[int] = []
-        self._regions: list[Region] = []
+        self._mappings = Mappings()
 
     def close(self) -> None:
         """Give the host memory back. Every later access faults."""
@@ -215,7 +150,7 @@ class AddressSpace:
         self._bytes = memoryview(b"")
         self.size = 0
         self._views = [None] * 9
-        self._starts, self._regions = [], []
+        self._mappings = Mappings()
         self._finalizer()
 
     def host_ranges(self) -> list[tuple[int, int]]:
@@ -375,9 +310,10 @@ class AddressSpace:
         if not data:
             return
         first, last = address >> PAGE_SHIFT, (address + len(data) - 1) >> PAGE_SHIFT
-        with self._opened(first, last, _PROT_READ | _PROT_WRITE, "store", address):
+        with self._opened(first, last, host.PROT_READ | host.PROT_WRITE, "store", address):
             if len(data) >= LARGE:
-                _c_madvise(self.base + (first << PAGE_SHIFT), last - first + 1 << PAGE_SHIFT, MADV_POPULATE_WRITE)
+                start, length = self.base + (first << PAGE_SHIFT), last - first + 1 << PAGE_SHIFT
+                host.madvise(start, length, host.MADV_POPULATE_WRITE)
             self._copy_in(address, data)
         if self._effects is not None:
             self._effects.append(("poke", address, bytes(data)))
@@ -404,7 +340,7 @@ class AddressSpace:
         return entry & PROTECTION if entry & MAPPED else None
 
     def regions(self) -> list[Region]:
-        return list(self._regions)
+        return list(self._mappings)
 
     def touched(self, region: Region) -> list[int]:
         """Numbers of the region's pages that the host has backed with memory; of private ones the others are zero."""
@@ -419,7 +355,7 @@ class AddressSpace:
         """Of a forked child: runs of private pages that it no longer shares with its parent, if the host can tell."""
         found = []
         with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-            for region in self._regions:
+            for region in self._mappings:
                 if region.shared or not region.protection & WRITE:
                     continue
                 first, count = region.start >> PAGE_SHIFT, region.end - region.start >> PAGE_SHIFT
@@ -430,10 +366,7 @@ class AddressSpace:
         return found
 
     def region_at(self, address: int) -> Region | None:
-        index = bisect_right(self._starts, address) - 1
-        if index >= 0 and address < self._regions[index].end:
-            return self._regions[index]
-        return None
+        return self._mappings.at(address)
 
     def free(self, length: int) -> int:
         """Where a mapping of this length would go; OutOfMemory."""
@@ -441,10 +374,7 @@ class AddressSpace:
 
     def is_free(self, start: int, end: int) -> bool:
         """Whether no page of the range is mapped."""
-        index = bisect_right(self._starts, start) - 1
-        if index >= 0 and self._regions[index].end > start:
-            return False
-        return index + 1 >= len(self._starts) or self._starts[index + 1] >= end
+        return self._mappings.is_free(start, end)
 
     # Mapping ------------------------------------------------------------------------------------------------
 
@@ -462,7 +392,7 @@ class AddressSpace:
         protection = _normal(protection)
         effect: Effect | None = None
         if self._effects is not None:
-            contents = None if fd < 0 else _file_bytes(fd, offset, length)
+            contents = None if fd < 0 else host.bytes_of_file(fd, offset, length)
             if attached:
                 contents = ctypes.string_at(attached, length)
             effect = ("map", {"address": start, "length": length, "protection": protection, "shared": shared,
@@ -477,7 +407,7 @@ class AddressSpace:
             copied = self._host_map_file(start, length, protection, shared, fd, offset)
         self._fill(start, start + copied, MAPPED | protection)
         self._fill(start + copied, start + length, MAPPED | FILE | protection)
-        self._carve(start, start + length)
+        self._mappings.carve(start, start + length)
         self._insert(Region(start, start + length, protection, name, shared, fd >= 0, offset))
         if effect is not None and self._effects is not None:
             self._effects.append(effect)
@@ -504,15 +434,15 @@ class AddressSpace:
         had_code = self._has_code(start, end)
         reached = start
         try:
-            for region in self._overlapping(start, end):
+            for region in self._mappings.overlapping(start, end):
                 if region.start > reached:
                     break
                 stop = min(region.end, end)
                 self._host_protect(reached, stop, _host_protection(protection))
                 pages = slice(reached >> PAGE_SHIFT, stop >> PAGE_SHIFT)
                 self._map[pages] = bytes(self._map[pages]).translate(_KEEPS[protection])
-                part = _cut(region, reached, stop)
-                self._carve(reached, stop)
+                part = cut(region, reached, stop)
+                self._mappings.carve(reached, stop)
                 self._insert(part._replace(protection=protection))
                 reached = stop
         finally:
@@ -559,14 +489,14 @@ class AddressSpace:
         """madvise(MADV_DONTNEED): private anonymous pages read as zero afterwards."""
         start, end = self._range(address, length, hole=errno.ENOMEM)
         reached = start
-        for region in self._overlapping(start, end):
+        for region in self._mappings.overlapping(start, end):
             if region.start > reached:
                 break
             reached = min(region.end, end)
             if not region.file and not region.shared:
                 low = max(region.start, start)
-                if _c_madvise(self.base + low, reached - low, _MADV_DONTNEED):
-                    raise _failed()
+                if host.madvise(self.base + low, reached - low, host.MADV_DONTNEED):
+                    raise host.failed()
                 if self._effects is not None:
                     self._effects.append(("discard", low, reached - low))
                 self._note(low, reached - low)
@@ -577,9 +507,9 @@ class AddressSpace:
 
     def advise(self, address: int, length: int, advice: int) -> None:
         """The host's madvise, for what is one region."""
-        if _c_madvise(self.base + address, length, advice):
-            raise _failed()
-        if advice == _MADV_REMOVE:  # shared memory reads as zero now
+        if host.madvise(self.base + address, length, advice):
+            raise host.failed()
+        if advice == host.MADV_REMOVE:  # shared memory reads as zero now
             if self._effects is not None:
                 self._effects.append(("poke", address, bytes(length)))
             if self._has_code(address, address + length):
@@ -600,19 +530,19 @@ class AddressSpace:
             self._tell(start, end)
 
     def _say_offset(self, region: Region, start: int, end: int, offset: int) -> None:
-        self._carve(start, end)
+        self._mappings.carve(start, end)
         self._insert(region._replace(start=start, end=end, offset=offset))
 
     def sync(self, address: int, length: int, flags: int) -> None:
         """msync: holes are ENOMEM, after the rest was written back."""
         start, end = self._range(address, length, hole=errno.ENOMEM)
         reached, hole = start, False
-        for region in self._overlapping(start, end):
+        for region in self._mappings.overlapping(start, end):
             hole = hole or region.start > reached
             reached = min(region.end, end)
             low = max(region.start, start)
-            if region.shared and region.file and _c_msync(self.base + low, reached - low, flags):
-                raise _failed()
+            if region.shared and region.file and host.msync(self.base + low, reached - low, flags):
+                raise host.failed()
         if hole or reached < end:
             raise OutOfMemory("the range has a hole")
 
@@ -680,7 +610,7 @@ class AddressSpace:
         if data:
             self.poke(address, data)
         if private:  # it is called what it is a copy of
-            self._carve(address, address + length)
+            self._mappings.carve(address, address + length)
             self._insert(Region(address, address + length, protection, name, shared, file, offset))
 
     # Checks and copies ----------------------------------------------------------------------------------------
@@ -717,7 +647,7 @@ class AddressSpace:
         raise MemoryFault(bad, access or _ACCESS[bit], mapped)
 
     def _has_code(self, start: int, end: int) -> bool:
-        return any(region.protection & EXEC for region in self._overlapping(start, end))
+        return any(region.protection & EXEC for region in self._mappings.overlapping(start, end))
 
     def _has_file(self, start: int, end: int) -> bool:
         pages = self._map[start >> PAGE_SHIFT:page_up(end) >> PAGE_SHIFT]
@@ -726,7 +656,7 @@ class AddressSpace:
     def _copy_out(self, address: int, length: int, access: str) -> bytes:
         if length > 0 and self._has_file(address, address + length):
             buffer = ctypes.create_string_buffer(length)
-            self._host_copy(_c_vm_readv, address, buffer, length, access)
+            self._host_copy(host.vm_readv, address, buffer, length, access)
             return buffer.raw
         return bytes(self._bytes[address:address + length])
 
@@ -737,7 +667,7 @@ class AddressSpace:
         watched = self._unwatch_range(address, length)
         if self._has_file(address, address + length):
             buffer = ctypes.create_string_buffer(bytes(data), length)
-            self._host_copy(_c_vm_writev, address, buffer, length, "store")
+            self._host_copy(host.vm_writev, address, buffer, length, "store")
         else:
             self._bytes[address:address + length] = data
         if watched and self.watchers:
@@ -747,12 +677,12 @@ class AddressSpace:
         """Let the host's kernel copy: where a mapped file has been cut short it stops instead of killing us."""
         done = 0
         while done < length:
-            local = _IoVec(ctypes.addressof(buffer) + done, length - done)
-            remote = _IoVec(self.base + address + done, length - done)
+            local = host.IoVec(ctypes.addressof(buffer) + done, length - done)
+            remote = host.IoVec(self.base + address + done, length - done)
             got = function(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
             if got < 0:
                 if ctypes.get_errno() != errno.EFAULT:
-                    raise _failed()
+                    raise host.failed()
                 raise MemoryFault(address + done, access, True, bus=True)
             done += got
 
@@ -761,7 +691,7 @@ class AddressSpace:
         if length <= 0:
             return b""
         first, last = address >> PAGE_SHIFT, (address + length - 1) >> PAGE_SHIFT
-        with self._opened(first, last, _PROT_READ, access, address):
+        with self._opened(first, last, host.PROT_READ, access, address):
             return self._copy_out(address, length, access)
 
     @contextmanager
@@ -850,28 +780,23 @@ class AddressSpace:
     def _find(self, length: int) -> int:
         """The highest free range below the mmap base; above it only when there is none."""
         for low, high in ((LOWEST, self.mmap_base), (self.mmap_base, self.size)):
-            top = high
-            for region in reversed(self._regions):
-                if region.start >= top:
-                    continue
-                if top - region.end >= length and region.end >= low:
-                    break
-                top = min(top, region.start)
-            if top - length >= low:
-                return top - length
+            found = self._mappings.highest_free(length, low, high)
+            if found is not None:
+                return found
         raise OutOfMemory()
 
     def _install(self, start: int, length: int, source: int) -> None:
         """Put a host mapping made elsewhere in place: what was there stays whole if making it had failed."""
-        got = _c_mremap(source, length, length, _MREMAP_MAYMOVE | _MREMAP_FIXED, self.base + start)
+        got = host.mremap(source, length, length, host.MREMAP_MAYMOVE | host.MREMAP_FIXED, self.base + start)
         if got == -1:
-            error = _failed()
-            _c_munmap(source, length)
+            error = host.failed()
+            host.munmap(source, length)
             raise error
 
     def _host_map_anonymous(self, start: int, length: int, protection: int, shared: bool, reserve: bool) -> None:
-        flags = _MAP_ANONYMOUS | (_MAP_SHARED if shared else _MAP_PRIVATE) | (0 if reserve else _MAP_NORESERVE)
-        self._install(start, length, _host_mmap(0, length, _host_protection(protection), flags))
+        flags = host.MAP_ANONYMOUS | (host.MAP_SHARED if shared else host.MAP_PRIVATE)
+        flags |= 0 if reserve else host.MAP_NORESERVE
+        self._install(start, length, host.mmap(0, length, _host_protection(protection), flags))
 
     def _host_map_file(self, start: int, length: int, protection: int, shared: bool, fd: int,
                        offset: int) -> int:
@@ -880,28 +805,32 @@ class AddressSpace:
         A small private mapping is read into anonymous memory, so that the hot accessors may touch it: nothing
         that later happens to the file can then raise SIGBUS there. Pages beyond the file's end stay the file's.
         """
-        flags = _MAP_SHARED if shared else _MAP_PRIVATE
-        source = _host_mmap(0, length, _host_protection(protection), flags, fd, offset)
+        flags = host.MAP_SHARED if shared else host.MAP_PRIVATE
+        source = host.mmap(0, length, _host_protection(protection), flags, fd, offset)
         self._install(start, length, source)
         if shared or length > PRIVATE_COPY_LIMIT:
             return 0
-        copied, source = _file_copy(fd, offset, length)
+        copied, source = host.copy_of_file(fd, offset, length)
         if copied:
             self._install(start, copied, source)
             self._host_protect(start, start + copied, _host_protection(protection))
         return copied
 
     def _host_protect(self, start: int, end: int, protection: int) -> None:
-        if _c_mprotect(self.base + start, end - start, protection):
-            raise _failed()
+        if host.mprotect(self.base + start, end - start, protection):
+            raise host.failed()
 
     def _reserve(self, start: int, end: int) -> None:
         """Make a range unmapped: for the guest, and for the host's own allocations too."""
-        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
-        _host_mmap(self.base + start, end - start, _PROT_NONE, flags)
-        for region in self._overlapping(start, end):
+        flags = host.MAP_PRIVATE | host.MAP_ANONYMOUS | host.MAP_NORESERVE | host.MAP_FIXED
+        host.mmap(self.base + start, end - start, host.PROT_NONE, flags)
+        for region in self._mappings.overlapping(start, end):
             self._fill(max(region.start, start), min(region.end, end), 0)
-        self._carve(start, end)
+        self._mappings.carve(start, end)
+
+    def _insert(self, region: Region) -> None:
+        self.shares = self.shares or (region.shared and bool(region.protection & WRITE))
+        self._mappings.insert(region)
 
     def _fill(self, start: int, end: int, entry: int) -> None:
         ctypes.memset(self.map_address + (start >> PAGE_SHIFT), entry, (end - start) >> PAGE_SHIFT)
@@ -915,7 +844,7 @@ class AddressSpace:
         return old
 
     def _move(self, region: Region, old: int, old_length: int, new: int, new_length: int) -> None:
-        moved = _cut(region, old, old + old_length)
+        moved = cut(region, old, old + old_length)
         had_code = self._has_code(old, old + old_length)
         entries = bytes(self._map[old >> PAGE_SHIFT:(old + old_length) >> PAGE_SHIFT])
         self.unwatch(old, old + old_length)
@@ -924,14 +853,14 @@ class AddressSpace:
             entries += bytes([MAPPED | FILE | moved.protection]) * ((new_length - old_length) >> PAGE_SHIFT)
         else:
             # Left mapped, the old range cannot be taken by another host thread before we reserve it again.
-            self._host_move(old, old_length, new, old_length, _MREMAP_DONTUNMAP)
+            self._host_move(old, old_length, new, old_length, host.MREMAP_DONTUNMAP)
             if new_length > old_length:
                 self._host_map_anonymous(new + old_length, new_length - old_length, moved.protection, False, True)
             entries += bytes([MAPPED | moved.protection]) * ((new_length - old_length) >> PAGE_SHIFT)
         self._reserve(old, old + old_length)
         clean = entries.translate(_KEEPS[moved.protection])
         self._map[new >> PAGE_SHIFT:(new + new_length) >> PAGE_SHIFT] = clean
-        self._carve(new, new + new_length)
+        self._mappings.carve(new, new + new_length)
         self._insert(moved._replace(start=new, end=new + new_length))
         if self._effects is not None:
             self._effects.append(("remap", old, old_length, new, new_length))
@@ -939,11 +868,11 @@ class AddressSpace:
             self._tell(old, old + old_length)
 
     def _host_move(self, old: int, old_length: int, new: int, new_length: int, flags: int) -> None:
-        flags |= _MREMAP_MAYMOVE | _MREMAP_FIXED
-        if _c_mremap(self.base + old, old_length, new_length, flags, self.base + new) != -1:
+        flags |= host.MREMAP_MAYMOVE | host.MREMAP_FIXED
+        if host.mremap(self.base + old, old_length, new_length, flags, self.base + new) != -1:
             return
-        error = _failed()
-        if not flags & _MREMAP_DONTUNMAP:
+        error = host.failed()
+        if not flags & host.MREMAP_DONTUNMAP:
             raise error
         # The host may hold as several mappings what is one region here, which it does not move at once: copy.
         region = self.region_at(old)
@@ -951,93 +880,3 @@ class AddressSpace:
         self._host_map_anonymous(new, new_length, READ | WRITE, False, True)
         self._bytes[new:new + old_length] = self.peek(old, old_length)
         self._host_protect(new, new + new_length, _host_protection(protection))
-
-    # The list of regions ---------------------------------------------------------------------------------------
-
-    def _overlapping(self, start: int, end: int) -> list[Region]:
-        first = max(bisect_right(self._starts, start) - 1, 0)
-        found = []
-        for region in self._regions[first:]:
-            if region.start >= end:
-                break
-            if region.end > start:
-                found.append(region)
-        return found
-
-    def _carve(self, start: int, end: int) -> None:
-        """Take a range out of the list, splitting what reaches beyond it."""
-        if end <= start:
-            return
-        found = self._overlapping(start, end)
-        if not found:
-            return
-        low = bisect_right(self._starts, found[0].start) - 1
-        rest = [_cut(region, *bounds) for region in found
-                for bounds in ((region.start, start), (end, region.end)) if bounds[0] < bounds[1]]
-        self._regions[low:low + len(found)] = rest
-        self._starts[low:low + len(found)] = [region.start for region in rest]
-
-    def _insert(self, region: Region) -> None:
-        """Add a region where none is, joining it with neighbours that are alike."""
-        self.shares = self.shares or (region.shared and bool(region.protection & WRITE))
-        low = high = bisect_right(self._starts, region.start)
-        if low and _alike(self._regions[low - 1], region):
-            low -= 1
-            before = self._regions[low]
-            region = region._replace(start=before.start, offset=before.offset)
-        if high < len(self._regions) and _alike(region, self._regions[high]):
-            region = region._replace(end=self._regions[high].end)
-            high += 1
-        self._regions[low:high] = [region]
-        self._starts[low:high] = [region.start]
-
-
-def _cut(region: Region, start: int, end: int) -> Region:
-    """The part of a region between two addresses; `start` below the region's own means its own."""
-    start, end = max(start, region.start), min(end, region.end)
-    offset = region.offset + (start - region.start) if region.file else 0
-    return region._replace(start=start, end=end, offset=offset)
-
-
-def _alike(low: Region, high: Region) -> bool:
-    return (low.end == high.start and low.protection == high.protection and low.name == high.name
-            and low.shared == high.shared and not low.shared and low.file == high.file
-            and (not low.file or low.offset + (low.end - low.start) == high.offset))
-
-
-def _file_copy(fd: int, offset: int, length: int) -> tuple[int, int]:
-    """Memory of the host's with what `_file_bytes` gives, filled up to whole pages: its bytes and its address."""
-    found = os.fstat(fd)
-    size = min(length, found.st_size - offset) if stat.S_ISREG(found.st_mode) else 0
-    if size <= 0:
-        return 0, 0
-    room = page_up(size)
-    address = _host_mmap(0, room, _PROT_READ | _PROT_WRITE, _MAP_ANONYMOUS | _MAP_PRIVATE)
-    _c_madvise(address, room, MADV_POPULATE_WRITE)  # or each page is a fault; an older kernel does not know it
-    target = memoryview((ctypes.c_ubyte * size).from_address(address))
-    done = 0
-    try:
-        while done < size and (part := os.preadv(fd, [target[done:]], offset + done)):
-            done += part
-    except OSError:
-        _c_munmap(address, room)
-        raise
-    copied = page_up(done)  # less, if the file was cut short just now
-    if copied < room:
-        _c_munmap(address + copied, room - copied)
-    return copied, address
-
-
-def _file_bytes(fd: int, offset: int, length: int) -> bytes:
-    """Up to `length` bytes of a file; devices that map but cannot be read give none."""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        return b""
-    parts = []
-    while length > 0:
-        part = os.pread(fd, min(length, 1 << 24), offset)
-        if not part:
-            break
-        parts.append(part)
-        offset += len(part)
-        length -= len(part)
-    return b"".join(parts)

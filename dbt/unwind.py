@@ -18,7 +18,8 @@ from dbt.cfi import Row, Rule, Unusable, row_at
 from dbt.elf import Image, NotRunnable
 from dbt.linux import siginfo
 from dbt.linux.abi import layout
-from dbt.memory import EXEC, READ, MemoryFault, Region, page_down
+from dbt.mappings import Region
+from dbt.memory import EXEC, READ, MemoryFault, page_down
 from dbt.report import image_symbols
 from guests.spec import Decoded
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dbt.memory import EXEC, GUARD, PAGE_SIZE, READ, WRITE, AddressSpace, MemoryFault, OutOfMemory, Region
+from dbt.mappings import Region
+from dbt.memory import EXEC, GUARD, PAGE_SIZE, READ, WRITE, AddressSpace, MemoryFault, OutOfMemory
 
 P = PAGE_SIZE
 RW = READ | WRITE

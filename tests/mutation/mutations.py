@@ -523,7 +523,7 @@ INVALIDATION = (
      MEMORY + "test_watchers_hear_of_every_way_that_code_changes",
      "translations of pages that madvise emptied run on"),
     ("watched pages are writable on the host", "dbt/memory.py",
-     "_PROT_WRITE if entry & (WRITE | WATCHED) == WRITE else 0", "_PROT_WRITE if entry & WRITE else 0",
+     "host.PROT_WRITE if entry & (WRITE | WATCHED) == WRITE else 0", "host.PROT_WRITE if entry & WRITE else 0",
      ENGINE + "test_a_block_that_patches_itself_is_right",
      "translated code overwrites code and nobody hears of it"),
     ("a store to a watched page is not told", "dbt/memory.py",
