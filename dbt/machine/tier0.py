@@ -59,11 +59,11 @@ class MachineTier0(Tier0):
         if self._full:
             self.flush()
         table = self._space.table(pc) or self._table_of(pc >> PAGE_SHIFT, number)
+        self._space.enter_code(pc, table)
         if not self._bytes[OPEN + table // TABLE] and self._may_open(number):
             self._bytes[OPEN + table // TABLE] = 1
             place = self._page_of(table)
             self._opened(range(place, place + 1))
-        self._space.enter_code(pc, table)
         return self._inside_of(table << PAGE_SHIFT | pc & (1 << PAGE_SHIFT) - 1, pc) if inside else self.dispatch
 
     def _table_of(self, page: int, number: int) -> int:

@@ -210,6 +210,29 @@ def test_a_machine_finds_what_an_earlier_one_translated(tmp_path: Path, monkeypa
     assert len(digests) == 1
 
 
+def test_what_goes_on_in_another_page_is_found_when_that_is_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop calls a function two pages away: in the second run nothing has to become hot again."""
+    monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path))
+    places = {CODE: loop(asm("jalr", rd=RA, rs1=S3, imm=0)), OTHER: [asm("addi", rd=A0, rs1=A0, imm=1), RETURN]}
+    hot, found = [], []
+    for _ in range(2):
+        board = Board(GUEST, SIZE, Console(lambda data: None), "translated",
+                      Options(patience=0, promote=2000, disk=True))  # fmt: skip
+        for at, words in places.items():
+            board.vm.memory.poke(at, words_to_bytes(words))
+        board.vcpu.reset(CODE)
+        board.vcpu.state.slots[S2], board.vcpu.state.slots[S3] = 20_000, OTHER
+        assert board.vm.run() == SystemEvent(1) and board.vcpu.state.slots[A0] == 20_000
+        engine = board.vcpu.engine
+        assert engine.disk is not None
+        hot.append(engine.exits["hot"])
+        found.append(engine.disk.stats.found)
+        board.vm.close()
+    assert hot[0] and not hot[1] and not found[0] and found[1]
+
+
 def test_masking_interrupts_is_done_in_place() -> None:
     """What a kernel does around each lock and in each trap: no call, and Python is not entered for it."""
     body = [asm("csrrci", rd=T0, imm=2, csr=0x100), asm("csrrsi", rd=T1, imm=2, csr=0x100),
