@@ -237,6 +237,18 @@ def test_control_c_ends_what_the_shell_waits_for() -> None:
         assert machine.finish() == 0
 
 
+def test_control_c_ends_what_the_shell_is_about_to_wait_for() -> None:
+    """It is typed before the shell has read the line. At the prompt it means nothing, to the next program neither."""
+    with console(KERNEL) as machine:
+        machine.expect("$ ")
+        machine.type("\x03echo on\nspin A 1000000\n\x03spin B 3\n")
+        machine.expect("\non\n$ ")
+        machine.expect("was killed\n$ ")
+        machine.expect("BBB")
+        machine.expect("$ ")
+        stop(machine)
+
+
 def test_lines_are_edited_and_wait_until_they_are_read() -> None:
     """More is typed ahead than the kernel has room for: the UART holds it back."""
     with console(KERNEL) as machine:

@@ -104,7 +104,8 @@ void wake(const void *what);
 int process_fork(void);
 int process_wait(int pid, int *status);
 int process_kill(int pid);
-void process_interrupt(void); /* ^C: ends the child that the first process waits for */
+void process_interrupt(void); /* ^C: ends the child that the first process waits for, or is about to */
+void process_forget_interrupt(void); /* there was nothing to end */
 _Noreturn void process_exit(int status);
 
 /* exec.c */

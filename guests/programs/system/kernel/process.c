@@ -175,6 +175,9 @@ _Noreturn void process_exit(int status) {
     __builtin_unreachable();
 }
 
+/* ^C came while the first process waited for no one: it ends whom that waits for next. */
+static int interrupted;
+
 int process_wait(int pid, int *status) {
     for (;;) {
         int children = 0;
@@ -190,6 +193,10 @@ int process_wait(int pid, int *status) {
         }
         if (!children || current->killed)
             return -1;
+        if (interrupted && pid && current == processes) {
+            interrupted = 0;
+            process_kill(pid);
+        }
         current->waits_child = pid;
         sleep_on(current, NEVER);
         current->waits_child = 0;
@@ -208,6 +215,9 @@ int process_kill(int pid) {
 }
 
 void process_interrupt(void) {
-    if (processes[0].waits_child)
-        process_kill(processes[0].waits_child);
+    interrupted = process_kill(processes[0].waits_child) < 0;
+}
+
+void process_forget_interrupt(void) {
+    interrupted = 0;
 }
