@@ -37,6 +37,8 @@ from dbt.state import (
     PAGES,
     PC,
     RAISED,
+    RECENT,
+    RECENT_MOST,
     SCRATCH,
     SHARES,
     SLOTS,
@@ -178,6 +180,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         jump_cache=JUMP_CACHE,
         jump_bits=JUMP_BITS,
         rounding_slot=_slot_offset(guest.rounding_slot),
+        stack_slot=guest.stack_slot,
         budget_shift=BUDGET_SHIFT,
         space_bits=SPACE_BITS,
         highest=8 * HIGHEST,
@@ -193,7 +196,9 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
     )
 
 
-MACHINE = Translations(LOADS, STORES, FETCHES, ENTRY_BITS, FETCH_BITS, 8 * FOUND, 8 * CHANGED, 8 * RAISED)
+MACHINE = Translations(
+    LOADS, STORES, FETCHES, ENTRY_BITS, FETCH_BITS, 8 * FOUND, 8 * CHANGED, 8 * RAISED, 8 * RECENT, RECENT_MOST
+)
 
 
 def _slot_or_hole(slot: object) -> Any:

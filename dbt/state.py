@@ -82,6 +82,8 @@ STAGE_SIZE = FIELDS + 201  # bytes,
 STAGE_HOST = FIELDS + 202  # host address
 TRAPS = FIELDS + 208  # how often each trap was taken in native code: by cause, of each mode
 CAUSES, MODES = 32, 8
+RECENT = FIELDS + 464  # so many pairs of words for loads of regions, and for stores: entries that some found last
+RECENT_MOST = 8
 
 BUDGET_SHIFT = 24  # the budget register: instructions left above, blocks executed in the low 24 bits
 BUDGET_UNIT = 1 << BUDGET_SHIFT
@@ -115,6 +117,7 @@ FETCHES = STORES + (16 << ENTRY_BITS)  # for fetches: tag, the page's table, hos
 SET = FETCHES + (32 << FETCH_BITS)
 SETS_MOST = 32  # and one more, in which nothing is ever known
 NO_PAGE = (1 << 64) - 1
+NO_ADDRESS = (1 << 63) - (1 << 12)  # a page of addresses that leads nowhere in any mode
 NOWHERE = SETS + SETS_MOST * SET  # byte offset: that one
 COPIED = NOWHERE + SET  # byte offset: for every table, a byte for every two bytes of its page: 1 where they
 PAIRS = COPIED + (TABLES_MOST * TABLE >> 3)  # were looked at to make code. Then by hash: page of addresses, page of

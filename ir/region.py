@@ -167,6 +167,20 @@ class Region:
         """Edges without which there is no cycle: the budget is checked there."""
         return self._searched[0]
 
+    @property
+    def loops(self) -> list[set[int]]:
+        """The blocks of each loop: its head, and from where all jumps back to that come."""
+        found: dict[int, set[int]] = {}
+        for tail, head in self.back:
+            loop = found.setdefault(head, {head})
+            ahead = [tail]
+            while ahead:
+                pc = ahead.pop()
+                if pc not in loop:
+                    loop.add(pc)
+                    ahead += self._before.get(pc, ())
+        return list(found.values())
+
     @cached_property
     def reach(self) -> dict[int, int]:
         """By block: the instructions that must be left for entering it, if no check follows before the next cycle."""

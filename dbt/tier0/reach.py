@@ -32,6 +32,7 @@ Owns: these functions. Must not know: the form of tables, causes, modes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dbt.machine import pages
@@ -49,6 +50,7 @@ from dbt.state import (
     LOG,
     LOG_END,
     MODES,
+    NO_ADDRESS,
     NO_PAGE,
     NOWHERE,
     OPEN,
@@ -61,6 +63,8 @@ from dbt.state import (
     RAISED_VALUE,
     RAM_BASE,
     RAM_HOST,
+    RECENT,
+    RECENT_MOST,
     RECORDS,
     SET,
     SETS,
@@ -322,14 +326,21 @@ def _mark() -> Function:
     return f
 
 
-def _in_each_set(f: OnState, then: Callable[[Value, Value], None]) -> None:
-    """Do it for all sets of all harts that are in use: with a set's address, and whose tables it is of."""
+def _for_each_hart(f: OnState, then: Callable[[Value], None]) -> None:
+    """Do it with the address of each hart's state."""
     hart = f.variable(0)
-    number = f.variable(0)
     with f.loop():
         f.leave_loop(hart.value == f.field(HARTS_COUNT))
         state = f.load(f.field(HARTS) + (hart.value << 3), 8)
         hart.add(1)
+        then(state)
+
+
+def _in_each_set(f: OnState, then: Callable[[Value, Value], None]) -> None:
+    """Do it for all sets of all harts that are in use: with a set's address, and whose tables it is of."""
+    number = f.variable(0)
+
+    def sets(state: Value) -> None:
         number.set(0)
         with f.loop():
             f.leave_loop(number.value == SETS_MOST)
@@ -338,6 +349,8 @@ def _in_each_set(f: OnState, then: Callable[[Value, Value], None]) -> None:
             words = state + 8 * CONTEXTS + this * (8 * CONTEXT)
             f.next_turn(f.load(words, 8) == 0)
             then(state + SETS + this * SET, f.load(words + 8, 8))
+
+    _for_each_hart(f, sets)
 
 
 def _forget(f: OnState, entries: Value, kind: int, first: Value, count: Value, mask: Value) -> None:
@@ -354,9 +367,17 @@ def _forget(f: OnState, entries: Value, kind: int, first: Value, count: Value, m
             f.store(row, NO_PAGE, 8)
 
 
+def _forget_recent(f: OnState, state: Value) -> None:
+    """What accesses of a hart's regions have found last, in the set that it uses."""
+    for pair in range(RECENT, RECENT + 4 * RECENT_MOST, 2):
+        f.store(state + 8 * pair, NO_ADDRESS, 8)
+        f.store(state + (8 * pair + 8), (1 << 64) - NO_ADDRESS, 8)
+
+
 def _written() -> Function:
     f = OnState("written", "physical", "size", "asking")
     physical, size, asking = (f.given[name] for name in ("physical", "size", "asking"))
+    _for_each_hart(f, partial(_forget_recent, f))
     found = record(f, physical)
     writes = f.load(found + pages.WRITES, 8) + 1
     f.store(found + pages.WRITES, writes, 8)
@@ -429,6 +450,7 @@ def _protect() -> Function:
     found = f.field(RECORDS) + (f.given["page"] << pages.SHIFT)
     stored = f.load(found + pages.STORED, 8)
     f.store(found + pages.STORED, 0, 8)
+    _for_each_hart(f, partial(_forget_recent, f))
     host = f.field(RAM_HOST) + (f.given["page"] << PAGE_SHIFT)
     with f.when(stored == 0):
         f.give(0)
@@ -454,6 +476,7 @@ def _protect() -> Function:
 
 def _remap(privileged: Privileged, link: Callable[[Any], None]) -> Function:
     f = OnState("remap")
+    _forget_recent(f, f.s)
     first, *more = privileged.context(Body(f, link, lambda: None))
     context = (first | IN_USE, *more)
     f.set_field(STAMP, f.field(STAMP) + 1)

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 from ir.block import Block, Inst, Value
 from ir.llvm import floats, integers
+from ir.llvm.accesses import Span, recent, spans
 from ir.llvm.emitter import slot_of
 from ir.llvm.exits import Exits
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
-from ir.llvm.memory import Memory, Span, spans, valid_name
+from ir.llvm.memory import Memory, valid_name
 from ir.llvm.target import Lowered, Target, weight_lines
 from ir.region import Region
 
@@ -84,6 +85,8 @@ class Lowering(BlockLowering, Exits):
         self.unfinished = set()
         machine = target.translations is not None
         self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
+        if target.translations is not None:
+            self.recent = recent(region, target.stack_slot, target.translations.recent_most)
 
     def run(self) -> Lowered:
         self.enter()

@@ -3,67 +3,19 @@
 In a machine the address is looked up in a table instead, and what is not found there leaves. An access that crosses a
 page is never found: the tag that it asks for is that of its last byte, at the place of its first. Accesses of a block
 near each other, from one base, are looked up as one: where all of the span lies in a page that is found, the others ask
-no table.
+no table. Accesses in a cycle whose base goes on in steps keep the page that they found last, and ask it first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from ir.block import Block, Inst, Value
+from ir.llvm.accesses import Span
 from ir.llvm.emitter import Emitter, slot_of
 from ir.llvm.target import Translations
 from ir.ops import MASK
-from ir.records import record
-
-WIDEST = 1024  # bytes of a span: a longer one lies in two pages too often
-
-
-@record
-class Span:
-    """Bytes of the guest that accesses of a block lie in, from `low` to below `high` of one base."""
-
-    base: Value
-    writing: bool
-    low: int
-    high: int
-    left: int = 0  # accesses that are still to come
-    pointer: str = ""  # the host address of its first byte, if `valid`
-    valid: str = ""  # the variable that says whether the pointer may be used
-
-    def takes(self, low: int, high: int) -> bool:
-        """Whether these bytes as well are few enough; then they are its own."""
-        low, high = min(low, self.low), max(high, self.high)
-        if high - low > WIDEST:
-            return False
-        self.low, self.high = low, high
-        self.left += 1
-        return True
-
-
-def spans(insts: Sequence[Inst]) -> dict[Inst, Span]:
-    """Which accesses are near others. A load may be in a span that is written to, no store in one that is read."""
-    found: dict[Inst, Span] = {}
-    last: dict[tuple[Value, bool], Span] = {}
-    for inst in insts:
-        match inst.op.name, inst.attrs:
-            case "load", (int(offset), int(size), _):
-                writing = False
-            case "store", (int(offset), int(size)):
-                writing = True
-            case ("amo", (_, int(size))) | ("store_conditional", (int(size), *_)):
-                offset, writing = 0, True
-            case _:
-                continue
-        base = inst.args[0]
-        if isinstance(base, int):
-            continue
-        known = [last.get((base, kind)) for kind in ((True,) if writing else (True, False))]
-        span = next((span for span in known if span is not None and span.takes(offset, offset + size)), None)
-        if span is None:
-            span = last[base, writing] = Span(base, writing, offset, offset + size, 1)
-        found[inst] = span
-    return {inst: span for inst, span in found.items() if span.left > 1}
 
 
 def valid_name(number: int) -> str:
@@ -73,6 +25,8 @@ def valid_name(number: int) -> str:
 
 class Memory(Emitter):
     """`do_` methods of the ops of that kind."""
+
+    recent: Mapping[tuple[Value, bool], int] = MappingProxyType({})  # by base, and whether it stores: a pair
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -125,11 +79,45 @@ class Memory(Emitter):
         """Have a span's pointer, and whether all of the span is in one page that the table knows."""
         span.valid = valid_name(len(self.looked_up))
         self.looked_up.append(span)
-        address = self.displaced(self.use(span.base), span.low)
-        row, hit = self.row(tables, address, span.high - span.low, span.writing)
-        self.put(f"store i1 {hit}, ptr {span.valid}")
-        delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+        address, size = self.displaced(self.use(span.base), span.low), span.high - span.low
+        pair = self.pair(tables, span.base, span.writing)
+        if pair is None:
+            row, hit = self.row(tables, address, size, span.writing)
+            self.put(f"store i1 {hit}, ptr {span.valid}")
+            delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+        else:
+            self.put(f"store i1 true, ptr {span.valid}")
+            on, other, known = self.fresh("on"), self.fresh("other"), self.fresh("known")
+            unknown = self.fresh("unknown")
+            self.put(f"br i1 {self.still(pair, address, size)}, label {on}, label {other}, !prof !2")
+            self.label(other)
+            row, hit = self.row(tables, address, size, span.writing)
+            self.put(f"br i1 {hit}, label {known}, label {unknown}, !prof !2")
+            self.label(unknown)
+            self.put(f"store i1 false, ptr {span.valid}")
+            self.put(f"br label {on}")
+            self.label(known)
+            self.keep(pair, row)
+            self.put(f"br label {on}")
+            self.label(on)
+            delta = self.let(f"load i64, ptr {self.field(pair + 8)}")
         span.pointer = self.pointer(self.let(f"add i64 {address}, {delta}"))
+
+    def pair(self, tables: Translations, base: Value, writing: bool) -> int | None:
+        """The offset of the words in which an access keeps the page it found last, if it does."""
+        number = self.recent.get((base, writing))
+        return None if number is None else tables.recent + 16 * number
+
+    def still(self, pair: int, address: str, size: int) -> str:
+        """Whether these bytes are in the page that was found last."""
+        page = self.let(f"load i64, ptr {self.field(pair)}")
+        return self.let(f"icmp ult i64 {self.let(f'sub i64 {address}, {page}')}, {4097 - size}", "c")
+
+    def keep(self, pair: int, row: str) -> None:
+        """Keep the page of an entry."""
+        for offset in (0, 8):
+            word = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 {offset}', 'a')}")
+            self.put(f"store i64 {word}, ptr {self.field(pair + offset)}")
 
     def row(self, tables: Translations, address: str, size: int, writing: bool) -> tuple[str, str]:
         """A pointer to the entry for these bytes, and whether it is theirs."""
@@ -147,21 +135,32 @@ class Memory(Emitter):
     ) -> str:
         """The host address of an access: the current set of translations knows it, or native code finds it."""
         address = self.displaced(self.use(base), offset)
-        row, known = self.row(tables, address, size, writing)
         hit, miss, on = self.fresh("hit"), self.fresh("miss"), self.fresh("on")
-        self.put(f"br i1 {known}, label {hit}, label {miss}, !prof !2")
+        pair = self.pair(tables, base, writing)
+        if pair is not None:
+            other = self.fresh("other")
+            self.put(f"br i1 {self.still(pair, address, size)}, label {hit}, label {other}, !prof !2")
+            self.label(other)
+        row, known = self.row(tables, address, size, writing)
+        found_now = hit if pair is None else self.fresh("known")
+        self.put(f"br i1 {known}, label {found_now}, label {miss}, !prof !2")
+        if pair is not None:
+            self.label(found_now)
+            self.keep(pair, row)
+            self.put(f"br label {hit}")
         self.label(miss)
         found = self.reached(address, size, 1 if writing else 0)
         self.leave_when(self.let(f"icmp eq i64 {found}, 0", "c"), at, "memory")
+        away = self.let(f"sub i64 {found}, {address}")
         found_in = self.here
         self.put(f"br label {on}")
         self.label(hit)
-        delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
-        there = self.let(f"add i64 {address}, {delta}")
+        word = self.let(f"getelementptr i8, ptr {row}, i64 8", "a") if pair is None else self.field(pair + 8)
+        known = self.let(f"load i64, ptr {word}")
         self.put(f"br label {on}")
-        self.label(on)
-        host = self.let(f"phi i64 [{there}, {hit}], [{found}, {found_in}]")
-        return self.pointer(host)
+        self.label(on)  # the difference, and not the address: the sum is the access's own
+        delta = self.let(f"phi i64 [{known}, {hit}], [{away}, {found_in}]")
+        return self.pointer(self.let(f"add i64 {address}, {delta}"))
 
     def pointer(self, host: str) -> str:
         """What is found is a host address already; %m, which is 0 in a machine, is left alone."""

@@ -74,6 +74,8 @@ class Translations:
     found: int  # offsets in the CPU state: of the word that leads to the native function which finds an address;
     changed: int  # of the word that says that a region has changed what addresses mean;
     raised: int  # of two words: the cause of a trap that code leaves for, plus one, and its value
+    recent: int  # of pairs of words, entries that accesses found last: so many for loads, as many for stores
+    recent_most: int
 
 
 @record(frozen=True)
@@ -96,6 +98,7 @@ class Target:
     jump_cache: int
     jump_bits: int
     rounding_slot: int
+    stack_slot: int  # of the register that points to the stack: a number, as ops have it
     budget_shift: int
     space_bits: int
     highest: int  # offset of the word that holds the highest guest address

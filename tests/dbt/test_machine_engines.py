@@ -66,7 +66,7 @@ from dbt.machine.exits import SystemEvent
 from dbt.machine.lockstep import MOST_STRIDE, lockstep
 from dbt.machine.tlb import Ram, TlbSpace
 from dbt.options import Options
-from dbt.state import RAM_HOST, State
+from dbt.state import NO_ADDRESS, RAM_HOST, State
 from guests.decode import encode
 from guests.programs import SYSTEMS, system_file
 from guests.riscv import machine
@@ -590,6 +590,39 @@ def test_what_a_block_has_found_is_gone_when_its_table_is_stored_to(stride: int)
     registers = {S2: 60, S3: table + 8 * (AWAY >> 12 & 511), S4: first >> 2 | LEAF, A5: second >> 2 | LEAF, A2: AWAY}
     board = run(stride, {CODE: loop(*body)}, registers, setup)
     assert board.vcpu.state.slots[A0] == looked([100, 100, 1, 1, 1, 100], 60)
+
+
+@STRIDES
+def test_two_regions_of_two_address_spaces(stride: int) -> None:
+    """A loop reads at one address, in one space and in another: what it kept in the one is nothing in the other."""
+    reads = [asm("addi", rd=T0, rs1=0, imm=3), asm("ld", rd=T1, rs1=A2, imm=0), asm("add", rd=A0, rs1=A0, rs2=T1),
+             asm("addi", rd=T0, rs1=T0, imm=-1), asm("bne", rs1=T0, rs2=0, imm=-12)]  # fmt: skip
+    body = [each for space in (S3, S4) for each in (asm("csrrw", rd=0, rs1=space, csr=SATP), FENCE, *reads)]
+
+    def setup(board: Board) -> None:
+        supervisor({AWAY: (OTHER, LEAF)}, {AWAY: (OTHER + 0x4000, LEAF)})(board)
+        board.vm.memory.poke(OTHER, (1).to_bytes(8, "little"))
+        board.vm.memory.poke(OTHER + 0x4000, (100).to_bytes(8, "little"))
+
+    registers = {S2: 60, S3: 8 << 60 | TABLES >> 12, S4: 8 << 60 | TABLES + 0x1_0000 >> 12, A2: AWAY}
+    board = run(stride, {CODE: loop(*body)}, registers, setup)
+    assert board.vcpu.state.slots[A0] == 60 * 3 * 101
+
+
+@STRIDES
+@pytest.mark.parametrize("supervised", [True, False])
+def test_the_address_that_stands_for_none_leads_nowhere(supervised: bool, stride: int) -> None:
+    """It traps as any other that means nothing, though a region's accesses begin as if they had found it."""
+    body = [asm("ld", rd=T1, rs1=A4, imm=0), asm("sd", rs1=A4, rs2=T1, imm=8)]
+    begin = supervisor({HANDLER: (HANDLER, LEAF)})
+
+    def setup(board: Board) -> None:
+        begin(board) if supervised else board.vcpu.state.slots.__setitem__(p.MTVEC, HANDLER)
+
+    board = run(stride, {CODE: loop(*body), HANDLER: STEP_OVER}, {S2: 60, A4: NO_ADDRESS}, setup)
+    causes = 13 + 15 if supervised else 5 + 7
+    assert board.vcpu.state.slots[A1] == 60 * causes
+    assert board.vcpu.state.slots[A2] == 60 * (2 * NO_ADDRESS + 8) & MASK
 
 
 @STRIDES
