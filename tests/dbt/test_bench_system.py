@@ -56,12 +56,14 @@ def test_what_cannot_be_measured_gets_a_sentence(words: list[str], capsys: pytes
 
 def test_the_table_of_linux_tells_kinds_apart() -> None:
     times = {"qemu": (2.0, 2.0), "cold": (1.0, 3.0), "warm": (0.5, 1.0)}
-    lines = linux.table({"boot": times, "queens": times, "matmul": {**times, "cold": (4.0, 4.0)}}).splitlines()
+    slow = {**times, "cold": (4.0, 4.0)}
+    *lines, last = linux.table({"boot": times, "queens": times, "matmul": slow, "hello": slow}).splitlines()
     assert [line.split()[-4:] for line in lines[1:]] == [
         ["0.50", "0.25", "1.50", "0.50"], ["0.50", "0.25", "1.50", "0.50"], ["2.00", "0.25", "2.00", "0.50"],
-        ["0.50", "0.25", "1.50", "0.50"], ["2.00", "0.25", "2.00", "0.50"],
+        ["2.00", "0.25", "2.00", "0.50"], ["0.50", "0.25", "1.50", "0.50"], ["2.00", "0.25", "2.00", "0.50"],
     ]  # fmt: skip
-    assert lines[4].startswith("geometric mean, integer") and lines[5].startswith("geometric mean, floating point")
+    assert lines[5].startswith("geometric mean, integer (1)") and lines[6].startswith("geometric mean, floating point")
+    assert last == "Not in the means, since they are too short: @hello."
 
 
 def test_a_process_s_time_is_that_of_all_below_it() -> None:
