@@ -228,8 +228,11 @@ class Translated:
         """Whether an event may come before the next instruction: at boundaries only."""
         return not self.state.mid_block
 
-    def run(self, until: int) -> Stop:
-        """Run to the first boundary at which the count is at least `until`, or to a trap."""
+    def run(self, until: int, near: int = 0) -> Stop:
+        """Run to the first boundary at which the count is at least `until`, or to a trap.
+
+        It may be less by `near`, where host code has left since it goes no further.
+        """
         state, words, translator = self.state, self.state.words, self.translator
         address, exits, chaos = state.address, self.exits, self._chaos
         domain, place = self.monitor.domain, self._place
@@ -293,6 +296,8 @@ class Translated:
                 state.mid_block = False
                 self._turns = TURNS
                 self._collect()
+                if until - state.count <= near:
+                    break
             elif kind == HOT:
                 exits["hot"] += 1
                 state.mid_block = False

@@ -291,8 +291,8 @@ class Reference:
         """Whether an event may come before the next instruction."""
         return self._anywhere or not self.state.mid_block
 
-    def run(self, until: int) -> Stop:
-        """Run to the first boundary (or instruction) at which the count is at least `until`, or to a trap.
+    def run(self, until: int, near: int = 0) -> Stop:
+        """Run to the first boundary (or instruction) at which the count is at least `until`, or to a trap; never less.
 
         At a trap the state is that before the instruction that took it.
         """

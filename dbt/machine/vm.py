@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("reference", "translated")
 TURN = 100_000  # instructions that a hart retires until another one has its turn
+NEAR = 1000  # instructions, a microsecond: what is due so soon comes at once, where time follows the host
 
 
 class Machine:
@@ -164,13 +165,13 @@ class Vm:
         """
         self._remap()
         while True:
-            limit = 0  # what has begun comes to its end
+            limit = near = 0  # what has begun comes to its end
             if self.turn.engine.interruptible:
                 exit = self._at_boundary(until, most)
                 if exit is not None:
                     return exit
-                limit = self._limit(until, most)
-            exit = self.turn.go_on(limit)
+                limit, near = self._limit(until, most)
+            exit = self.turn.go_on(limit, near)
             if exit is not None:
                 return exit
 
@@ -215,6 +216,8 @@ class Vm:
         while True:
             if self.outside is not None:
                 self.outside.sample()
+                if self.outside.follows:
+                    self._meet()
             if self.ending is None:
                 self.events.deliver()
                 self._set_timers()
@@ -257,13 +260,22 @@ class Vm:
         self.turn.crowd(any(not vcpu.waits for vcpu in ready if vcpu is not self.turn))
         return bool(ready)
 
-    def _limit(self, until: int, most: int) -> int:
-        """What the hart has retired when the next thing is due."""
-        ahead = min(min(until, self._deadline()) - self.clock.count, most - self.clock.retired)
+    def _limit(self, until: int, most: int) -> tuple[int, int]:
+        """What the hart has retired when the next thing is due, and how much less will do."""
+        event = self._deadline() - self.clock.count
+        ahead = min(event, until - self.clock.count, most - self.clock.retired)
+        near = 0
         if self.outside is not None:
             ahead = min(ahead, self.outside.slice)
+            near = NEAR if self.outside.follows and ahead == event else 0
         limit = self.turn.state.count + ahead
-        return limit if self._alone else min(limit, self.ends)
+        return (limit, near) if self._alone or limit <= self.ends else (self.ends, 0)
+
+    def _meet(self) -> None:
+        """What is about to be due is due: a clock that follows the host may go on a little."""
+        deadline = self._deadline()
+        if 0 < deadline - self.clock.count <= NEAR:
+            self.clock.wait_until(deadline)
 
     def _deadline(self) -> int:
         """The count at which something will be due by itself."""
@@ -486,12 +498,12 @@ class Vcpu:
         """The instruction that left has not begun: it is another time that it is executed."""
         self.answers, self.state.mid_block = Answers(), False
 
-    def go_on(self, limit: int) -> Exit | None:
-        """Run to the first boundary at which it has retired `limit` instructions, or to a trap, or as far as the
-        machine lets it; the exit, if it needs the caller.
+    def go_on(self, limit: int, near: int = 0) -> Exit | None:
+        """Run to the first boundary at which it has retired `limit` instructions, or `near` so many, or to a trap, or
+        as far as the machine lets it; the exit, if it needs the caller.
         """
         self.vm.wanted = None
-        stop = self.engine.run(limit)
+        stop = self.engine.run(limit, near)
         return self._leave(stop) or self.take(stop.cause, stop.value) if stop.trap else None
 
     def step(self) -> Exit | None:

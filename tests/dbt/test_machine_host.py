@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 from support import peers
+from support.riscv import asm, words_to_bytes
+from support.small import A0, CODE, S2, SIZE, T0, loop
 
 from dbt.machine import outside, start
 from dbt.machine.boards import Board
 from dbt.machine.clock import Clock
 from dbt.machine.devices.console import Console
+from dbt.machine.exits import SystemEvent
 from dbt.machine.outside import LONGEST_SLICE, SHORTEST, SLICE, Inputs, Outside
 from dbt.machine.vm import ENGINES
 from dbt.options import Options
@@ -108,6 +111,32 @@ def test_a_slice_that_was_cut_short_says_nothing_of_the_speed(nanoseconds: list[
     nanoseconds[0] += 1
     host.sample()
     assert host.slice == before
+
+
+def events_of(engine: str, follows: bool) -> tuple[list[int], Board]:
+    """When something was due that comes every 10,001 instructions, in a loop around eight others, and its end."""
+    inner = [asm("addi", rd=T0, rs1=0, imm=3), asm("addi", rd=T0, rs1=T0, imm=-1), asm("bne", rs1=T0, rs2=0, imm=-4)]
+    board = Board(machine.guest(), SIZE, Console(lambda data: None), engine, Options(patience=0, promote=1000))
+    board.vm.memory.poke(CODE, words_to_bytes(loop(*[*inner, *[asm("addi", rd=A0, rs1=A0, imm=1)] * 20] * 8)))
+    board.vcpu.reset(CODE)
+    board.vcpu.state.slots[S2] = 5000
+    board.vm.outside = Outside(board.vm.clock, Inputs(), follows)
+    came: list[int] = []
+    board.vm.events.every(10_001, lambda: came.append(board.vm.clock.count))
+    assert board.vm.run() == SystemEvent(1) and board.vcpu.state.slots[A0] == 5000 * 160
+    return came, board
+
+
+def test_what_is_about_to_be_due_costs_one_exit() -> None:
+    """Regions that cannot reach it leave, each loop by itself; a clock that follows the host goes on instead."""
+    came, board = events_of("translated", True)
+    assert len(came) > 100 and all(at >= 10_001 * (i + 1) for i, at in enumerate(came))
+    assert 0 < board.vcpu.engine.exits["late"] < 1.5 * len(came)
+
+
+def test_where_time_is_that_of_instructions_each_event_has_its_place() -> None:
+    came, board = events_of("translated", False)
+    assert came == events_of("reference", False)[0] and board.vm.clock.waited == 0
 
 
 def test_a_machine_that_was_faster_than_its_clock_does_not_stand_still(nanoseconds: list[int]) -> None:
