@@ -24,14 +24,13 @@ from pathlib import Path
 
 from bench import initramfs
 from dbt.bench import SHORT
-from dbt.runs import ROOT, Failed, spent
+from dbt.runs import ROOT, Failed, bundled, spent
 from guests.programs import PROGRAMS, path
 
 WAYS = ("qemu", "cold", "warm")
 BOOT = "boot"
 LONGEST = 1200.0  # seconds for one start with all of its programs
 BEGIN, END, LAST = "--- begin {}", "--- end {}", "--- the last line"
-FLOAT = "floating point"
 Times = dict[str, tuple[float, float]]  # by name: seconds of CPU and of wall
 
 
@@ -104,9 +103,9 @@ class Bench:
 
 
 def table(found: dict[str, dict[str, tuple[float, float]]]) -> str:
-    """A line a program: seconds of CPU by way, ratios to QEMU's, of CPU and of wall time; geometric means by kind.
+    """A line a program: seconds of CPU by way, ratios to QEMU's, of CPU and of wall time; geometric means by group.
 
-    As in `dragoman bench`, what is too short counts in no mean.
+    Groups, and what is too short for a mean, are those of `dragoman bench`.
     """
     lines = [f"{'':10}" + "".join(f"{way:>8}" for way in WAYS) + "".join(
         f"  {way} / qemu{clock}" for clock in ("", ", wall") for way in WAYS[1:])]  # fmt: skip
@@ -115,15 +114,14 @@ def table(found: dict[str, dict[str, tuple[float, float]]]) -> str:
     for name, of in found.items():
         each = [of[way][clock] / of["qemu"][clock] for clock in (0, 1) for way in WAYS[1:]]
         if name == BOOT or PROGRAMS[name].large_instructions >= SHORT:
-            kind = BOOT if name == BOOT else FLOAT if PROGRAMS[name].kind == "fp" else "integer"
-            ratios.setdefault(kind, []).append(each)
+            ratios.setdefault(BOOT if name == BOOT else bundled(name).group, []).append(each)
         else:
             short.append(f"@{name}")
         lines.append(f"{name:10}" + "".join(f"{of[way][0]:8.2f}" for way in WAYS) + _columns(each))
-    for kind, rows in ratios.items():
-        if kind != BOOT:
+    for group, rows in ratios.items():
+        if group != BOOT:
             means = [math.exp(statistics.fmean(math.log(max(row[i], 1e-6)) for row in rows)) for i in range(4)]
-            lines.append(f"geometric mean, {kind} ({len(rows)}):".ljust(34) + _columns(means))
+            lines.append(f"geometric mean, {group} ({len(rows)}):".ljust(34) + _columns(means))
     if short:
         lines.append(f"Not in the means, since they are too short: {', '.join(short)}.")
     return "\n".join(lines)

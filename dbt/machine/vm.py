@@ -498,7 +498,7 @@ class Vcpu:
         """The instruction that left has not begun: it is another time that it is executed."""
         self.answers, self.state.mid_block = Answers(), False
 
-    def go_on(self, limit: int, near: int = 0) -> Exit | None:
+    def go_on(self, limit: int, near: int) -> Exit | None:
         """Run to the first boundary at which it has retired `limit` instructions, or `near` so many, or to a trap, or
         as far as the machine lets it; the exit, if it needs the caller.
         """

@@ -3,7 +3,7 @@
 In a machine the address is looked up in a table instead, and what is not found there leaves. An access that crosses a
 page is never found: the tag that it asks for is that of its last byte, at the place of its first. Accesses of a block
 near each other, from one base, are looked up as one: where all of the span lies in a page that is found, the others ask
-no table. Accesses in a cycle whose base goes on in steps keep the page that they found last, and ask it first.
+no table. Accesses in a loop whose base goes on in steps keep the page that they found last, and ask it first.
 """
 
 from __future__ import annotations
@@ -80,44 +80,42 @@ class Memory(Emitter):
         span.valid = valid_name(len(self.looked_up))
         self.looked_up.append(span)
         address, size = self.displaced(self.use(span.base), span.low), span.high - span.low
-        pair = self.pair(tables, span.base, span.writing)
-        if pair is None:
+        number = self.recent.get((span.base, span.writing))
+        if number is None:
             row, hit = self.row(tables, address, size, span.writing)
             self.put(f"store i1 {hit}, ptr {span.valid}")
-            delta = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 8', 'a')}")
+            word = self.let(f"getelementptr i8, ptr {row}, i64 8", "a")
         else:
+            on, unknown = self.fresh("on"), self.fresh("unknown")
             self.put(f"store i1 true, ptr {span.valid}")
-            on, other, known = self.fresh("on"), self.fresh("other"), self.fresh("known")
-            unknown = self.fresh("unknown")
-            self.put(f"br i1 {self.still(pair, address, size)}, label {on}, label {other}, !prof !2")
-            self.label(other)
-            row, hit = self.row(tables, address, size, span.writing)
-            self.put(f"br i1 {hit}, label {known}, label {unknown}, !prof !2")
+            word = self.ask(tables, number, address, size, span.writing, on, unknown)
             self.label(unknown)
             self.put(f"store i1 false, ptr {span.valid}")
             self.put(f"br label {on}")
-            self.label(known)
-            self.keep(pair, row)
-            self.put(f"br label {on}")
             self.label(on)
-            delta = self.let(f"load i64, ptr {self.field(pair + 8)}")
-        span.pointer = self.pointer(self.let(f"add i64 {address}, {delta}"))
+        span.pointer = self.pointer(self.let(f"add i64 {address}, {self.let(f'load i64, ptr {word}')}"))
 
-    def pair(self, tables: Translations, base: Value, writing: bool) -> int | None:
-        """The offset of the words in which an access keeps the page it found last, if it does."""
-        number = self.recent.get((base, writing))
-        return None if number is None else tables.recent + 16 * number
-
-    def still(self, pair: int, address: str, size: int) -> str:
-        """Whether these bytes are in the page that was found last."""
+    def ask(
+        self, tables: Translations, number: int, address: str, size: int, writing: bool, hit: str, miss: str
+    ) -> str:
+        """Go to `hit` if these bytes are in the page of this pair, or of an entry that it keeps from now on. Returns
+        where the word is that is added to the address there.
+        """
+        pair = tables.recent + 16 * number
+        added = self.field(pair + 8)
+        other, known = self.fresh("other"), self.fresh("known")
         page = self.let(f"load i64, ptr {self.field(pair)}")
-        return self.let(f"icmp ult i64 {self.let(f'sub i64 {address}, {page}')}, {4097 - size}", "c")
-
-    def keep(self, pair: int, row: str) -> None:
-        """Keep the page of an entry."""
+        still = self.let(f"icmp ult i64 {self.let(f'sub i64 {address}, {page}')}, {4097 - size}", "c")
+        self.put(f"br i1 {still}, label {hit}, label {other}, !prof !2")
+        self.label(other)
+        row, found = self.row(tables, address, size, writing)
+        self.put(f"br i1 {found}, label {known}, label {miss}, !prof !2")
+        self.label(known)
         for offset in (0, 8):
             word = self.let(f"load i64, ptr {self.let(f'getelementptr i8, ptr {row}, i64 {offset}', 'a')}")
             self.put(f"store i64 {word}, ptr {self.field(pair + offset)}")
+        self.put(f"br label {hit}")
+        return added
 
     def row(self, tables: Translations, address: str, size: int, writing: bool) -> tuple[str, str]:
         """A pointer to the entry for these bytes, and whether it is theirs."""
@@ -136,18 +134,12 @@ class Memory(Emitter):
         """The host address of an access: the current set of translations knows it, or native code finds it."""
         address = self.displaced(self.use(base), offset)
         hit, miss, on = self.fresh("hit"), self.fresh("miss"), self.fresh("on")
-        pair = self.pair(tables, base, writing)
-        if pair is not None:
-            other = self.fresh("other")
-            self.put(f"br i1 {self.still(pair, address, size)}, label {hit}, label {other}, !prof !2")
-            self.label(other)
-        row, known = self.row(tables, address, size, writing)
-        found_now = hit if pair is None else self.fresh("known")
-        self.put(f"br i1 {known}, label {found_now}, label {miss}, !prof !2")
-        if pair is not None:
-            self.label(found_now)
-            self.keep(pair, row)
-            self.put(f"br label {hit}")
+        number = self.recent.get((base, writing))
+        if number is None:
+            row, known = self.row(tables, address, size, writing)
+            self.put(f"br i1 {known}, label {hit}, label {miss}, !prof !2")
+        else:
+            word = self.ask(tables, number, address, size, writing, hit, miss)
         self.label(miss)
         found = self.reached(address, size, 1 if writing else 0)
         self.leave_when(self.let(f"icmp eq i64 {found}, 0", "c"), at, "memory")
@@ -155,7 +147,8 @@ class Memory(Emitter):
         found_in = self.here
         self.put(f"br label {on}")
         self.label(hit)
-        word = self.let(f"getelementptr i8, ptr {row}, i64 8", "a") if pair is None else self.field(pair + 8)
+        if number is None:
+            word = self.let(f"getelementptr i8, ptr {row}, i64 8", "a")
         known = self.let(f"load i64, ptr {word}")
         self.put(f"br label {on}")
         self.label(on)  # the difference, and not the address: the sum is the access's own

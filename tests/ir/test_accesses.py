@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ir.block import Block, Branch, Exit, GuestInsn, Jump, Value
+from ir.block import Block, Branch, Exit, GuestInsn, Inst, Jump, Value
 from ir.builder import Builder
 from ir.llvm.accesses import recent
+from ir.llvm.emitter import slot_of
 from ir.region import Region
 from ir.verify import verify
 
@@ -43,14 +44,16 @@ def block(pc: int, fill: Fill, exit: Exit | None = None, taken: int = 0) -> Bloc
     b = Builder(pc)
     b.begin(GuestInsn(pc, 4, "made up", "ident"))
     fill(b)
-    return verify(b.finish(exit or Branch(b.emit("eq", (get(b, N), 0), ()), taken, pc + 4)))  # type: ignore[arg-type]
+    return verify(b.finish(exit or Branch(made(b, "eq", get(b, N), 0), taken, pc + 4)))
 
 
-def kept(*blocks: Block, weights: dict[int, int] | None = None, most: int = 8) -> dict[tuple[int, bool], int]:
-    """Pairs, by the slot of a base that is a register, or its place among all bases, and whether it is stored to."""
+def kept(
+    *blocks: Block, weights: dict[int, int] | None = None, most: int = 8
+) -> list[tuple[int | None, bool, int]]:
+    """Of each base that keeps a page: the slot, if it is a register; whether it is stored to; its pair."""
     region = Region(list(blocks), weights or {block.pc: 100 for block in blocks})
-    found = recent(region, STACK, most)
-    return {(base.attrs[0] if base.op.name == "getreg" else -1, writing): n for (base, writing), n in found.items()}  # type: ignore[union-attr,misc]
+    return [(slot_of(base) if isinstance(base, Inst) and base.op.name == "getreg" else None, writing, number)
+            for (base, writing), number in recent(region, STACK, most).items()]  # fmt: skip
 
 
 def walks(b: Builder) -> None:
@@ -62,11 +65,19 @@ def walks(b: Builder) -> None:
 
 
 def test_pointers_that_go_on_keep_a_page_each_kind_its_own() -> None:
-    assert kept(block(0x100, walks, taken=0x100)) == {(P, False): 0, (Q, True): 8}
+    assert kept(block(0x100, walks, taken=0x100)) == [(P, False, 0), (Q, True, 8)]
+
+
+def test_loads_from_one_register_in_several_blocks_share_a_pair() -> None:
+    def reads(b: Builder) -> None:
+        load(b, get(b, P), 8)
+
+    found = kept(block(0x100, walks, Jump(0x104)), block(0x104, reads, taken=0x100))
+    assert found == [(P, False, 0), (Q, True, 8), (P, False, 0)]
 
 
 def test_without_a_loop_none_does() -> None:
-    assert kept(block(0x100, walks, Jump(0x200))) == {}
+    assert kept(block(0x100, walks, Jump(0x200))) == []
 
 
 def follows(b: Builder) -> None:
@@ -85,7 +96,7 @@ def goes_down(b: Builder) -> None:
 
 @pytest.mark.parametrize("fill", [follows, follows_through, goes_down])
 def test_lists_and_columns_do_not(fill: Fill) -> None:
-    assert kept(block(0x100, fill, taken=0x100)) == {}
+    assert kept(block(0x100, fill, taken=0x100)) == []
 
 
 def test_an_address_that_is_worked_out_has_a_pair_of_its_own() -> None:
@@ -99,8 +110,7 @@ def test_an_address_that_is_worked_out_has_a_pair_of_its_own() -> None:
             load(b, address)
         put(b, N, made(b, "add", get(b, N), 1))
 
-    region = Region([block(0x100, two, taken=0x100)], {0x100: 100})
-    assert sorted(recent(region, STACK, 8).values()) == [0, 1]
+    assert kept(block(0x100, two, taken=0x100)) == [(None, False, 0), (None, False, 1)]
 
 
 def test_what_a_function_saved_on_the_stack_is_what_it_was() -> None:
@@ -112,7 +122,7 @@ def test_what_a_function_saved_on_the_stack_is_what_it_was() -> None:
         put(b, STACK, made(b, "add", get(b, STACK), 32))
 
     found = kept(block(0x100, uses, Jump(0x104)), block(0x104, restores, taken=0x100))
-    assert (SAVED, False) in found
+    assert (SAVED, False) in [each[:2] for each in found]
 
 
 def test_the_innermost_loop_counts() -> None:
@@ -128,7 +138,7 @@ def test_the_innermost_loop_counts() -> None:
         put(b, P, made(b, "add", get(b, P), 8))
 
     back = block(0x108, lambda b: None, Jump(0x100))
-    assert kept(block(0x100, outer, Jump(0x104)), block(0x104, inner, taken=0x104), back) == {(P, False): 0}
+    assert kept(block(0x100, outer, Jump(0x104)), block(0x104, inner, taken=0x104), back) == [(P, False, 0)]
 
 
 def test_the_most_executed_have_the_pairs() -> None:
@@ -137,4 +147,4 @@ def test_the_most_executed_have_the_pairs() -> None:
 
     blocks = [block(0x100 + 4 * i, reads(slot), taken=0x100) for i, slot in enumerate((P, Q, SAVED))]
     weights = {0x100: 10, 0x104: 30, 0x108: 20}
-    assert kept(*blocks, weights=weights, most=2) == {(Q, False): 0, (SAVED, False): 1}
+    assert kept(*blocks, weights=weights, most=2) == [(Q, False, 0), (SAVED, False, 1)]

@@ -2,8 +2,8 @@
  *
  * Bytes that arrive interrupt, and wait in a ring until a process reads; only then they are echoed, and backspace
  * (which takes one back), ^U (all of them) and ^D (the end) mean something. So what is typed ahead appears where it is
- * read. When the ring is full the UART is asked for nothing more, and holds its sender back. ^C acts at once, on what the
- * shell waits for or is about to wait for.
+ * read. When the ring is full the UART is asked for nothing more, and holds its sender back. ^C acts at once, on what
+ * the shell waits for or is about to wait for.
  * Must not know: file descriptors, user memory. */
 #include "kernel.h"
 
