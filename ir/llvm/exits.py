@@ -21,8 +21,7 @@ class Exits(Emitter):
 
     region: Region
     entries: dict[int, str]  # labels of blocks by guest address
-    doubles: list[int]  # slots whose variables are doubles
-    unfinished: set[int]  # those of them that landings may leave with another NaN than the guest's
+    unfinished: dict[int, int]  # slots that landings may leave with another NaN than the guest's, and bits for them
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -47,27 +46,25 @@ class Exits(Emitter):
         """
         if not self.sides:
             return
-        meet = self.fresh("meet")
-        unfinished: set[int] = set()
+        meet, end = self.fresh("meet"), "%leave"
         for label, at, reason, changed in self.sides:
             self.label(label)
             self.count_inline(at)
-            raw = {slot for slot, (kind, what) in changed.items()
-                   if kind == "double" and what in self.raw and slot in self.kinds}  # fmt: skip
-            unfinished |= raw
+            raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
+            end = "%finish" if raw else end
             for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
                 self.write_slot(slot, kind, str(value))
-            spent, mask = self.spent(at), sum(1 << self.doubles.index(slot) for slot in raw)
+            mask = sum(self.unfinished.setdefault(slot, 1 << len(self.unfinished)) for slot in raw)
+            spent = self.spent(at)
             said = (self.block.guest[at].pc, "%at"), (SIDE | reason << 3, "%how"), (spent, "%left"), (mask, "%raw")
             for what, place in said:
                 self.put(f"store i64 {what if isinstance(what, str) else self.use(what)}, ptr {place}")
             self.put(f"br label {meet}")
-        self.unfinished |= unfinished
         self.label(meet)
         at_pc, how, left = (self.let(f"load i64, ptr {place}") for place in ("%at", "%how", "%left"))
         self.put(f"store i64 {at_pc}, ptr {self.field(self.target.pc)}")
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
-        self.go(code, how, left, "%finish" if unfinished else "%leave")
+        self.go(code, how, left, end)
 
     def finish(self) -> None:
         """On the way out from landings: NaNs become canonical of those registers that were left as they are there."""
@@ -75,10 +72,10 @@ class Exits(Emitter):
             return
         self.label("%finish")
         mask = self.let("load i64, ptr %raw")
-        for slot in sorted(self.unfinished):
-            bit = self.let(f"and i64 {mask}, {1 << self.doubles.index(slot)}")
+        for slot, bit in self.unfinished.items():
             wanted, on = self.fresh("raw"), self.fresh("ok")
-            self.put(f"br i1 {self.let(f'icmp ne i64 {bit}, 0', 'c')}, label {wanted}, label {on}")
+            left = self.let(f"icmp ne i64 {self.let(f'and i64 {mask}, {bit}')}, 0", "c")
+            self.put(f"br i1 {left}, label {wanted}, label {on}")
             self.label(wanted)
             self.write_slot(slot, "double", self.canonical("double", self.read_slot(slot, "double")))
             self.put(f"br label {on}")

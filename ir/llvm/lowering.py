@@ -81,8 +81,8 @@ class Lowering(BlockLowering, Exits):
         variables = sorted(_often_used(region) | _touched(insts) & set(self.arguments))
         self.kinds = {slot: "double" if slot in doubles else "i64" for slot in variables}
         self.written = sorted({slot_of(inst) for inst in insts if inst.op.name == "setreg"} & set(variables))
-        self.doubles = sorted(doubles & set(variables))
-        self.unfinished = set()
+        self.doubles = doubles & set(variables)
+        self.unfinished = {}
         machine = target.translations is not None
         self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
         if target.translations is not None:

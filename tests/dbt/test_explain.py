@@ -331,7 +331,7 @@ def test_looking_changes_nothing(words: Sequence[str], capfd: pytest.CaptureFixt
 def test_lines_are_what_readelf_says(tmp_path: Path) -> None:
     """The table of lines, read by others."""
     from dbt.backend import compiler
-    from dbt.codegen import read_lines
+    from dbt.object_file import read_lines
 
     shop = compiler("x86_64-unknown-linux-gnu", 2)
     import llvmlite.binding as llvm

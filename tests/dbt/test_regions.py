@@ -29,6 +29,7 @@ from dbt.options import Options
 from dbt.regions import Bytes, Request
 from dbt.translate import TIMED, make
 from guests.riscv import traps
+from guests.riscv.registers import F
 from ir import llvm
 from ir.llvm import lowering
 from ir.records import replace
@@ -403,6 +404,24 @@ def both(words: list[int], options: Options | None = None, prepare: Callable[[Ri
     assert seen[0] == seen[1]
     assert watch.retired >= share * rigs[1].state.count, f"{watch.retired} of {rigs[1].state.count} in regions"
     return rigs[0], rigs[1]
+
+
+def test_a_landing_leaves_the_guests_nan_in_a_register_that_is_no_variable() -> None:
+    """The host passes a payload on; the register is used in one block of a dozen, so it stays in the CPU state."""
+    idle = [item for i in range(11) for item in (NOP, ("bne", ZERO, ZERO, f"next{i}"), f"next{i}")]
+    words, _ = assemble(
+        "loop", *idle, asm("fadd.d", rd=9, rs1=8, rs2=8, rm=7), asm("ld", rd=A0, rs1=A1, imm=0), addi(A1, A1, 8),
+        ("jal", ZERO, "loop"),
+    )  # fmt: skip
+
+    def payload(rig: Rig) -> None:
+        rig.state.slots[F + 8] = 0xFFF8_0000_0000_1234
+
+    rigs = both(words, Options(hot=0), payload, a1=DATA + 0x2000 - 8 * 300)
+    assert [rig.state.slots[F + 9] for rig in rigs] == [0x7FF8 << 48] * 2
+    text = text_of(rigs[1].engine.request((CODE, True)), Options())  # type: ignore[union-attr]
+    assert f"%r{F + 9} =" not in text and "finish:" in text
+    closed(*rigs)
 
 
 def closed(*rigs: Rig) -> None:
