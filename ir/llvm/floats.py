@@ -34,6 +34,8 @@ _FIELDS = {32: (8, 23), 64: (11, 52)}  # exponent bits, fraction bits
 class Floats(Emitter):
     """`do_` methods of the ops of that kind; a value may exist as an i64, as a float, or as both."""
 
+    nan_odds = ", !prof !1"  # of the branch to where a NaN becomes canonical
+
     def result_float(self, inst: Inst, value: str, width: int) -> None:
         """Define a float result. Its NaN becomes the canonical one where its bits are first seen (`canonical`)."""
         self.strict = True
@@ -50,7 +52,7 @@ class Floats(Emitter):
             f'call i1 @llvm.experimental.constrained.fcmp.f{width}({kind} {value}, {kind} {value}, metadata !"uno", '
             f"{_QUIET}) #0", "c")  # fmt: skip
         before, cold, on = self.here, self.fresh("nan"), self.fresh("ok")
-        self.put(f"br i1 {nan}, label {cold}, label {on}, !prof !1")
+        self.put(f"br i1 {nan}, label {cold}, label {on}{self.nan_odds}")
         self.label(cold)
         if extra:
             extra()

@@ -62,6 +62,8 @@ def declarations(target: Target) -> list[str]:
 class StencilLowering(BlockLowering):
     """One function. `holes` are the symbols of its holes."""
 
+    nan_odds = ""  # so that LLVM puts it on the way, and no jump leads around it
+
     def __init__(self, block: Block, name: str, target: Target) -> None:
         super().__init__(name, target)
         self.begin(block, "%t")
@@ -184,6 +186,27 @@ class StencilLowering(BlockLowering):
         return rf"\0A.reloc .-{behind}, R_X86_64_8, {symbol}"
 
     # --- operations -----------------------------------------------------------------------------------
+
+    def do_unbox(self, inst: Inst) -> None:
+        """Made where it is asked for, as bits or as a float."""
+        if inst.attrs[0] != 32 or not _is_register(inst.args[0]):
+            super().do_unbox(inst)
+
+    def use(self, value: Value) -> str:
+        if isinstance(value, Inst) and value.op.name == "unbox" and value not in self.names:
+            super().do_unbox(value)
+        return super().use(value)
+
+    def as_float(self, value: Value, width: int) -> str:
+        """A register as a single is loaded as one; where there are no ones above it, the monitor executes this."""
+        key = id(value), width
+        if not isinstance(value, Inst) or value.op.name != "unbox" or value in self.names or key in self.floats:
+            return super().as_float(value, width)
+        slot = self.target.slot(slot_of(value.args[0]))  # type: ignore[arg-type]
+        above = self.let(f"load i32, ptr {self.let(f'getelementptr i8, ptr {self.field(slot)}, i64 4', 'a')}")
+        self.leave_when(self.let(f"icmp ne i32 {above}, -1", "c"), value.at, "conversion")
+        self.floats[key] = self.let(f"load float, ptr {self.field(slot)}", "f")
+        return self.floats[key]
 
     def binary(self, inst: Inst, operation: str) -> None:
         if operation in _WITH_IMMEDIATE and _is_immediate(inst.args[1]):
@@ -331,6 +354,10 @@ class StencilLowering(BlockLowering):
         limit = self.let(f"load i64, ptr {self.field(self.target.limit)}")
         count = self.let(f"sub i64 {limit}, {left}")
         self.names[inst] = self.let(f"sub i64 {count}, {self.immediate('behind')}")
+
+
+def _is_register(value: Value) -> bool:
+    return isinstance(value, Inst) and value.op.name == "getreg"
 
 
 def _is_immediate(value: Value) -> bool:

@@ -32,6 +32,7 @@ from dbt.tier0 import Memory, layout
 from dbt.tier0.library import Form, Stencil, forms, hole_of, whole
 from guests.decode import layout as pattern_of
 from guests.programs import PROGRAMS
+from guests.riscv.registers import F
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE, DATA = 0x10000, 0x20000
@@ -186,6 +187,28 @@ def test_how_often_a_block_has_run_is_known_whatever_its_counter_is_for() -> Non
         rig.run(rig.state.count + 1200)
         assert abs(tier.executions(CODE) - before - 600) < 3
     rig.close()
+
+
+@pytest.mark.parametrize("name", ["fadd.s", "fmul.s", "fsqrt.s", "fmadd.s", "fle.s", "fcvt.d.s", "fcvt.w.s"])
+@pytest.mark.parametrize(("above", "here"), [(0xFFFF_FFFF, True), (0, False), (0xFFFF_FFFE, False), (1 << 31, False)])
+def test_a_single_with_other_bits_above_it_is_left_to_the_monitor(name: str, above: int, here: bool) -> None:
+    """It reads as a NaN; boxed ones are computed with in stencils."""
+    row = next(row for row in GUEST.rows if row.name == name)
+    fields = {one.name for one in pattern_of(row.pattern).fields}
+    mode = 1 if name == "fcvt.w.s" else 7  # of a static one frm would have to be it
+    operands = {field: value for field, value in (("rd", 9), ("rs1", 8), ("rs2", 8), ("rs3", 8), ("rm", mode))
+                if field in fields}  # fmt: skip
+    states = []
+    for translated in (False, True):
+        rig = Rig(((CODE, 0x1000, 7),), ALONE, translated=translated)
+        rig.space.poke(CODE, words_to_bytes([asm(name, **operands), asm("ecall")]))
+        rig.state.pc, rig.state.slots[F + 8] = CODE, above << 32 | 0x3FC0_0000
+        stop = rig.run(10)
+        states.append(rig.outcome(stop))
+        if translated:
+            assert rig.engine.exits["side: conversion"] == (not here)
+        rig.close()
+    assert states[0] == states[1]
 
 
 def test_what_is_left_before_an_event_runs_here() -> None:
