@@ -130,6 +130,7 @@ class Emitter(ABC):
         for width, kind in FP.items():
             if (id(value), width) in self.floats:
                 return kind, self.floats[id(value), width]
+        assert value.op.name == "getreg", "a value that was not made"
         return "slot", value.attrs[0]
 
     def fetched(self, place: Place) -> str:

@@ -46,15 +46,15 @@ class Exits(Emitter):
         """
         if not self.sides:
             return
-        meet, end = self.fresh("meet"), "%leave"
+        meet, unfinished = self.fresh("meet"), 0
         for label, at, reason, changed in self.sides:
             self.label(label)
             self.count_inline(at)
             raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
-            end = "%finish" if raw else end
             for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
                 self.write_slot(slot, kind, str(value))
             mask = sum(self.unfinished.setdefault(slot, 1 << len(self.unfinished)) for slot in raw)
+            unfinished |= mask
             spent = self.spent(at)
             said = (self.block.guest[at].pc, "%at"), (SIDE | reason << 3, "%how"), (spent, "%left"), (mask, "%raw")
             for what, place in said:
@@ -64,7 +64,7 @@ class Exits(Emitter):
         at_pc, how, left = (self.let(f"load i64, ptr {place}") for place in ("%at", "%how", "%left"))
         self.put(f"store i64 {at_pc}, ptr {self.field(self.target.pc)}")
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
-        self.go(code, how, left, end)
+        self.go(code, how, left, "%finish" if unfinished else "%leave")
 
     def finish(self) -> None:
         """On the way out from landings: NaNs become canonical of those registers that were left as they are there."""
@@ -74,8 +74,8 @@ class Exits(Emitter):
         mask = self.let("load i64, ptr %raw")
         for slot, bit in self.unfinished.items():
             wanted, on = self.fresh("raw"), self.fresh("ok")
-            left = self.let(f"icmp ne i64 {self.let(f'and i64 {mask}, {bit}')}, 0", "c")
-            self.put(f"br i1 {left}, label {wanted}, label {on}")
+            is_raw = self.let(f"icmp ne i64 {self.let(f'and i64 {mask}, {bit}')}, 0", "c")
+            self.put(f"br i1 {is_raw}, label {wanted}, label {on}")
             self.label(wanted)
             self.write_slot(slot, "double", self.canonical("double", self.read_slot(slot, "double")))
             self.put(f"br label {on}")

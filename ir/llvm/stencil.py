@@ -189,20 +189,20 @@ class StencilLowering(BlockLowering):
 
     def do_unbox(self, inst: Inst) -> None:
         """Made where it is asked for, as bits or as a float."""
-        if inst.attrs[0] != 32 or not _is_register(inst.args[0]):
+        if _single_in(inst) is None:
             super().do_unbox(inst)
 
     def use(self, value: Value) -> str:
-        if isinstance(value, Inst) and value.op.name == "unbox" and value not in self.names:
+        if isinstance(value, Inst) and value not in self.names and _single_in(value) is not None:
             super().do_unbox(value)
         return super().use(value)
 
     def as_float(self, value: Value, width: int) -> str:
         """A register as a single is loaded as one; where there are no ones above it, the monitor executes this."""
-        key = id(value), width
-        if not isinstance(value, Inst) or value.op.name != "unbox" or value in self.names or key in self.floats:
+        key, register = (id(value), width), _single_in(value)
+        if not isinstance(value, Inst) or register is None or value in self.names or key in self.floats:
             return super().as_float(value, width)
-        slot = self.target.slot(slot_of(value.args[0]))  # type: ignore[arg-type]
+        slot = self.target.slot(slot_of(register))
         above = self.let(f"load i32, ptr {self.let(f'getelementptr i8, ptr {self.field(slot)}, i64 4', 'a')}")
         self.leave_when(self.let(f"icmp ne i32 {above}, -1", "c"), value.at, "conversion")
         self.floats[key] = self.let(f"load float, ptr {self.field(slot)}", "f")
@@ -356,8 +356,12 @@ class StencilLowering(BlockLowering):
         self.names[inst] = self.let(f"sub i64 {count}, {self.immediate('behind')}")
 
 
-def _is_register(value: Value) -> bool:
-    return isinstance(value, Inst) and value.op.name == "getreg"
+def _single_in(value: Value) -> Inst | None:
+    """The read of a register, if the value is the single in one."""
+    if not isinstance(value, Inst) or value.op.name != "unbox" or value.attrs[0] != 32:
+        return None
+    register = value.args[0]
+    return register if isinstance(register, Inst) and register.op.name == "getreg" else None
 
 
 def _is_immediate(value: Value) -> bool:

@@ -22,6 +22,7 @@ from dbt.backend import Workshop, compiler
 from dbt.block import Gate, Made
 from dbt.cache.record import pack_made, unpack_made
 from dbt.code import Code, Relocation
+from dbt.engine import Translated
 from dbt.hosts import select
 from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
@@ -419,7 +420,9 @@ def test_a_landing_leaves_the_guests_nan_in_a_register_that_is_no_variable() -> 
 
     rigs = both(words, Options(hot=0), payload, a1=DATA + 0x2000 - 8 * 300)
     assert [rig.state.slots[F + 9] for rig in rigs] == [0x7FF8 << 48] * 2
-    text = text_of(rigs[1].engine.request((CODE, True)), Options())  # type: ignore[union-attr]
+    engine = rigs[1].engine
+    assert isinstance(engine, Translated)
+    text = text_of(engine.request((CODE, True)), Options())
     assert f"%r{F + 9} =" not in text and "finish:" in text
     closed(*rigs)
 
