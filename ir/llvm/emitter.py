@@ -8,6 +8,7 @@ Owns: the state of one function while it is written. Must not know: any op, why 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from ir.block import Block, Inst, Value
 from ir.llvm.target import Lowered, Target
@@ -121,7 +122,11 @@ class Emitter(ABC):
 
     def changed(self) -> dict[int, Place]:
         """What the guest's registers are here, where they are not in their slots."""
-        return {slot: self.place(value) for slot, value in self.pending.items()}
+        return self.places(self.pending)
+
+    def places(self, values: Mapping[int, Value]) -> dict[int, Place]:
+        """Where each value of these is, by slot."""
+        return {slot: self.place(value) for slot, value in values.items()}
 
     def place(self, value: Value) -> Place:
         """Where a value is at this point of the function, without making it anywhere else."""

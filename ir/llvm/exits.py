@@ -7,13 +7,17 @@ each block and checked where an edge closes a cycle.
 
 from __future__ import annotations
 
-from ir.block import Block, Branch, Callout, Continue, Indirect, Jump
+from itertools import groupby
+
+from ir.block import Block, Branch, Callout, Continue, Indirect, Jump, Value
 from ir.llvm.emitter import Emitter, Place
 from ir.llvm.target import CALLOUT, LATE, MISS, SIDE, SIDE_REASONS, branch_weights, fetch_row
 from ir.region import Region
 
 COLD = ", !prof !1"
 PAGE_SHIFT = 12
+OLD_MOST = 2  # registers whose earlier values are kept for an earlier landing: each may take a host register
+ONCE = {"store", "flags", "host"}  # effects of what may not be done twice, if memory may be another's as well
 
 
 class Exits(Emitter):
@@ -27,42 +31,60 @@ class Exits(Emitter):
         super().begin(block, left)
         self.sides: list[tuple[str, int, int, dict[int, Place]]] = []  # label, at, reason, what changed
         self.side_at: dict[tuple[int, int], str] = {}
+        self.restart: int | None = None  # the guest instruction from which on all may be done again; None: the next one
+        self.then: dict[int, Value] = {}  # what was pending there
+        self.before: dict[int, Value] = {}  # what was pending when this guest instruction began
 
     # --- in the middle ------------------------------------------------------------------------------
 
     def side(self, at: int, reason: str) -> str:
+        """The label of the way out before guest instruction `at`.
+
+        An access leaves before an earlier one, if all that is between may be done again and few registers changed: then
+        it needs no landing of its own.
+        """
+        if reason == "memory":
+            changed = sum(self.then.get(slot) is not value for slot, value in self.before.items())
+            if self.restart is None or changed > OLD_MOST:
+                self.restart, self.then = at, self.before
+            at = self.restart
         key = (at, SIDE_REASONS.index(reason))
         if key not in self.side_at:
             label = self.fresh("side")
             self.side_at[key] = label
-            self.sides.append((label, at, key[1], self.changed()))
+            self.sides.append((label, at, key[1], self.places(self.before)))
         return self.side_at[key]
 
     def side_exits(self) -> None:
         """Landings of the block's side exits: each says where it is, and what is not in its place goes there.
 
-        They meet before the function's end: what the block did not change has one value there, and LLVM need not move
-        each register for each landing, which took most of its time. The store keeps that place from being merged away.
+        Those between which no register changed, as where a function saves registers, do the latter together. And all
+        meet before the function's end: what the block did not change has one value there, and LLVM need not move each
+        register for each landing, which took most of its time. What each says is a store of its own: of a landing
+        without one LLVM would make moves before the access.
         """
         if not self.sides:
             return
         meet, unfinished = self.fresh("meet"), 0
-        for label, at, reason, changed in self.sides:
-            self.label(label)
-            self.count_inline(at)
+        for changed, sides in groupby(self.sides, lambda side: side[3]):
+            same = self.fresh("same")
+            for label, at, reason, _ in sides:
+                self.label(label)
+                self.count_inline(at)
+                self.put(f"store i64 {self.use(self.block.guest[at].pc)}, ptr {self.field(self.target.pc)}")
+                self.put(f"store i64 {SIDE | reason << 3}, ptr %how")
+                self.put(f"store i64 {self.spent(at)}, ptr %left")
+                self.put(f"br label {same}")
+            self.label(same)
             raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
             for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
                 self.write_slot(slot, kind, str(value))
             mask = sum(self.unfinished.setdefault(slot, 1 << len(self.unfinished)) for slot in raw)
             unfinished |= mask
-            spent = self.spent(at)
-            said = (self.block.guest[at].pc, "%at"), (SIDE | reason << 3, "%how"), (spent, "%left"), (mask, "%raw")
-            for what, place in said:
-                self.put(f"store i64 {what if isinstance(what, str) else self.use(what)}, ptr {place}")
+            self.put(f"store i64 {mask}, ptr %raw")
             self.put(f"br label {meet}")
         self.label(meet)
-        at_pc, how, left = (self.let(f"load i64, ptr {place}") for place in ("%at", "%how", "%left"))
-        self.put(f"store i64 {at_pc}, ptr {self.field(self.target.pc)}")
+        how, left = (self.let(f"load i64, ptr {place}") for place in ("%how", "%left"))
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
         self.go(code, how, left, "%finish" if unfinished else "%leave")
 

@@ -15,7 +15,7 @@ from ir.block import Block, Inst, Value
 from ir.llvm import floats, integers
 from ir.llvm.accesses import Span, recent, spans
 from ir.llvm.emitter import slot_of
-from ir.llvm.exits import Exits
+from ir.llvm.exits import ONCE, Exits
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
 from ir.llvm.memory import Memory, valid_name
@@ -120,7 +120,7 @@ class Lowering(BlockLowering, Exits):
         The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
         """
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
-        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%at"), ("i64", "%raw")):
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%raw")):
             self.put(f"{name} = alloca {kind}")
         for i in range(max(len({id(span) for span in near.values()}) for near in self.near_accesses)):
             self.put(f"{valid_name(i)} = alloca i1")
@@ -157,8 +157,13 @@ class Lowering(BlockLowering, Exits):
         self.begin(block, self.let("load i64, ptr %left", "t"))
         self.doubles_only = self.loaded_doubles(block)
         self.spans = near
+        at = -1
         for inst in block.insts:
+            if inst.at != at:
+                at, self.before = inst.at, dict(self.pending)
             self.instruction(inst)
+            if inst.op.effects & ONCE:
+                self.restart = None
         self.exit()
         self.side_exits()
 

@@ -82,7 +82,7 @@ class TracedLowering(Lowering):
 
     def side(self, at: int, reason: str) -> str:
         label = super().side(at, reason)
-        self._landings[label] = self._number(at)
+        self._landings.setdefault(label, self._number(at))
         return label
 
     def side_exits(self) -> None:
