@@ -41,9 +41,9 @@ class Exits(Emitter):
         """The label of the way out before guest instruction `at`.
 
         An access leaves before an earlier one, if all that is between may be done again and few registers changed: then
-        it needs no landing of its own.
+        it needs no landing of its own. In a machine it may leave for a trap that is its own.
         """
-        if reason == "memory":
+        if reason == "memory" and self.target.translations is None:
             changed = sum(self.then.get(slot) is not value for slot, value in self.before.items())
             if self.restart is None or changed > OLD_MOST:
                 self.restart, self.then = at, self.before
