@@ -9,7 +9,7 @@ from dbt.options import Options
 from guests.programs import find
 
 PROGRAM = "queens"
-BOUNDS = (32 << 20, 8 << 10, 4 << 10)  # plenty, more than the program needs, less
+BOUNDS = (32 << 20, 8 << 10, 2560)  # plenty, more than the program needs, less
 NOTHING = 16  # bytes: no translation fits
 POLICIES = ("lfu", "fifo", "size")  # besides the default
 

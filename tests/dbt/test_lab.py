@@ -252,11 +252,11 @@ def side_exits_that_store_nothing(patch: Patch) -> None:
     side = llvm.Lowering.side
 
     def forgetful(self: Any, at: int, reason: str) -> str:
-        pending, self.pending = self.pending, {}
+        before, self.before = self.before, {}
         try:
             return side(self, at, reason)
         finally:
-            self.pending = pending
+            self.before = before
 
     patch.setattr(llvm.Lowering, "side", forgetful)
 
