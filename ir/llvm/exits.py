@@ -111,13 +111,17 @@ class Exits(Emitter):
         price = (instructions << self.target.budget_shift) - blocks if self.target.counts else 0
         return self.let(f"sub i64 {self.left}, {price}", "t") if price else self.left
 
-    def when_late(self, budget: str, to: int) -> None:
-        """Leave if the budget could end before the next check."""
+    def when_late(self, budget: str, to: int, entering: bool = False) -> None:
+        """Leave if the budget could end before the next check. Who is `entering` has nothing to store."""
         late, on = self.fresh("late"), self.fresh("go")
         least = self.region.reach[to] << self.target.budget_shift
         self.put(f"br i1 {self.let(f'icmp slt i64 {budget}, {least}', 'c')}, label {late}, label {on}{COLD}")
         self.label(late)
-        self.leave(to, LATE, budget)
+        if entering:
+            self.put(f"store i64 {self.use(to)}, ptr {self.field(self.target.pc)}")
+            self.put("br label %back")
+        else:
+            self.leave(to, LATE, budget)
         self.label(on)
 
     # --- at the end ---------------------------------------------------------------------------------

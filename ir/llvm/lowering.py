@@ -19,7 +19,7 @@ from ir.llvm.exits import ONCE, Exits
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
 from ir.llvm.memory import Memory, valid_name
-from ir.llvm.target import Lowered, Target, weight_lines
+from ir.llvm.target import LATE, Lowered, Target, weight_lines
 from ir.region import Region
 
 SELDOM = 8  # a register that is read and written less often than once in so many blocks is no variable
@@ -148,7 +148,7 @@ class Lowering(BlockLowering, Exits):
     def go_in(self, pc: int) -> None:
         """Begin with this block, if the budget allows it."""
         if self.region.boundary:
-            self.when_late("%t", pc)
+            self.when_late("%t", pc, entering=True)
         self.put("store i64 %t, ptr %left")
         self.put(f"br label {self.entries.get(pc, '%b')}")
 
@@ -180,7 +180,12 @@ class Lowering(BlockLowering, Exits):
         return found.difference(block.exit_values())
 
     def end(self) -> None:
-        """What the region may have written goes to its place, and code goes on elsewhere."""
+        """What the region may have written goes to its place, and code goes on elsewhere. If the budget did not reach
+        from where it was entered, all is where it was.
+        """
+        if self.region.boundary:
+            self.label("%back")
+            self.go_on(self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f"), str(LATE), "%t", self.arguments)
         self.label("%leave")
         arguments = dict(self.arguments)
         for slot in self.written:
@@ -190,7 +195,9 @@ class Lowering(BlockLowering, Exits):
                 kind = self.kinds[slot]
                 super().write_slot(slot, kind, self.let(f"load {kind}, ptr %r{slot}"))
         code, via = self.let("load ptr, ptr %code", "f"), self.let("load i64, ptr %how")
-        budget = self.let("load i64, ptr %left", "t")
+        self.go_on(code, via, self.let("load i64, ptr %left", "t"), arguments)
+
+    def go_on(self, code: str, via: str, budget: str, arguments: dict[int, str]) -> None:
         self.retire("sub", budget)
         pinned = "".join(f", i64 {a}" for a in arguments.values())
         memory = "%m" if self.target.translations is None else "null"

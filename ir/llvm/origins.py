@@ -110,9 +110,9 @@ class TracedLowering(Lowering):
         with self._for(0):
             return super().spent(instructions, blocks)
 
-    def when_late(self, budget: str, to: int) -> None:
+    def when_late(self, budget: str, to: int, entering: bool = False) -> None:
         with self._for(0):
-            super().when_late(budget, to)
+            super().when_late(budget, to, entering)
 
     def run(self) -> Lowered:
         result = super().run()
