@@ -345,7 +345,8 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
     )
     parser.option(
         "--promote", metavar="N", type=number(0),
-        help="translate a block once it has run N times from stencils, a long one sooner (default: 4000000)",
+        help="translate a block once it has run N times from stencils; sooner if it is long or has floating point "
+        "(default: 4000000)",
     )
     for name, what in SWITCHES.items():
         parser.option(flag(name), choices=("on", "off"), help=f"off: {what} (default: on)")

@@ -94,6 +94,7 @@ class _Copier(OnState):
         self.cost = self.variable(0)  # where what an execution of the block counts for goes
         self.ended = self.variable(0)  # how the block ended
         self.falls = self.variable(0)
+        self.floats = self.variable(0)  # instructions of the block that compute in floating point
         self.params = [self.variable(0) for _ in range(3)]
         self.wide = self.variable(0)
         self.names = [self.variable(0) for _ in range(4)]  # values of an instruction's fields
@@ -406,6 +407,7 @@ class _Copier(OnState):
         with self.when(self.first.value == 0):
             self.first.set(begin)
         self.price.set(self.places[0].value)
+        self.floats.set(0)
         with self.loop():
             self.decode()
             self.falls.set(0)
@@ -422,6 +424,7 @@ class _Copier(OnState):
             ends = self.either((flags & lib.ENDS) != 0, (following >> 12) != (self.pc.value >> 12))
             self.pc.set(following)
             self.falls.set(self.select((flags & lib.FALLS) != 0, 1, 0))
+            self.floats.set(self.floats.value + self.select((flags & lib.ROUNDS) != 0, 1, 0))
             with self.when(ends):
                 self.settle(one)
             self.leave_loop(ends)
@@ -434,8 +437,8 @@ class _Copier(OnState):
             self.weigh(self.at.value - start)
 
     def weigh(self, size: Value) -> None:
-        """An execution of the block counts for one, or for more if so many bytes of code take longer."""
-        times = size >> WEIGHT
+        """An execution of the block counts for one, or for more if so many bytes of code take longer, or floats do."""
+        times = (size >> WEIGHT) + self.floats.value
         self.store(self.writes + self.cost.value, self.select(times == 0, 1, times), 4)
 
     def link(self, pc: Value) -> None:

@@ -173,6 +173,21 @@ def test_a_block_that_takes_long_is_hot_sooner() -> None:
         rig.close()
 
 
+def test_floating_point_is_hot_sooner() -> None:
+    """Each instruction that computes with floats counts as an execution more; what moves or loads them does not."""
+    computes, moves = asm("fadd.d", rd=1, rs1=1, rs2=2, rm=0), asm("fld", rd=1, rs1=2, imm=0)
+    for what, times, hot in ((computes, 300, True), (moves, 300, False)):
+        options = Options(patience=0, promote=1000, background=False)
+        rig = Rig(((CODE, 0x1000, 7), (DATA, 0x1000, 3)), options, translated=True)
+        words = [what] * 4 + [asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-20), asm("ecall")]
+        rig.space.poke(CODE, words_to_bytes(words))
+        rig.state.pc, rig.state.slots[2], rig.state.slots[5] = CODE, DATA, times
+        assert isinstance(rig.engine, Translated)
+        rig.run(1 << 40)
+        assert (rig.engine.exits["hot"] > 0) == hot
+        rig.close()
+
+
 def test_how_often_a_block_has_run_is_known_whatever_its_counter_is_for() -> None:
     """Until it is hot, when it is to say so again after some more, and when it is never to."""
     loop = [asm("addi", rd=5, rs1=5, imm=-1), asm("bne", rs1=5, rs2=0, imm=-4), asm("ecall")]
