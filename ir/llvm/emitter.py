@@ -12,10 +12,12 @@ from collections.abc import Mapping
 
 from ir.block import Block, Inst, Value
 from ir.llvm.target import Lowered, Target
+from ir.ops import MASK
 
 FP = {32: "float", 64: "double"}
 WIDTH = {kind: width for width, kind in FP.items()}
-Place = tuple[str, object]  # "i64", "float" or "double" and an operand, or "slot" and its number
+BOX = MASK >> 32 << 32  # the ones above a single that is NaN-boxed
+Place = tuple[str, object]  # "i64", "float", "boxed" (with ones above) or "double" and an operand; "slot", its number
 
 
 class Emitter(ABC):
@@ -39,9 +41,11 @@ class Emitter(ABC):
         self.floats: dict[tuple[int, int], str] = {}
         self.pending: dict[int, Value] = {}
         self.checked: set[object] = set()
-        self.doubles_only: set[Value] = set()  # loads that nobody asks for the bits of
+        self.floats_only: set[Value] = set()  # loads that nobody asks for the bits of
+        self.boxed: dict[Value, str] = {}  # singles with ones above them
         self.remaps = ""  # where addresses mean something else behind the block: whether, as an operand
         self.raw: set[object] = set()  # floats whose NaN may be another one than the guest's
+        self.clean: dict[object, str] = {}  # the same with the guest's NaN, where it is known
 
     def fresh(self, hint: str = "v") -> str:
         self.counter += 1
@@ -76,6 +80,8 @@ class Emitter(ABC):
         key = (id(value), width)
         if not isinstance(value, int) and key in self.floats:
             return self.floats[key]
+        if width == 32 and value in self.boxed:
+            return self.boxed[value]
         kind = FP[width]
         if isinstance(value, Inst) and value.op.name == "getreg" and width == 64 and value not in self.names:
             name = self.read_slot(slot_of(value), "double")
@@ -114,11 +120,23 @@ class Emitter(ABC):
             self.write_slot(slot, kind, value)
 
     def whole(self, place: Place) -> tuple[str, str]:
-        """A place as an i64 or a double, and its operand."""
+        """A place as an i64, a double or a boxed single, and its operand."""
         kind, what = place
-        if kind != "double":
+        if kind not in ("double", "boxed"):
             return "i64", self.fetched(place)
-        return kind, self.canonical(kind, str(what)) if what in self.raw else str(what)
+        return kind, self.cleaned(kind, what)
+
+    def cleaned(self, kind: str, what: object) -> str:
+        """A float, or boxed one, with its NaN canonical, for all that comes behind."""
+        if what not in self.raw:
+            return str(what)
+        self.clean[what] = self.canonical("float" if kind == "boxed" else kind, str(what))
+        return self.clean[what]
+
+    def with_ones(self, single: str) -> str:
+        """The i64 that is a single with ones above it."""
+        bits = self.let(f"zext i32 {self.let(f'bitcast float {single} to i32')} to i64")
+        return self.let(f"or i64 {bits}, {BOX - (1 << 64)}")
 
     def changed(self) -> dict[int, Place]:
         """What the guest's registers are here, where they are not in their slots."""
@@ -132,9 +150,12 @@ class Emitter(ABC):
         """Where a value is at this point of the function, without making it anywhere else."""
         if isinstance(value, int) or value in self.names:
             return "i64", self.use(value)
+        if value in self.boxed:
+            return "boxed", self.clean.get(self.boxed[value], self.boxed[value])
         for width, kind in FP.items():
             if (id(value), width) in self.floats:
-                return kind, self.floats[id(value), width]
+                name = self.floats[id(value), width]
+                return kind, self.clean.get(name, name)
         assert value.op.name == "getreg", "a value that was not made"
         return "slot", value.attrs[0]
 
@@ -145,9 +166,10 @@ class Emitter(ABC):
             return str(what)
         if kind == "slot":
             return self.read_slot(what)  # type: ignore[arg-type]
+        what = self.cleaned(kind, what)
+        if kind == "boxed":
+            return self.with_ones(what)
         width = WIDTH[kind]
-        if what in self.raw:
-            what = self.canonical(kind, str(what))
         bits = self.let(f"bitcast {kind} {what} to i{width}")
         return bits if width == 64 else self.let(f"zext i{width} {bits} to i64")
 

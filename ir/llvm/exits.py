@@ -76,7 +76,7 @@ class Exits(Emitter):
                 self.put(f"store i64 {self.spent(at)}, ptr %left")
                 self.put(f"br label {same}")
             self.label(same)
-            raw = {slot for slot, (kind, what) in changed.items() if kind == "double" and what in self.raw}
+            raw = {slot for slot, (kind, what) in changed.items() if what in self.raw and self.may_be_raw(slot, kind)}
             for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
                 self.write_slot(slot, kind, str(value))
             mask = sum(self.unfinished.setdefault(slot, 1 << len(self.unfinished)) for slot in raw)
@@ -87,6 +87,10 @@ class Exits(Emitter):
         how, left = (self.let(f"load i64, ptr {place}") for place in ("%how", "%left"))
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
         self.go(code, how, left, "%finish" if unfinished else "%leave")
+
+    def may_be_raw(self, slot: int, kind: str) -> bool:
+        """Whether what is at a place of this kind is left in the slot as it is, until `finish`."""
+        return kind == ("boxed" if self.kinds.get(slot) == "float" else "double")
 
     def finish(self) -> None:
         """On the way out from landings: NaNs become canonical of those registers that were left as they are there."""
@@ -99,7 +103,9 @@ class Exits(Emitter):
             is_raw = self.let(f"icmp ne i64 {self.let(f'and i64 {mask}, {bit}')}, 0", "c")
             self.put(f"br i1 {is_raw}, label {wanted}, label {on}")
             self.label(wanted)
-            self.write_slot(slot, "double", self.canonical("double", self.read_slot(slot, "double")))
+            kind = "float" if self.kinds.get(slot) == "float" else "double"
+            value = self.canonical(kind, self.read_slot(slot, kind))
+            self.write_slot(slot, "boxed" if kind == "float" else kind, value)
             self.put(f"br label {on}")
             self.label(on)
         self.put("br label %leave")

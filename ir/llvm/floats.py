@@ -43,14 +43,19 @@ class Floats(Emitter):
         self.raw.add(value)
 
     def canonical(self, kind: str, value: str, extra: Callable[[], None] | None = None) -> str:
-        """A float with its NaN canonical; `extra` emits more for the NaN path.
-
-        A branch and not a select: the predictor takes the test out of the dependency chain.
-        """
+        """A float with its NaN canonical; `extra` emits more for the NaN path."""
         width = WIDTH[kind]
         nan = self.let(
             f'call i1 @llvm.experimental.constrained.fcmp.f{width}({kind} {value}, {kind} {value}, metadata !"uno", '
             f"{_QUIET}) #0", "c")  # fmt: skip
+        return self.unless(nan, kind, value, extra)
+
+    def unless(self, nan: str, kind: str, value: str, extra: Callable[[], None] | None = None) -> str:
+        """A float, or the canonical NaN if `nan` holds.
+
+        A branch and not a select: the predictor takes the test out of the dependency chain.
+        """
+        width = WIDTH[kind]
         before, cold, on = self.here, self.fresh("nan"), self.fresh("ok")
         self.put(f"br i1 {nan}, label {cold}, label {on}{self.nan_odds}")
         self.label(cold)

@@ -8,10 +8,7 @@ Owns: the order of its parts. Must not know: any guest, who compiles it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
-from ir.block import Block, Inst, Value
+from ir.block import Block, Inst
 from ir.llvm import floats, integers
 from ir.llvm.accesses import Span, recent, spans
 from ir.llvm.emitter import slot_of
@@ -20,12 +17,8 @@ from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
 from ir.llvm.memory import Memory, valid_name
 from ir.llvm.target import LATE, Lowered, Target, weight_lines
+from ir.llvm.variables import Variables
 from ir.region import Region
-
-SELDOM = 8  # a register that is read and written less often than once in so many blocks is no variable
-_DOUBLE_RESULT = {"fadd": 0, "fsub": 0, "fmul": 0, "fdiv": 0, "fsqrt": 0, "fma": 0, "from_int": 0, "fconvert": 1}
-_DOUBLE_OPERAND = {**dict.fromkeys(_DOUBLE_RESULT, 0), "to_int": 0, "feq": 0, "flt": 0, "fle": 0}
-del _DOUBLE_OPERAND["from_int"]
 
 
 def module(functions: list[Lowered], target: Target) -> str:
@@ -68,7 +61,7 @@ class BlockLowering(Integers, Memory, Floats):
                 getattr(self, f"do_{name}")(inst)
 
 
-class Lowering(BlockLowering, Exits):
+class Lowering(Variables, BlockLowering, Exits):
     """One function."""
 
     def __init__(self, region: Region, name: str, target: Target) -> None:
@@ -76,12 +69,7 @@ class Lowering(BlockLowering, Exits):
         self.region = region
         self.entries = {pc: f"%b{i}" for i, pc in enumerate(region.by_pc)}
         self.arguments = {slot: f"%p{i}" for i, slot in enumerate(target.pinned)}
-        insts = [inst for block in region.blocks for inst in block.insts]
-        doubles = _computed_as_doubles(insts)
-        variables = sorted(_often_used(region) | _touched(insts) & set(self.arguments))
-        self.kinds = {slot: "double" if slot in doubles else "i64" for slot in variables}
-        self.written = sorted({slot_of(inst) for inst in insts if inst.op.name == "setreg"} & set(variables))
-        self.doubles = doubles & set(variables)
+        self.choose(region, self.arguments)
         self.unfinished = {}
         machine = target.translations is not None
         self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
@@ -124,14 +112,12 @@ class Lowering(BlockLowering, Exits):
             self.put(f"{name} = alloca {kind}")
         for i in range(max(len({id(span) for span in near.values()}) for near in self.near_accesses)):
             self.put(f"{valid_name(i)} = alloca i1")
-        for slot, kind in self.kinds.items():
-            self.put(f"%r{slot} = alloca {kind}")
+        self.declare()
         for slot in self.kinds:
             if slot in self.arguments:
                 self.write_slot(slot, "i64", self.arguments[slot])
             else:
-                kind = self.kinds[slot]
-                self.write_slot(slot, kind, super().read_slot(slot, kind))
+                self.bring(slot)
         self.retire("add", "%t")
         gates = self.region.gates
         self.result.gates = [(f"{self.result.name}.g{i}", pc) for i, pc in enumerate(gates)]
@@ -155,7 +141,7 @@ class Lowering(BlockLowering, Exits):
     def one(self, block: Block, near: dict[Inst, Span]) -> None:
         self.label(self.entries[block.pc] if block.boundary else "%b")
         self.begin(block, self.let("load i64, ptr %left", "t"))
-        self.doubles_only = self.loaded_doubles(block)
+        self.floats_only = self.loaded_floats(block)
         self.spans = near
         at = -1
         for inst in block.insts:
@@ -166,18 +152,6 @@ class Lowering(BlockLowering, Exits):
                 self.restart = None
         self.exit()
         self.side_exits()
-
-    def loaded_doubles(self, block: Block) -> set[Value]:
-        """Loads whose value goes nowhere but into arithmetic on doubles, and registers that are variables of that."""
-        if not self.doubles:
-            return set()
-        found: set[Value] = {inst for inst in block.insts if inst.op.name == "load" and inst.attrs[1] == 8}
-        for inst in block.insts if found else ():
-            name = inst.op.name
-            as_double = name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[name]] == 64
-            if not as_double and not (name == "setreg" and slot_of(inst) in self.doubles):
-                found.difference_update(inst.args)
-        return found.difference(block.exit_values())
 
     def end(self) -> None:
         """What the region may have written goes to its place, and code goes on elsewhere. If the budget did not reach
@@ -192,8 +166,7 @@ class Lowering(BlockLowering, Exits):
             if slot in arguments:
                 arguments[slot] = self.read_slot(slot)
             else:
-                kind = self.kinds[slot]
-                super().write_slot(slot, kind, self.let(f"load {kind}, ptr %r{slot}"))
+                self.take_back(slot)
         code, via = self.let("load ptr, ptr %code", "f"), self.let("load i64, ptr %how")
         self.go_on(code, via, self.let("load i64, ptr %left", "t"), arguments)
 
@@ -209,54 +182,3 @@ class Lowering(BlockLowering, Exits):
         left = self.let(f"ashr i64 {budget}, {self.target.budget_shift}")
         place = self.let(f"getelementptr i8, ptr %s, i64 ptrtoint (ptr @{self.result.counter} to i64)", "a")
         self.accumulate(place, operation, left)
-
-    # --- registers as variables ---------------------------------------------------------------------
-
-    def read_slot(self, slot: int, kind: str = "i64") -> str:
-        if slot not in self.kinds:
-            return super().read_slot(slot, kind)
-        value = self.let(f"load {self.kinds[slot]}, ptr %r{slot}", "f" if self.kinds[slot] == "double" else "v")
-        return self._as(kind, self.kinds[slot], value)
-
-    def write_slot(self, slot: int, kind: str, value: str) -> None:
-        if slot not in self.kinds:
-            super().write_slot(slot, kind, value)
-        else:
-            self.put(f"store {self.kinds[slot]} {self._as(self.kinds[slot], kind, value)}, ptr %r{slot}")
-
-    def _as(self, kind: str, known: str, value: str) -> str:
-        return value if kind == known else self.let(f"bitcast {known} {value} to {kind}")
-
-
-def _touched(insts: Sequence[Inst]) -> set[int]:
-    """Slots of registers that are read or written."""
-    return {slot_of(inst) for inst in insts if inst.op.name in ("getreg", "setreg")}
-
-
-def _often_used(region: Region) -> set[int]:
-    """Slots of registers worth a variable: of the blocks that run, one in so many at least touches them.
-
-    Another one is read and written in the CPU state. A variable costs at each entry, exit, landing and place where ways
-    meet, and there are fewer host registers.
-    """
-    total, weight = 0, Counter[int]()
-    for block in region.blocks:
-        ran = region.ran(block.pc) + 1
-        total += ran
-        for kind in ("getreg", "setreg"):
-            weight.update(dict.fromkeys({slot_of(inst) for inst in block.insts if inst.op.name == kind}, ran))
-    return {slot for slot, ran in weight.items() if ran * SELDOM >= total}
-
-
-def _computed_as_doubles(insts: list[Inst]) -> set[int]:
-    """Slots that something computes with as doubles."""
-
-    def is_double(value: Value) -> bool:
-        return isinstance(value, Inst) and value.op.name in _DOUBLE_RESULT and (
-            value.attrs[_DOUBLE_RESULT[value.op.name]] == 64)  # fmt: skip
-
-    found = {slot_of(inst) for inst in insts if inst.op.name == "setreg" and is_double(inst.args[0])}
-    for inst in insts:
-        if inst.op.name in _DOUBLE_OPERAND and inst.attrs[_DOUBLE_OPERAND[inst.op.name]] == 64:
-            found |= {slot_of(a) for a in inst.args if isinstance(a, Inst) and a.op.name == "getreg"}
-    return found

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from ir.block import Block, Inst, Value
 from ir.llvm.accesses import Span
-from ir.llvm.emitter import Emitter, slot_of
+from ir.llvm.emitter import FP, Emitter, slot_of
 from ir.llvm.target import Translations
 from ir.ops import MASK
 
@@ -176,22 +176,23 @@ class Memory(Emitter):
         """The guest address of an access."""
         return self.let(f"add i64 {base}, {offset}") if offset else base
 
-    def load_double(self, pointer: str, at: int) -> str:
-        """The same as a double in a register for those, where nothing asks for its bits."""
-        host, on, name = self.host, self.fresh("ok"), self.fresh("f")
+    def load_float(self, pointer: str, width: int, at: int) -> str:
+        """The same as a float in a register for those, where nothing asks for its bits."""
+        host, kind, on, name = self.host, FP[width], self.fresh("ok"), self.fresh("f")
         self.put(
-            f'{name} = callbr double asm sideeffect "{host.double_load}{host.fault_entry % 2}", '
-            f'"{host.double_load_constraint}"(ptr elementtype(double) {pointer}) to label {on} '
+            f'{name} = callbr {kind} asm sideeffect "{host.float_loads[width]}{host.fault_entry % 2}", '
+            f'"{host.float_load_constraint}"(ptr elementtype({kind}) {pointer}) to label {on} '
             f"[label {self.side(at, 'memory')}]"
         )
         self.label(on)
         return name
 
-    def store_double(self, pointer: str, value: str, at: int) -> None:
-        host, on = self.host, self.fresh("ok")
+    def store_float(self, pointer: str, value: str, width: int, at: int) -> None:
+        host, kind, on = self.host, FP[width], self.fresh("ok")
+        template = host.float_stores[width] + host.fault_entry % 2
         self.put(
-            f'callbr void asm sideeffect "{host.double_store}{host.fault_entry % 2}", "{host.double_store_constraint}"'
-            f"(ptr elementtype(double) {pointer}, double {value}) to label {on} [label {self.side(at, 'memory')}]"
+            f'callbr void asm sideeffect "{template}", "{host.float_store_constraint}"'
+            f"(ptr elementtype({kind}) {pointer}, {kind} {value}) to label {on} [label {self.side(at, 'memory')}]"
         )
         self.label(on)
         if self.target.log is not None:
@@ -230,8 +231,8 @@ class Memory(Emitter):
         offset, size, signed = inst.attrs
         assert isinstance(size, int)
         pointer = self.address(inst, offset, size, False)
-        if inst in self.doubles_only:
-            self.floats[id(inst), 64] = self.load_double(pointer, inst.at)
+        if inst in self.floats_only:
+            self.floats[id(inst), size * 8] = self.load_float(pointer, size * 8, inst.at)
         else:
             self.names[inst] = self.access_load(pointer, size, bool(signed), inst.at)
 
@@ -252,15 +253,20 @@ class Memory(Emitter):
         if isinstance(stored, int):  # as a literal the assembler would range-check it
             stored &= (1 << size * 8) - 1
             stored = stored - (1 << size * 8) & MASK if stored >> (size * 8 - 1) else stored
-        elif size == 8 and self.kinds and stored not in self.names:
-            kind, what = self.place(stored)
-            if kind == "slot" and self.kinds.get(slot_of(stored)) == "double":
-                self.as_float(stored, 64)
-                kind, what = self.place(stored)
-            if kind == "double":
-                self.store_double(pointer, self.whole((kind, what))[1], inst.at)
+        elif size * 8 in FP and self.kinds and stored not in self.names:
+            value = self.floating(stored, size * 8)
+            if value:
+                self.store_float(pointer, value, size * 8, inst.at)
                 return
         self.access_store(pointer, self.use(stored), size, inst.at)
+
+    def floating(self, value: Inst, width: int) -> str:
+        """The float that has the low bits of a value, if it is one here, or its register is a variable of that."""
+        kind, what = self.place(value)
+        if kind == "slot":
+            known = self.kinds.get(slot_of(value)) == FP[width]
+            return self.read_slot(slot_of(value), FP[width]) if known else ""
+        return self.cleaned(kind, what) if {"boxed": "float"}.get(kind, kind) == FP[width] else ""
 
     def access_exchange(self, pointer: str, expected: str, new: str, size: int, at: int) -> str:
         """What is found in memory, sign-extended; `new` is put there if that is `expected`."""

@@ -20,12 +20,12 @@ SIDE_REASONS = ("memory", "rounding", "conversion", "trap", "misaligned", "monit
 class Host:
     """What lowering needs to know of a host: assembly templates and its floating-point control register.
 
-    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order, and there is one each for
-    doubles; `exchanges` map the size of a compare-and-exchange to its own, with $0 what is found and was expected, $1
-    the memory and $3 what is new. The lowering appends the line of the fault table, with the number of the operand
-    where a fault goes. Control register: `read_control` and `write_control`
-    are LLVM calls on a pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to
-    bit `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
+    `loads` and `stores` map (size, signed) and size to a template with $0, $1 in AT&T order, those of floats map a
+    width in bits; `exchanges` map the size of a compare-and-exchange to its own, with $0 what is found and was
+    expected, $1 the memory and $3 what is new. The lowering appends the line of the fault table, with the number of
+    the operand where a fault goes. Control register: `read_control` and `write_control` are LLVM calls on a
+    pointer; flag bit i of `ir.fp` is control bit `flag_bits[i]`; `rounding_codes[mode]` goes to bit
+    `rounding_shift`; `control` is the register's value with all exceptions masked and no flags.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Host:
     loads: Mapping[tuple[int, bool], str]
     stores: Mapping[int, str]
     exchanges: Mapping[int, str]
-    double_load: str
-    double_store: str
+    float_loads: Mapping[int, str]
+    float_stores: Mapping[int, str]
     load_constraint: str
     store_constraint: str
     exchange_constraint: str  # %s: more inputs
-    double_load_constraint: str
-    double_store_constraint: str
+    float_load_constraint: str
+    float_store_constraint: str
     fault_entry: str
     read_control: str
     write_control: str

@@ -61,7 +61,7 @@ from guests.decode import layout
 from guests.riscv import traps
 from guests.riscv.registers import FRM
 from guests.spec import Row
-from ir.llvm import lowering
+from ir.llvm import variables
 
 ECALL = asm("ecall")
 
@@ -254,8 +254,8 @@ def test_every_bit_of_an_immediate(both: Both) -> None:
     assert len(rows) > 80 and rows.total() > 1500
 
 
-# Of `ir.llvm.lowering.SELDOM`: registers are variables of a region, or those that are not pinned stay in the CPU state.
-VARIABLES = (lowering.SELDOM, 0)
+# Of `ir.llvm.variables.SELDOM`: registers are variables of a region, or those that are not pinned stay in the state.
+VARIABLES = (variables.SELDOM, 0)
 # No way out in the middle, so that the block runs as one; writing sp would spoil what follows.
 PLAIN = tuple(row for row in QUIET if row.extension in ("i", "m", "zba", "zbb", "zbs") and row.writes == "x")
 
@@ -267,7 +267,7 @@ def test_long_blocks(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     causes: Counter[str] = Counter()
     read = asm("csrrs (reads only)", rd=13, csr=0xC02)
     for number in range(scaled(60)):
-        monkeypatch.setattr(lowering, "SELDOM", VARIABLES[number % 2])
+        monkeypatch.setattr(variables, "SELDOM", VARIABLES[number % 2])
         length = rng.choice((62, 63, 64, 65, 66, 127, 128, 129, 191, 192, 193, rng.randrange(60, 400)))
         rows = rng.choice((QUIET, PLAIN))
         words = [random_instruction(rng, rows, (*POINTERS, 13, 14, 15)) for _ in range(length)]
@@ -362,7 +362,7 @@ def test_random_blocks(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     causes: Counter[str] = Counter()
     at = CODE
     for number in range(scaled(250)):
-        monkeypatch.setattr(lowering, "SELDOM", VARIABLES[number // 8 % 2])
+        monkeypatch.setattr(variables, "SELDOM", VARIABLES[number // 8 % 2])
         words = random_block(rng, rng.randrange(1, 61))
         code = words_to_bytes([*words, ECALL])
         if at + len(code) > CODE + CODE_SIZE:
@@ -408,7 +408,7 @@ def test_registers_exchanged(both: Both, monkeypatch: pytest.MonkeyPatch) -> Non
     numbers = (5, 6, 10, 15, 26, 27, 28)  # pinned to host registers, and not
     at = CODE
     for number in range(scaled(250)):
-        monkeypatch.setattr(lowering, "SELDOM", VARIABLES[number % 2])
+        monkeypatch.setattr(variables, "SELDOM", VARIABLES[number % 2])
         words = []
         for _ in range(rng.randrange(3, 14)):
             to, source, third = (rng.choice(numbers) for _ in range(3))

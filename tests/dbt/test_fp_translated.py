@@ -42,7 +42,7 @@ from guests.riscv import traps
 from guests.riscv.registers import FFLAGS, FRM
 from guests.spec import Row
 from ir import fp
-from ir.llvm import lowering
+from ir.llvm import variables
 
 CODE, INPUT, OUTPUT, ROOM = 0x1_0000, 0x10_0000, 0x40_0000, 0x10_0000
 ROWS = tuple(r for r in GUEST.rows if r.extension in ("f", "d") and not r.may_trap)
@@ -323,9 +323,9 @@ def test_every_pair_in_one_block(options: Options, monkeypatch: pytest.MonkeyPat
     rng = Random(10)
     monkeypatch.setattr(dbt.coherence, "TOLERANCE", 1 << 60)
     reference, translated = Rig(REGIONS), Rig(REGIONS, options, translated=True)
-    pairs, variables = 0, lowering.SELDOM
+    pairs, often = 0, variables.SELDOM
     for number, first in enumerate(ROWS):
-        monkeypatch.setattr(lowering, "SELDOM", (variables, 0)[number % 2])
+        monkeypatch.setattr(variables, "SELDOM", (often, 0)[number % 2])
         words = []
         for second in ROWS:
             if first.extension != second.extension and "fcvt" not in first.name:

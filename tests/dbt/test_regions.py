@@ -5,79 +5,57 @@ Every run is compared with the reference interpreter. Each test makes sure that 
 
 from __future__ import annotations
 
-import ctypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from random import Random
 from typing import Any
 
 import pytest
-from support.regions import Watch
-from support.riscv import GUEST, Rig, Tally, asm, scaled, words_to_bytes
+from support.regions import (
+    A0,
+    A1,
+    A2,
+    A3,
+    CODE,
+    DATA,
+    ECALL,
+    NOP,
+    PAGE,
+    RA,
+    RET,
+    S0,
+    S1,
+    SP,
+    T0,
+    T1,
+    T2,
+    ZERO,
+    Item,
+    Watch,
+    addi,
+    assemble,
+    both,
+    closed,
+    made_of,
+    outcome,
+    text_of,
+)
+from support.riscv import Rig, Tally, asm, scaled, words_to_bytes
 
-import dragoman
-import guests
 from dbt import regions
-from dbt.arena import Arena
-from dbt.backend import Workshop, compiler
+from dbt.backend import Workshop
 from dbt.block import Gate, Made
 from dbt.cache.record import pack_made, unpack_made
 from dbt.code import Code, Relocation
-from dbt.engine import Translated
-from dbt.hosts import select
 from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
 from dbt.options import Options
 from dbt.regions import Bytes, Request
 from dbt.translate import TIMED, make
-from guests.decode import encode
 from guests.riscv import traps
-from guests.riscv.registers import F
 from ir import llvm
-from ir.llvm import lowering
 from ir.records import replace
-
-PAGE = 0x1000
-CODE, DATA = 0x10000, 0x20000
-REGIONS = ((CODE, 0x4000, 7), (DATA, 0x2000, 3))
-ECALL, RET, NOP = asm("ecall"), asm("jalr", rd=0, rs1=1, imm=0), asm("addi", rd=0, rs1=0, imm=0)
-ZERO, RA, SP, T0, T1, T2, S0, S1, A0, A1, A2, A3 = 0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13
-Item = int | str | tuple[Any, ...]
-
-
-def addi(rd: int, rs1: int, imm: int) -> int:
-    return asm("addi", rd=rd, rs1=rs1, imm=imm)
-
-
-def assemble(*items: Item, base: int = CODE) -> tuple[list[int], dict[str, int]]:
-    """Words, and addresses of labels. A string is a label; a tuple a branch or jump, with a label as its last part."""
-    labels, at = {}, base
-    for item in items:
-        if isinstance(item, str):
-            labels[item] = at
-        else:
-            at += 4
-    words, at = [], base
-    for item in items:
-        if isinstance(item, tuple):
-            name, *registers, label = item
-            fields = ("rd",) if name == "jal" else ("rs1", "rs2")
-            words.append(asm(name, imm=labels[label] - at, **dict(zip(fields, registers, strict=True))))
-        elif isinstance(item, int):
-            words.append(item)
-        at += 4 * (not isinstance(item, str))
-    return words, labels
-
-
-def made_of(words: list[int], options: Options | None = None, at: int = CODE, translated: bool = True,
-            **registers: int) -> Rig:  # fmt: skip
-    rig = Rig(REGIONS, options, translated=translated)
-    rig.space.poke(at, words_to_bytes(words))
-    rig.state.pc = at
-    for name, value in registers.items():
-        rig.state.slots[rig.state.slot(name)] = value
-    return rig
 
 
 class Profile:
@@ -100,19 +78,6 @@ def formed(words: list[int], profile: Profile, most: int = 500, pc: int = CODE, 
     request = regions.form(Lifter(rig.state.guest, options or Options(), rig.space), (pc, True), profile, most)
     rig.close()
     return request
-
-
-def text_of(request: Request, options: Options) -> str:
-    """What LLVM is given for it."""
-    shop, texts = Workshop(GUEST, options), list[str]()
-
-    def compile(text: str) -> Code:
-        texts.append(text)
-        return shop.compile(text)
-
-    lifter = Lifter(GUEST, options, Bytes(request.source))
-    make(request, lifter, shop.target, compile, dict.fromkeys(TIMED, 0.0))
-    return texts[0]
 
 
 def starts(request: Request) -> list[int]:
@@ -225,12 +190,6 @@ def test_without_regions_each_translation_is_one_block(options: Options) -> None
 # --- variables --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[lowering.SELDOM, 0], ids=["often used", "in the state"])
-def registers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registers that are often used are variables of a region; or all but the pinned ones stay in the CPU state."""
-    monkeypatch.setattr(lowering, "SELDOM", request.param)
-
-
 def test_a_register_that_is_seldom_used_is_no_variable() -> None:
     """What runs in one turn of twenty uses t2, every turn t0 and t1."""
     words, at = assemble(
@@ -259,10 +218,6 @@ START = {"sp": DATA + 0x1000, "s0": DATA, "t1": 2}
 
 def nest(translated: bool, options: Options | None = None) -> Rig:
     return made_of(NEST, options, translated=translated, **START)
-
-
-def outcome(rig: Rig, stop: object) -> tuple[object, ...]:
-    return rig.outcome(stop), rig.memory()  # type: ignore[arg-type]
 
 
 def again(rig: Rig) -> None:
@@ -389,52 +344,6 @@ def test_runs_that_stop_at_gates_again_and_again_are_the_same(count: int) -> Non
     assert traces[0] == traces[1]
 
 
-def both(words: list[int], options: Options | None = None, prepare: Callable[[Rig], None] = lambda rig: None,
-         strides: tuple[int, ...] = (1 << 40,), share: float = 0.5, **registers: int) -> tuple[Rig, Rig]:  # fmt: skip
-    """Run this in both engines in these strides, and then to a trap: all the same, and in regions mostly."""
-    rigs = [made_of(words, options, translated=translated, **registers) for translated in (False, True)]
-    watch = Watch(rigs[1].engine)  # type: ignore[arg-type]
-    seen = []
-    for rig in rigs:
-        prepare(rig)
-        trace = []
-        for stride in (*strides, 1 << 40):
-            stop = rig.run(rig.state.count + stride)
-            trace.append(outcome(rig, stop))
-            if stop.trap:
-                break
-        assert stop.trap
-        seen.append(trace)
-    assert seen[0] == seen[1]
-    assert watch.retired >= share * rigs[1].state.count, f"{watch.retired} of {rigs[1].state.count} in regions"
-    return rigs[0], rigs[1]
-
-
-def test_a_landing_leaves_the_guests_nan_in_a_register_that_is_no_variable() -> None:
-    """The host passes a payload on; the register is used in one block of a dozen, so it stays in the CPU state."""
-    idle = [item for i in range(11) for item in (NOP, ("bne", ZERO, ZERO, f"next{i}"), f"next{i}")]
-    words, _ = assemble(
-        "loop", *idle, asm("fadd.d", rd=9, rs1=8, rs2=8, rm=7), asm("ld", rd=A0, rs1=A1, imm=0), addi(A1, A1, 8),
-        ("jal", ZERO, "loop"),
-    )  # fmt: skip
-
-    def payload(rig: Rig) -> None:
-        rig.state.slots[F + 8] = 0xFFF8_0000_0000_1234
-
-    rigs = both(words, Options(hot=0), payload, a1=DATA + 0x2000 - 8 * 300)
-    assert [rig.state.slots[F + 9] for rig in rigs] == [0x7FF8 << 48] * 2
-    engine = rigs[1].engine
-    assert isinstance(engine, Translated)
-    text = text_of(engine.request((CODE, True)), Options())
-    assert f"%r{F + 9} =" not in text and "finish:" in text
-    closed(*rigs)
-
-
-def closed(*rigs: Rig) -> None:
-    for rig in rigs:
-        rig.close()
-
-
 # --- calls and returns ------------------------------------------------------------------------------------------------
 
 FIBONACCI, _ = assemble(
@@ -499,140 +408,6 @@ def test_where_indirect_jumps_went_becomes_a_part_of_the_region() -> None:
     assert any({CODE, at["f"]} <= {start for start, _ in t.source} for t in found)
     assert translated.engine.entries < 100  # type: ignore[union-attr]
     closed(reference, translated)
-
-
-# --- ways out in the middle -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("registers")
-@pytest.mark.parametrize("turn", [1, 2, 3, 9, 10])
-@pytest.mark.parametrize("store", [False, True])
-def test_a_fault_in_the_middle_of_a_region_is_exact(turn: int, store: bool) -> None:
-    """In the function that a loop calls, at a turn: pc, registers of all blocks and counts are the reference's."""
-    access = asm("sd", rs1=S0, rs2=A0, imm=0) if store else asm("ld", rd=A3, rs1=S0, imm=0)
-    words, at = assemble(
-        "loop", addi(A0, A0, 1), ("jal", RA, "f"), addi(A1, A1, 5), asm("fadd.d", rd=3, rs1=3, rs2=4, rm=0),
-        addi(T0, T0, -1), ("bne", T0, ZERO, "loop"), ECALL,
-        "f", addi(A2, A2, 7), ("bne", T0, T1, "good"), addi(S0, ZERO, 64), "good", addi(28, 28, 1), access,
-        addi(A2, A2, 1), RET,
-    )  # fmt: skip
-    reference, translated = both(words, t0=10, t1=11 - turn, s0=DATA, share=0.2)
-    assert translated.state.pc == at["good"] + 4
-    stop = translated.run(1 << 40)
-    assert (stop.cause, stop.value) == (traps.STORE_PAGE_FAULT if store else traps.LOAD_PAGE_FAULT, 64)
-    assert translated.state.slots[28] == turn and translated.state.slots[A2] == 8 * turn - 1
-    closed(reference, translated)
-
-
-INEXACT = asm("fdiv.d", rd=3, rs1=4, rs2=5, rm=7)
-BETWEEN = {  # between a load and two accesses that may fault: what is there, and how many landings the block has then
-    "nothing": (1, []),
-    "few registers": (1, [addi(A3, A3, 1), addi(14, 14, 1)]),
-    "many registers": (2, [addi(n, n, n) for n in (14, 15)]),
-    "a store": (2, [addi(A3, A3, 3), asm("sd", rs1=S1, rs2=A3, imm=0)]),
-    "an atomic operation": (3, [asm("amoadd.d", rd=A3, rs1=S1, rs2=A3, aq=0, rl=0)]),  # which may be misaligned, too
-    "flags read and cleared": (2, [asm("csrrw", rd=A3, csr=1, rs1=ZERO)]),
-    "arithmetic with flags": (3, [INEXACT]),  # whose rounding mode the host may not have
-}
-
-
-@pytest.mark.usefixtures("registers")
-@pytest.mark.parametrize("between", BETWEEN)
-@pytest.mark.parametrize("store", [False, True])
-def test_what_may_not_be_done_again_is_not(between: str, store: bool) -> None:
-    """An access that faults leaves before an earlier one of its block, if what is between may be done again."""
-    words, _ = assemble(
-        "loop", INEXACT, asm("ld", rd=A3, rs1=S1, imm=0), *BETWEEN[between][1],
-        asm("sd", rs1=S0, rs2=A3, imm=0) if store else asm("ld", rd=A3, rs1=S0, imm=0),
-        addi(S0, S0, 256), ("jal", ZERO, "loop"),
-    )  # fmt: skip
-
-    def numbers(rig: Rig) -> None:
-        rig.state.slots[F + 4], rig.state.slots[F + 5] = 0x3FF0 << 48, 0x4008 << 48  # 1.0 and 3.0
-        rig.space.poke(DATA + 0x1F08, bytes(range(8)))
-
-    closed(*both(words, prepare=numbers, share=0, s0=DATA, s1=DATA + 0x1F08))  # a region of one block
-
-
-def test_an_instruction_is_done_again_as_it_began() -> None:
-    """One of the user's own that changes a register, and stores twice: the one store faults, or the other."""
-    own = dragoman.Extension("xpush", "our manual")
-
-    @own.insn("x.push", "0000000 rs2 rs1 000 rd 0001011", "rd, rs1, rs2")
-    def push(m: Any, o: Any) -> None:
-        """Two words, the second of which lies far off."""
-        m.x[o.rs1] = m.sub(m.x[o.rs1], 8)
-        m.store(m.x[o.rs1], m.x[o.rs2], 0, 8)
-        m.x[o.rd] = m.add(m.x[o.rd], 512)
-        m.store(m.x[o.rd], m.x[o.rs1], 0, 8)
-
-    guest = guests.load("riscv64", extensions=[own])
-    words, _ = assemble(
-        "loop", addi(A2, A2, 1), asm("ld", rd=A3, rs1=S0, imm=-8), encode(own.rows[0], rd=S1, rs1=S0, rs2=A3),
-        ("jal", ZERO, "loop"),
-    )  # fmt: skip
-    for s0, s1 in ((DATA + 0x100, DATA), (DATA + 0x1000, DATA)):
-        seen = []
-        for translated in (False, True):
-            rig = Rig(REGIONS, translated=translated, guest=guest)
-            rig.space.poke(CODE, words_to_bytes(words))
-            rig.space.poke(DATA, bytes(range(256)) * 16)
-            rig.state.pc, rig.state.slots[S0], rig.state.slots[S1] = CODE, s0, s1
-            seen.append(outcome(rig, rig.run(1 << 40)))
-            rig.close()
-        assert seen[0] == seen[1]
-
-
-@pytest.mark.parametrize("between", BETWEEN)
-def test_accesses_have_landings_of_their_own_only_where_they_must(between: str) -> None:
-    """Even flags are not raised twice: memory that is shared may have changed, and raise others the second time."""
-    landings, what = BETWEEN[between]
-    words, _ = assemble("loop", asm("ld", rd=A3, rs1=S1, imm=0), *what, asm("ld", rd=A3, rs1=S0, imm=0),
-                        asm("sd", rs1=S0, rs2=A3, imm=0), ("jal", ZERO, "loop"))  # fmt: skip
-    rig = made_of(words, Options(hot=0), s0=DATA, s1=DATA)
-    assert isinstance(rig.engine, Translated)
-    text = text_of(rig.engine.request((CODE, True)), Options())
-    rig.close()
-    assert len(re.findall(r"^side\d+:", text, re.MULTILINE)) == landings
-
-
-def test_callouts_inside() -> None:
-    """fence.i and a system call in a loop: each leaves the region, and what follows comes back into it."""
-    words, _ = assemble(
-        "loop", addi(A0, A0, 1), addi(A3, ZERO, 9), "inner", addi(A3, A3, -1), ("bne", A3, ZERO, "inner"),
-        ("beq", A0, A1, "skip"), addi(A2, A2, 1), asm("fence.i", imm=0, rs1=0, rd=0), addi(A2, A2, 1),
-        "skip", addi(A2, A2, 1), asm("csrrs (reads only)", csr=0xC01, rd=A3), addi(T0, T0, -1),
-        ("bne", T0, ZERO, "loop"),
-        ECALL,
-    )  # fmt: skip
-    reference, translated = both(words, strides=(100, 7, 1000), t0=500, a1=300)
-    assert translated.engine.exits["callout"] > 900  # type: ignore[union-attr]
-    closed(reference, translated)
-
-
-def test_a_choice_between_two_floats_that_are_constants() -> None:
-    """LLVM makes a table of the two, as at the check of a box around a single that is known before a loop: it can be
-    placed, and an exit slot's displacement is a constant still."""
-    host = select.host().triple
-    text = f"""target triple = "{host}"
-@f.e0 = external global i8, !absolute_symbol !0
-define void @f(ptr %s, i64 %a) {{
- %c = icmp ugt i64 %a, 5
- %x = select i1 %c, float 0.5, float 3.0
- %p = getelementptr i8, ptr %s, i64 ptrtoint (ptr @f.e0 to i64)
- store float %x, ptr %p
- ret void
-}}
-!0 = !{{i64 0, i64 2147483648}}
-"""
-    code = compiler(host, 2).compile(text, passes=Options().passes)
-    assert len(code.text) > code.constants
-    arena, place = Arena(1 << 16), (ctypes.c_float * 4)()
-    arena.place(code, lambda symbol: 0)  # so that it lies elsewhere than at first
-    at = arena.place(code, lambda symbol: 8)
-    for number, wanted in ((5, 3.0), (6, 0.5)):
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(at)(ctypes.addressof(place), number)
-        assert list(place) == [0, 0, wanted, 0]
 
 
 # --- the guest's code changes -----------------------------------------------------------------------------------------
