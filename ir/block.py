@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Union
 
-from ir.ops import OPS, Op
+from ir.ops import MASK, OPS, Op
 from ir.records import field, record
 
 
@@ -116,6 +116,13 @@ def type_of(value: Value) -> str:
     if value.op.result is None:
         raise TypeError(f"{value.op.name} defines no value")
     return value.op.result
+
+
+def boxed_in(value: Value, bits: int) -> Value | None:
+    """What has so many bits in this value, if all above them are set to ones here: a NaN-boxed float."""
+    if isinstance(value, Inst) and value.op.name == "or" and value.args[1] == MASK >> bits << bits:
+        return value.args[0]
+    return None
 
 
 def numbered(block: Block) -> Iterator[tuple[int | None, Inst]]:

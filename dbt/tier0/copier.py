@@ -424,7 +424,7 @@ class _Copier(OnState):
             ends = self.either((flags & lib.ENDS) != 0, (following >> 12) != (self.pc.value >> 12))
             self.pc.set(following)
             self.falls.set(self.select((flags & lib.FALLS) != 0, 1, 0))
-            self.floats.set(self.floats.value + self.select((flags & lib.ROUNDS) != 0, 1, 0))
+            self.floats.set(self.floats.value + self.select((flags & lib.FLOATS) != 0, 1, 0))
             with self.when(ends):
                 self.settle(one)
             self.leave_loop(ends)

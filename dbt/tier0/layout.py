@@ -32,7 +32,7 @@ ACCESS = 10  # no hole: here a guest access may fault;
 PARAM32, PARAM64 = 11, 12  # in what is no instruction: a parameter of 32 bits, or the one of 64;
 OUT_HEAD, OUT_LEAVE, OUT_AT_HEAD = 13, 14, 15  # distances;
 OUT_NATIVE = 16  # the distance to a native function, by its number
-ENDS, FALLS, ROUNDS = 1, 2, 4  # flags of a form: it ends a block; code goes on behind it; it computes with floats
+ENDS, FALLS, FLOATS = 1, 2, 4  # flags of a form: it ends a block; code goes on behind it; it computes with floats
 
 
 def door(library: bytes, room: int) -> bytes:

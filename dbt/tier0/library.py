@@ -19,6 +19,7 @@ from dbt.tier0.layout import (
     ENDS,
     FALLS,
     FAR,
+    FLOATS,
     FOLLOWING,
     HEADER,
     IMM,
@@ -34,7 +35,6 @@ from dbt.tier0.layout import (
     PARAM64,
     PC,
     READ,
-    ROUNDS,
     SMALL,
     WRITTEN,
 )
@@ -90,7 +90,7 @@ class Form:
         return self.row.ends_block_of(_operands(self.known)) if self.row.ends_block_of else self.row.ends_block
 
     @property
-    def rounds(self) -> bool:
+    def floats(self) -> bool:
         """Whether it computes in floating point."""
         return self.block is not None and any("flags" in inst.op.effects for inst in self.block.insts)
 
@@ -393,7 +393,7 @@ class _Packer:
         names = sorted({a for _, _, a, _ in stencil.holes if isinstance(a, str)})
         fixed: dict[str, int | str] = dict(row.fixed)
         fields = {one.name: one for one in layout(row.pattern).fields}
-        flags = (ENDS if form.ends else 0) | (FALLS if stencil.falls else 0) | (ROUNDS if form.rounds else 0)
+        flags = (ENDS if form.ends else 0) | (FALLS if stencil.falls else 0) | (FLOATS if form.floats else 0)
         words = [self._stencil(stencil, names), flags]
         words += [form.length, len(names)]
         for name in names:

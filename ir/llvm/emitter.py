@@ -12,11 +12,9 @@ from collections.abc import Mapping
 
 from ir.block import Block, Inst, Value
 from ir.llvm.target import Lowered, Target
-from ir.ops import MASK
 
 FP = {32: "float", 64: "double"}
 WIDTH = {kind: width for width, kind in FP.items()}
-BOX = MASK >> 32 << 32  # the ones above a single that is NaN-boxed
 Place = tuple[str, object]  # "i64", "float", "boxed" (with ones above) or "double" and an operand; "slot", its number
 
 
@@ -136,7 +134,7 @@ class Emitter(ABC):
     def with_ones(self, single: str) -> str:
         """The i64 that is a single with ones above it."""
         bits = self.let(f"zext i32 {self.let(f'bitcast float {single} to i32')} to i64")
-        return self.let(f"or i64 {bits}, {BOX - (1 << 64)}")
+        return self.let(f"or i64 {bits}, {-1 << 32}")
 
     def changed(self) -> dict[int, Place]:
         """What the guest's registers are here, where they are not in their slots."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ir.block import Block, Inst, Value
-from ir.llvm.emitter import BOX, slot_of
+from ir.block import Block, Inst, Value, boxed_in
+from ir.llvm.emitter import slot_of
 from ir.llvm.floats import Floats
 from ir.llvm.integers import Integers
 from ir.region import Region
@@ -101,10 +101,11 @@ class Variables(Integers, Floats):
 
     def do_or(self, inst: Inst) -> None:
         """A box around a single is made where its bits are asked for."""
-        if inst.args[1] == BOX:
-            self.boxed[inst] = self.as_float(inst.args[0], 32)
-        else:
+        inside = boxed_in(inst, 32)
+        if inside is None:
             super().do_or(inst)
+        else:
+            self.boxed[inst] = self.as_float(inside, 32)
 
     def do_unbox(self, inst: Inst) -> None:
         """A branch and not a select: the predictor takes the test out of the dependency chain."""
@@ -145,12 +146,8 @@ class Variables(Integers, Floats):
             return inst.attrs[_OPERAND[name]]
         if name == "setreg":
             return 64 if self.kinds.get(slot_of(inst)) == "double" else None
-        return 32 if is_box(inst) and set_to.get(inst, "float") == "float" else None
-
-
-def is_box(value: Value) -> bool:
-    """Whether this is a single with ones above it."""
-    return isinstance(value, Inst) and value.op.name == "or" and value.args[1] == BOX
+        is_box = boxed_in(inst, 32) is not None
+        return 32 if is_box and set_to.get(inst, "float") == "float" else None
 
 
 def _register(value: Value) -> int | None:
@@ -181,11 +178,11 @@ def _often_used(region: Region) -> set[int]:
 def _computed_as(width: int, insts: list[Inst]) -> set[int]:
     """Slots that something computes with as floats of this width, or brings singles into from memory."""
 
-    def is_float(value: Value) -> bool:
+    def is_float(value: Value | None) -> bool:
         return isinstance(value, Inst) and value.op.name in _RESULT and value.attrs[_RESULT[value.op.name]] == width
 
     def is_single(value: Value) -> bool:  # and not an integer, which may be or'ed with the same ones
-        inside = value.args[0] if isinstance(value, Inst) and is_box(value) else 0
+        inside = boxed_in(value, 32)
         return is_float(inside) or (isinstance(inside, Inst) and inside.op.name == "load" and inside.attrs[1:] == _WORD)
 
     is_one = is_float if width == 64 else is_single

@@ -5,7 +5,7 @@ Division is folded only where its preconditions hold.
 
 from __future__ import annotations
 
-from ir.block import Block, Branch, Exit, Inst, Jump, Value
+from ir.block import Block, Branch, Exit, Inst, Jump, Value, boxed_in
 from ir.ops import MASK
 from ir.passes.rewrite import rewrite
 
@@ -86,13 +86,10 @@ def _narrowed(inst: Inst) -> Value:
 
 def _unboxed(inst: Inst) -> Value:
     """unbox of a box just made: what was put in, if that was narrow."""
-    box, bits = inst.args[0], inst.attrs[0]
+    bits = inst.attrs[0]
     assert isinstance(bits, int)
-    if isinstance(box, Inst) and box.op.name == "or" and box.args[1] == MASK >> bits << bits:
-        inside = box.args[0]
-        if isinstance(inside, Inst) and _width(inside) <= bits:
-            return inside
-    return inst
+    inside = boxed_in(inst.args[0], bits)
+    return inside if isinstance(inside, Inst) and _width(inside) <= bits else inst
 
 
 def _width(value: Inst) -> int:

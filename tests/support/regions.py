@@ -13,6 +13,7 @@ from dbt.code import Code
 from dbt.engine import Translated
 from dbt.lift import Lifter
 from dbt.options import Options
+from dbt.reference import Stop
 from dbt.regions import Bytes, Request
 from dbt.translate import TIMED, make
 
@@ -91,15 +92,17 @@ class Watch:
         return self._gone + sum(self._cache.retired(t) for t in self._cache.translations() if len(t.source) > 1)
 
 
-def outcome(rig: Rig, stop: object) -> tuple[object, ...]:
-    return rig.outcome(stop), rig.memory()  # type: ignore[arg-type]
+def outcome(rig: Rig, stop: Stop) -> tuple[object, ...]:
+    return rig.outcome(stop), rig.memory()
 
 
 def both(words: list[int], options: Options | None = None, prepare: Callable[[Rig], None] = lambda rig: None,
          strides: tuple[int, ...] = (1 << 40,), share: float = 0.5, **registers: int) -> tuple[Rig, Rig]:  # fmt: skip
     """Run this in both engines in these strides, and then to a trap: all the same, and in regions mostly."""
     rigs = [made_of(words, options, translated=translated, **registers) for translated in (False, True)]
-    watch = Watch(rigs[1].engine)  # type: ignore[arg-type]
+    engine = rigs[1].engine
+    assert isinstance(engine, Translated)
+    watch = Watch(engine)
     seen = []
     for rig in rigs:
         prepare(rig)
