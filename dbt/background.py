@@ -45,13 +45,14 @@ class BackgroundStats:
 
 
 class Background:
-    """The worker of one engine. `request` makes the request for a key, `ran` says how often its block has run.
+    """The worker of one engine. `request` makes the request for a key, or none if it is not worth one yet, and is to be
+    wanted again. `ran` says how often its block has run.
 
     `gave_up` is told of keys that no answer will come for; `apart` says which memory a worker has no use for.
     """
 
     def __init__(
-        self, guest: Guest, options: Options, request: Callable[[Key], Request], ran: Callable[[Key], int],
+        self, guest: Guest, options: Options, request: Callable[[Key], Request | None], ran: Callable[[Key], int],
         gave_up: Callable[[Key, bool], None], apart: Callable[[], Ranges] = tuple,
     ) -> None:  # fmt: skip
         self._guest, self._options = guest, options
@@ -141,6 +142,8 @@ class Background:
                 self._gave_up(key, True)
                 continue
             asked = self._request(key)
+            if asked is None:
+                continue
             if not asked.source:  # there is no code any more
                 self._gave_up(key, True)
                 continue

@@ -17,6 +17,7 @@ from dbt.cache import TranslationCache
 from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
 from dbt.events import NEVER
+from dbt.inside import Inside
 from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, WRITE, MemoryFault, page_down
 from dbt.options import Options
 from dbt.reference import FAR, Integers, Reference, Stop
@@ -38,6 +39,7 @@ from dbt.state import (
     State,
 )
 from dbt.translate import Translator
+from dbt.worth import Worth
 from guests.spec import Treat
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
 from ir.records import as_dict
@@ -54,11 +56,11 @@ MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
 PATIENCE = 128  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
-SHARE = 64  # a region takes blocks that ran for one time in so many of what makes a block hot
+SHARE = 64  # a region takes blocks that ran for one time in so many of its first
 TOGETHER = 16  # guest pages that tier 0 begins to read at once, at most
 LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
 LOOK_SHARE = 1000  # one for so many executions that make a block hot
-DEFERRED = 4  # times that a block inside a region must become hot before it is the entry of another one
+DEFERRED = 16  # times that a block inside a region must become hot before it is the entry of another one
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
@@ -99,6 +101,7 @@ class Translated:
         self.interpreted = 0  # instructions of cold blocks
         self._went: dict[int, dict[int, int]] = {}  # block -> where it went, how often, when it was looked at
         self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
+        self.worth, self.inside = Worth(self.options), Inside()
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
         self.background: Background | None = None  # made when something is hot
@@ -152,6 +155,8 @@ class Translated:
         self.heat.clear()
         self._went.clear()
         self._deferred.clear()
+        self.worth.forget()
+        self.inside.forget()
         self._asked.clear()
         if self.background is not None:
             self.background.queue.clear()
@@ -303,7 +308,9 @@ class Translated:
                 state.mid_block = False
                 self._collect()
                 hot = place(state.pc)
-                stop = self._look(until)
+                if self._is_early(hot, self.worth.guessed(hot, self.background is None and self._in_background)):
+                    continue
+                stop = AT_LIMIT if hot in self._went else self._look(until)
                 self.promote(hot)
                 if stop.trap:
                     return stop
@@ -467,14 +474,22 @@ class Translated:
         found = self.cache.get((pc, True))
         if found is None and pc not in self._deferred and self._covers(pc):
             self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
-            self.tier0.again(pc, DEFERRED)
+            self.tier0.later(pc, self.options.promote * DEFERRED)
             return
-        if found is None and self._translates:
-            found = self._ask((pc, True))
         if found is None:
             self.tier0.rest(pc)
-        else:
+            found = self._ask((pc, True)) if self._translates else None
+        if found is not None:
             self.tier0.lead(pc, found.door)
+
+    def _is_early(self, pc: int, needed: int) -> bool:
+        """Whether the block there is to run more often until it is translated, after which it says that it is hot."""
+        assert self.tier0 is not None
+        more = needed - self.tier0.executions(pc)
+        if more <= 0 or (pc, True) in self.cache:
+            return False
+        self.tier0.later(pc, more)
+        return True
 
     # --- translating in the background ----------------------------------------------------------------
 
@@ -489,15 +504,18 @@ class Translated:
 
             state = self.state
             self.background = Background(
-                state.guest, self.options, self.request, self._ran, self._gave_up,
+                state.guest, self.options, self._worthwhile, self._ran, self._gave_up,
                 lambda: [(state.address, SIZE), *self.space.host_ranges()],
             )  # fmt: skip
-        if self.background is None:
-            return self._translate(key)
         found = self._recalled(key)
-        if found is None and self.heat.get(key, 0) >= 0 and not self.background.want(key):
+        if found is not None:
+            return found
+        if self.background is None:
+            request = self._worthwhile(key)
+            return None if request is None else self._made_now(request, key)
+        if self.heat.get(key, 0) >= 0 and not self.background.want(key):
             self.note = self.note or self.background.note
-        return found
+        return None
 
     def _collect(self) -> None:
         """Install what has come from the worker, if the guest's code is still what it was made from."""
@@ -513,6 +531,7 @@ class Translated:
             if located.key not in self.cache and self._holds(located):
                 self._admitted(self.translator.admit(located, self.cache.admit), located.key)
                 self.translator.keep(asked, made)
+            self._became_region(asked)
             if self.tier0 is not None:
                 # What was hot beside it may not be any more.
                 for key in itertools.starmap(asked.key_of, asked.blocks[1:]):
@@ -522,6 +541,11 @@ class Translated:
     def request(self, key: Key) -> Request:
         """What a translation of `key` is to be made of now."""
         return self.translator.request(key, self)
+
+    def _worthwhile(self, key: Key) -> Request | None:
+        """The same, if it is worth translating; None if its block is to run more often before."""
+        request = self.request(key)
+        return None if key[1] and self._is_early(key[0], self.worth.of(request)) else request
 
     def _ran(self, key: Key) -> int:
         return self.tier0.executions(key[0]) if self.tier0 is not None and key[1] else 0
@@ -560,19 +584,27 @@ class Translated:
             seen[state.pc] = seen.get(state.pc, 0) + 1
         return AT_LIMIT
 
-    def executions(self, pc: int) -> int:
-        """For a region: how often the block there ran, about; 0 if it is not worth being in a region."""
-        if pc in self._went:
-            return max(self._ran_cold(pc), self.options.promote // SHARE)
-        return self._ran_cold(pc)
+    def executions(self, pc: int, beside: int) -> int:
+        """For a region: how often the block there ran, about; 0 if it is not worth being in a region beside one that
+        ran so often.
+        """
+        hot = max(beside, self.options.promote)
+        ran = self._ran_cold(pc, hot)
+        return max(ran, hot // SHARE) if pc in self._went else ran
 
-    def _ran_cold(self, pc: int) -> int:
-        if (pc, True) in self.cache:
-            return self.options.promote
-        if self.tier0 is not None and self._runs_cold(pc):
-            ran = self.tier0.executions(pc)
-            return ran if ran > self.options.promote // SHARE else 0
+    def _ran_cold(self, pc: int, hot: int) -> int:
+        inside = self.inside.executions(pc, self._retired) if self.tier0 is not None else 0
+        if (pc, True) in self.cache and not inside:
+            return hot
+        if self.tier0 is not None and (inside or self._runs_cold(pc)):
+            ran = inside or self.tier0.executions(pc)
+            return ran if ran > hot // SHARE else 0
         return self.heat.get((pc, True), 0) + 1 if self.heat.get((pc, True), 0) >= self.options.hot // 8 else 0
+
+    def _retired(self, key: Key) -> int | None:
+        """The instructions that the translation of a key has retired; None if there is none."""
+        found = self.cache.get(key)
+        return None if found is None else self.cache.retired(found)
 
     def _disturb(self, chaos: Random) -> None:
         """Do one of the things that may happen at any time and must change nothing that a guest sees."""
@@ -599,10 +631,16 @@ class Translated:
         return stop
 
     def _translate(self, key: Key) -> Translation | None:
-        found = self._recalled(key)
-        if found is not None:
-            return found
-        return self._admitted(self.translator.translate(self.request(key), self.cache.admit), key)
+        return self._recalled(key) or self._made_now(self.request(key), key)
+
+    def _became_region(self, request: Request) -> None:
+        self.worth.translated(request)
+        self.inside.note(request)
+
+    def _made_now(self, request: Request, key: Key) -> Translation | None:
+        """The translation of a request, made here and now."""
+        self._became_region(request)
+        return self._admitted(self.translator.translate(request, self.cache.admit), key)
 
     def _recalled(self, key: Key) -> Translation | None:
         """From disk: it may have been dropped since, or another process may have made it."""

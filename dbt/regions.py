@@ -22,8 +22,8 @@ from ir.records import replace
 class Profile(Protocol):
     """What is known of how blocks ran, by guest address."""
 
-    def executions(self, pc: int) -> int:
-        """How often, about; 0 if the block is not worth being in a region."""
+    def executions(self, pc: int, beside: int) -> int:
+        """How often, about; 0 if the block is not worth being in a region beside one that ran so often."""
 
     def ways(self, pc: int) -> tuple[int, ...]:
         """Where the indirect jump of this block went, the likely ones first."""
@@ -106,7 +106,8 @@ def form(lifter: Lifter, key: Key, profile: Profile, most: int) -> Request:
         return single(lifter, key)
     pc = key[0]
     heap = [(0, pc)]
-    weights = {pc: max(profile.executions(pc), 1)}
+    ran = max(profile.executions(pc, 0), 1)
+    weights = {pc: ran}
     ways = {}
     shapes: dict[int, Shape] = {}
     codes: dict[int, bytes] = {}
@@ -128,7 +129,7 @@ def form(lifter: Lifter, key: Key, profile: Profile, most: int) -> Request:
             leads += ways[pc]
         for to in leads:
             if to not in weights:
-                weights[to] = profile.executions(to)
+                weights[to] = profile.executions(to, ran)
                 if weights[to]:
                     heappush(heap, (-weights[to], to))
     source = []

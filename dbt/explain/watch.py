@@ -81,7 +81,7 @@ class Watch:
 
         def made(*arguments: Any) -> Tier0:
             tier: Any = make(*arguments)
-            for name in ("lead", "rest", "again"):
+            for name in ("lead", "later", "again"):
                 setattr(tier, name, self._recounting(tier, getattr(tier, name)))
             tier.code = self._entering(tier.code)
             tier.forgetting = lambda page: self._forget(tier, page)

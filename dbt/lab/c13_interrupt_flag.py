@@ -17,6 +17,7 @@ from guests.riscv import privileged as p
 from ir.records import replace
 
 ROUNDS = 5_000
+WARMING = 200  # rounds until all of the loop is native code
 SSTATUS, SIE = 0x100, 2
 HANDLER = RAM + 0x1000
 S2 = 18
@@ -42,10 +43,10 @@ def turns(engine: str, way: str) -> dict[str, Any]:
     """So many rounds of the loop, once it is native code: what came of it and what it took."""
     vcpu = supervisor(engine, replace(WARM, sensitive=way))
     length = len(loop())
-    vcpu.vm.run(most=100 * length)
+    vcpu.vm.run(most=WARMING * length)
     exits = getattr(vcpu.engine, "exits", {})
     before, start = dict(exits), time.perf_counter()
-    vcpu.vm.run(most=(100 + ROUNDS) * length)
+    vcpu.vm.run(most=(WARMING + ROUNDS) * length)
     return {
         "seconds": time.perf_counter() - start,
         "left": sum(exits.values()) - sum(before.values()),
@@ -94,7 +95,7 @@ def run(report: Report) -> None:
     report.check(inline["left"] < ROUNDS // 100, "in place: none but what ends a slice of the run")
 
     report.say("an interrupt is raised at the first boundary after k instructions, masked or not")
-    warm, rows = 100 * len(words), []
+    warm, rows = WARMING * len(words), []
     for k in range(len(words)):
         rows.append((k, taken("reference", warm + k), taken("translated", warm + k)))
         shown = [f"{pc - RAM:#x} after {work} additions" for pc, work in rows[-1][1:]]

@@ -20,14 +20,16 @@ NOWHERE = 1 << 36  # no guest memory is mapped there
 
 
 def traffic(text: str, slots: int) -> list[tuple[int, str, int, int]]:
-    """Loads and stores of register slots in one LLVM function: (slot, where, loads, stores) for each place with one.
+    """Loads and stores of register slots in one LLVM function: (byte in the slots, where, loads, stores) for each place
+    with one.
 
-    A register with a variable has one place, all of the function, and what may be in a loop counts twice. Another one
-    has each block of the guest, and each way out of it.
+    A register with a variable has one place, all of the function, and what may be in a loop counts twice; one with a
+    single has two, for its float and for what is above that. Another one has each block of the guest, and each way out
+    of it.
     """
     pointers = re.findall(r"(%\w+) = getelementptr i8, ptr %s, i64 (-?\d+)", text)
-    numbers = {name: (int(displacement) - SLOTS) // 8 for name, displacement in pointers}
-    places = {name: slot for name, slot in numbers.items() if slot < slots}
+    numbers = {name: int(displacement) - SLOTS for name, displacement in pointers}
+    places = {name: at for name, at in numbers.items() if at < 8 * slots}
     variables = {int(slot) for slot in re.findall(r"%r(\d+) = alloca", text)}
     loads, stores = Counter[tuple[int, str]](), Counter[tuple[int, str]]()
     block = "entry"
@@ -35,9 +37,9 @@ def traffic(text: str, slots: int) -> list[tuple[int, str, int, int]]:
         label = part.partition(":")[0]
         block = label if re.fullmatch(r"b\d+|side\d+|meet\d+", label) else block
         for counts, accesses in ((loads, r"= load \w+, ptr (%\w+)"), (stores, r"store .*, ptr (%\w+)")):
-            for slot in [places[name] for name in re.findall(accesses, part) if name in places]:
-                once = number <= 1 or "ret void" in part or slot not in variables
-                counts[slot, "" if slot in variables else block] += 1 if once else 2
+            for at in [places[name] for name in re.findall(accesses, part) if name in places]:
+                once = number <= 1 or "ret void" in part or at // 8 not in variables
+                counts[at, "" if at // 8 in variables else block] += 1 if once else 2
     return [(*place, loads[place], stores[place]) for place in loads | stores]
 
 

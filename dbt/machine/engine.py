@@ -95,9 +95,9 @@ class Pages:
 
     # --- as a profile, and as code --------------------------------------------------------------------------
 
-    def executions(self, pc: int) -> int:
+    def executions(self, pc: int, beside: int) -> int:
         home = self.home(pc)
-        return self._engine.executions(pc + home[0]) if home else 0
+        return self._engine.executions(pc + home[0], beside) if home else 0
 
     def ways(self, pc: int) -> tuple[int, ...]:
         home = self.home(pc)

@@ -337,19 +337,24 @@ class Tier0:
         counter = self._counter(pc)
         if counter is None:
             return 0
-        left, hot = self._narrow[counter], self._words[HOT_AFTER]
-        if left >> 31:  # below zero
-            return hot
-        return self._counted.get(counter, hot) - left
+        left = self._narrow[counter]
+        if left >> 31:  # below zero: it has said that it is hot
+            left = 0
+        return self._counted.get(counter, self._words[HOT_AFTER]) - left
 
     def rest(self, pc: int) -> None:
         """Say no more that the block there is hot."""
-        self._count_down(pc, REFUSED, self._words[HOT_AFTER] + REFUSED)
+        self.later(pc, REFUSED)
 
-    def again(self, pc: int, times: int = 1) -> None:
-        """Say so once it has run as often again, or so many times as often."""
-        left = min(self._words[HOT_AFTER] * times, REFUSED)
-        self._count_down(pc, left, left if times == 1 else self._words[HOT_AFTER] + left)
+    def later(self, pc: int, more: int) -> None:
+        """Say so once it has run so many times more."""
+        more = min(more, REFUSED)
+        self._count_down(pc, more, self.executions(pc) + more)
+
+    def again(self, pc: int) -> None:
+        """Forget how often it ran, and say so once it has run as often again."""
+        left = min(self._words[HOT_AFTER], REFUSED)
+        self._count_down(pc, left, left)
 
     def _count_down(self, pc: int, left: int, counted: int) -> None:
         """From now on the block has `left` to go, of `counted`: what it ran before is a part of that, or forgotten."""

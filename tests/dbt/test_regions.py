@@ -64,7 +64,7 @@ class Profile:
     def __init__(self, counts: dict[int, int] | int, ways: dict[int, tuple[int, ...]] | None = None) -> None:
         self.counts, self.went = counts, ways or {}
 
-    def executions(self, pc: int) -> int:
+    def executions(self, pc: int, beside: int) -> int:
         return self.counts if isinstance(self.counts, int) else self.counts.get(pc, 0)
 
     def ways(self, pc: int) -> tuple[int, ...]:

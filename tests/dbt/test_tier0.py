@@ -197,7 +197,8 @@ def test_how_often_a_block_has_run_is_known_whatever_its_counter_is_for() -> Non
     rig.run(1200)
     tier = rig.engine.tier0
     assert abs(tier.executions(CODE) - 600) < 3
-    for begin, before in ((tier.again, 0), (partial(tier.again, times=4), 1000), (tier.rest, 1000)):
+    for begin, is_new in ((tier.again, True), (partial(tier.later, more=4000), False), (tier.rest, False)):
+        before = 0 if is_new else tier.executions(CODE)
         begin(CODE)
         rig.run(rig.state.count + 1200)
         assert abs(tier.executions(CODE) - before - 600) < 3

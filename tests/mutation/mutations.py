@@ -97,6 +97,8 @@ QEMU = "tests/dbt/test_qemu.py::"
 SPIKE = "tests/guests/test_spike.py::"
 SYSTEMS = "tests/guests/test_systems.py::"
 TIER0 = "tests/dbt/test_tier0.py::"
+INSIDE = "tests/dbt/test_inside.py::"
+WORTH = "tests/dbt/test_worth.py::"
 STACK = "tests/dbt/test_linux_stack.py::"
 SMALL_KERNEL = "tests/guests/test_kernel.py::"
 STRACE = "tests/dbt/test_strace.py::"
@@ -1341,6 +1343,28 @@ IN_BACKGROUND = (
      "if located.key not in self.cache and self._holds(located):", "if located.key not in self.cache:",
      BACKGROUND + "test_what_was_made_from_code_that_has_changed_is_not_installed",
      "the old program runs, which the guest has written over"),
+    ("a large region is asked for as soon as a small one", "dbt/worth.py",
+     "self._promote * max(size, PAID) // PAID", "self._promote",
+     WORTH + "test_the_more_is_hot_the_later_it_is_translated[1900-100-False]",
+     "programs whose code is wide have more of it translated than they have time for"),
+    ("a worker's start costs nothing", "dbt/worth.py", "START if starting else 0", "0 if starting else 0",
+     WORTH + "test_small_loops_start_no_worker",
+     "each command with a loop of some milliseconds starts a process that is of no use to it"),
+    ("a region is formed for each of its blocks", "dbt/worth.py", "self._sizes.get(place) or ", "",
+     WORTH + "test_the_more_is_hot_the_later_it_is_translated[2400-100-True]",
+     "what is known of a region is guessed again, and its loop waits for too long"),
+    ("a block that waits begins to count again", "dbt/tier0/__init__.py",
+     "self._count_down(pc, more, self.executions(pc) + more)", "self._count_down(pc, more, more)",
+     WORTH + "test_what_waits_goes_on_being_counted",
+     "what ran most is not known, and what has to run for long never has"),
+    ("rare blocks are in regions", "dbt/engine.py",
+     "hot = max(beside, self.options.promote)", "hot = self.options.promote",
+     WORTH + "test_what_ran_for_a_64th_of_the_first_block_is_in_its_region",
+     "regions are large from what hardly runs"),
+    ("a loop that has a region is as cold as its counter says", "dbt/engine.py",
+     "        self.inside.note(request)\n", "",
+     INSIDE + "test_a_loop_with_a_region_of_its_own_is_hot_in_that_of_the_loop_around_it",
+     "the region of what is around it is laid out for leaving it at once"),
     ("a worker may take for ever", "dbt/background.py",
      "time.monotonic() - self._since > PATIENCE", "time.monotonic() - self._since > 1000 * PATIENCE",
      BACKGROUND + "test_a_worker_that_hangs_is_replaced[new]",
