@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbt.worth import INSTRUCTION
+
 if TYPE_CHECKING:
     from dbt.block import Key
     from dbt.regions import Request
-
-INSTRUCTION = 3  # bytes, on average
 
 
 class Share(NamedTuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from support.riscv import Rig, asm, words_to_bytes
 
-from dbt.inside import INSTRUCTION, Inside
+from dbt.inside import Inside
 from dbt.options import Options
 from dbt.regions import Request
+from dbt.worth import INSTRUCTION
 
 CODE = 0x10000
 PROMOTE, INNER, OUTER = 1000, 200, 3000
