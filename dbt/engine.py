@@ -545,7 +545,8 @@ class Translated:
     def _worthwhile(self, key: Key) -> Request | None:
         """The same, if it is worth translating; None if its block is to run more often before."""
         request = self.request(key)
-        return None if key[1] and self._is_early(key[0], self.worth.of(request)) else request
+        is_early = key[1] and request.source and self._is_early(key[0], self.worth.of(request))
+        return None if is_early else request
 
     def _ran(self, key: Key) -> int:
         return self.tier0.executions(key[0]) if self.tier0 is not None and key[1] else 0

@@ -138,7 +138,7 @@ def test_regions_have_exact_counts(tmp_path: Path) -> None:
 
 
 def test_regions_that_are_gone_are_counted(tmp_path: Path) -> None:
-    found = profile_of(tmp_path / "p.json", *BUSY, "--cache-size=12K", "@json", "small")
+    found = profile_of(tmp_path / "p.json", *BUSY, "--cache-size=8K", "@json", "small")
     gone = [row for row in found["regions"] if "host_bytes" not in row]
     assert gone and sum(row["retired"] for row in found["regions"]) == found["retired"]["regions"]
     assert "gone" in profile.text(found)
