@@ -307,11 +307,7 @@ class Translated:
                 exits["hot"] += 1
                 state.mid_block = False
                 self._collect()
-                hot = place(state.pc)
-                if self._is_early(hot, self.worth.guessed(hot, self.background is None and self._in_background)):
-                    continue
-                stop = AT_LIMIT if hot in self._went else self._look(until)
-                self.promote(hot)
+                stop = self._became_hot(place(state.pc), until)
                 if stop.trap:
                     return stop
             elif kind in (SIDE, CALLOUT):
@@ -468,14 +464,28 @@ class Translated:
         """Whether the block there is a part of some translation."""
         return self.cache.covers(pc)
 
+    def _became_hot(self, pc: int, until: int) -> Stop:
+        """Have a block translated, by its place, or let it run on where that is not worth it yet."""
+        assert self.tier0 is not None
+        stop = AT_LIMIT
+        if (pc, True) not in self.cache:
+            if not self._covers(pc):
+                starting = self.background is None and self._in_background
+                if self._is_early(pc, self.worth.guessed(pc, starting)):
+                    return stop
+            elif pc not in self._deferred:
+                self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
+                self.tier0.later(pc, self.options.promote * DEFERRED)
+                return stop
+            if pc not in self._went:
+                stop = self._look(until)
+        self.promote(pc)
+        return stop
+
     def promote(self, pc: int) -> None:
-        """Translate what is hot, by its place."""
+        """Translate what is hot, by its place, and go on there from now on."""
         assert self.tier0 is not None
         found = self.cache.get((pc, True))
-        if found is None and pc not in self._deferred and self._covers(pc):
-            self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
-            self.tier0.later(pc, self.options.promote * DEFERRED)
-            return
         if found is None:
             self.tier0.rest(pc)
             found = self._ask((pc, True)) if self._translates else None
@@ -486,7 +496,7 @@ class Translated:
         """Whether the block there is to run more often until it is translated, after which it says that it is hot."""
         assert self.tier0 is not None
         more = needed - self.tier0.executions(pc)
-        if more <= 0 or (pc, True) in self.cache:
+        if more <= 0:
             return False
         self.tier0.later(pc, more)
         return True
@@ -664,6 +674,7 @@ class Translated:
             if self.tier0 is not None and translation.door:
                 self._lead_to(translation)
                 self.cache.remember_jump(translation.key[0], translation.entry)
+        self.worth.settled(self._covers)
 
     def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
         """Install what is on disk of a guest page: all that is not there, or the translation of one key."""

@@ -9,7 +9,7 @@ Owns: that rule, and the hot blocks that are in no region. Must not know: who co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from dbt.options import Options
@@ -32,7 +32,9 @@ class Worth:
         self._sizes: dict[int, int] = {}  # of the last region that was formed with this block, if it has to wait
 
     def guessed(self, place: int, starting: bool) -> int:
-        """Executions that a hot block needs, as far as is known without its region. `starting`: no worker runs yet."""
+        """Executions that a hot block in no region needs, as far as is known without its region. `starting`: no worker
+        runs yet.
+        """
         self._hot.add(place)
         size = self._sizes.get(place) or min(len(self._hot) * BLOCK, self._most)
         return self._needed(size + (START if starting else 0))
@@ -51,6 +53,10 @@ class Worth:
         for place in _places(request):
             self._hot.discard(place)
             self._sizes.pop(place, None)
+
+    def settled(self, covers: Callable[[int], bool]) -> None:
+        """There are translations that may not have been asked for, as from disk. `covers`: whether a place is in one."""
+        self._hot = {place for place in self._hot if not covers(place)}
 
     def forget(self) -> None:
         """Another program begins."""

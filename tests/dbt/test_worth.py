@@ -37,8 +37,10 @@ def test_before_it_is_formed_a_region_is_what_is_hot() -> None:
     assert needed[-1] == PROMOTE * options.region * INSTRUCTION // PAID
     assert worth.guessed(hot[0], False) == needed[-1], "a block that says so again is counted once"
     assert worth.guessed(hot[0], True) == PROMOTE * (options.region * INSTRUCTION + START) // PAID
+    worth.settled(lambda place: place not in hot[:40])
+    assert worth.guessed(hot[0], False) == needed[39], "what is in a region from disk is hot no more"
     worth.translated(of_size(8, *hot[1:]))
-    assert worth.guessed(hot[0], False) == PROMOTE, "what is in a region is hot no more"
+    assert worth.guessed(hot[0], False) == PROMOTE, "nor what is in one that was asked for"
     assert worth.of(of_size(3 * PAID, hot[1])) == 3 * PROMOTE == worth.guessed(hot[1], False), "it was formed"
     worth.forget()
     assert worth.guessed(hot[1], True) == Worth(options).guessed(hot[1], True)
@@ -94,4 +96,21 @@ def test_what_waits_goes_on_being_counted() -> None:
     assert rig.engine.exits["hot"] >= 100 and all(
         1800 < rig.engine.tier0.executions(CODE + at) <= 1900 for at, _ in zip(count(0, 8), range(99))
     )
+    rig.close()
+
+
+def test_what_runs_beside_its_region_is_no_part_of_others() -> None:
+    """A loop has a region, and then its middle is entered from outside: blocks there get hot as well, from stencils."""
+    rig = Rig(((CODE, 0x4000, 7),), Options(patience=0, promote=PROMOTE, background=False), translated=True)
+    jump, blocks, middle = asm("jal", rd=0, imm=4), 100, 10
+    code = [*[asm("addi", rd=6, rs1=6, imm=1), jump] * (blocks - 1), asm("addi", rd=5, rs1=5, imm=-1)]
+    code.append(asm("bne", rs1=5, rs2=0, imm=-4 * len(code)))
+    code += [asm("addi", rd=7, rs1=7, imm=-1), asm("beq", rs1=7, rs2=0, imm=12), asm("addi", rd=5, rs1=0, imm=1)]
+    code += [asm("jal", rd=0, imm=8 * middle - 4 * len(code)), asm("ecall")]
+    rig.space.poke(CODE, words_to_bytes(code))
+    inner, outer = 2400, 2600  # too few for a block beside 90 that wait to be translated
+    rig.state.pc, rig.state.slots[5], rig.state.slots[7] = CODE, inner, outer
+    rig.run(1 << 60)
+    assert rig.state.slots[6] == inner * (blocks - 1) + (outer - 1) * (blocks - 1 - middle)
+    assert rig.engine.translator.stats.translations == 2
     rig.close()
