@@ -181,6 +181,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         jump_bits=JUMP_BITS,
         rounding_slot=_slot_offset(guest.rounding_slot),
         stack_slot=guest.stack_slot,
+        floats=guest.floats,
         budget_shift=BUDGET_SHIFT,
         space_bits=SPACE_BITS,
         highest=8 * HIGHEST,

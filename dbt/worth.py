@@ -55,7 +55,7 @@ class Worth:
             self._sizes.pop(place, None)
 
     def settled(self, covers: Callable[[int], bool]) -> None:
-        """There are translations that may not have been asked for, as from disk. `covers`: whether a place is in one."""
+        """There are translations that may not have been asked for, as from disk. `covers`: if a place is in one."""
         self._hot = {place for place in self._hot if not covers(place)}
 
     def forget(self) -> None:

@@ -237,6 +237,7 @@ class Guest:
     zero_slot: int
     sink_slot: int
     stack_slot: int
+    floats: range  # slots of the floating-point registers, at most 32
     syscall_cause: int
     illegal_cause: int
     breakpoint_cause: int

@@ -23,9 +23,9 @@ def traffic(text: str, slots: int) -> list[tuple[int, str, int, int]]:
     """Loads and stores of register slots in one LLVM function: (byte in the slots, where, loads, stores) for each place
     with one.
 
-    A register with a variable has one place, all of the function, and what may be in a loop counts twice; one with a
-    single has two, for its float and for what is above that. Another one has each block of the guest, and each way out
-    of it.
+    A register with a variable has one place, all of the function, and what is neither on the way in nor on the one way
+    out counts twice; one with a single has two, for its float and for what is above that. Another one has each block of
+    the guest, and each way out of it.
     """
     pointers = re.findall(r"(%\w+) = getelementptr i8, ptr %s, i64 (-?\d+)", text)
     numbers = {name: int(displacement) - SLOTS for name, displacement in pointers}
@@ -33,12 +33,12 @@ def traffic(text: str, slots: int) -> list[tuple[int, str, int, int]]:
     variables = {int(slot) for slot in re.findall(r"%r(\d+) = alloca", text)}
     loads, stores = Counter[tuple[int, str]](), Counter[tuple[int, str]]()
     block = "entry"
-    for number, part in enumerate(re.split(r"^(?=[\w.]+:$)", text.partition("{\n")[2], flags=re.MULTILINE)):
+    for part in re.split(r"^(?=[\w.]+:$)", text.partition("{\n")[2], flags=re.MULTILINE):
         label = part.partition(":")[0]
-        block = label if re.fullmatch(r"b\d+|side\d+|meet\d+", label) else block
+        block = label if re.fullmatch(r"b\d*|side\d+|meet\d+|leave", label) else block
         for counts, accesses in ((loads, r"= load \w+, ptr (%\w+)"), (stores, r"store .*, ptr (%\w+)")):
             for at in [places[name] for name in re.findall(accesses, part) if name in places]:
-                once = number <= 1 or "ret void" in part or at // 8 not in variables
+                once = block in ("entry", "leave") or at // 8 not in variables
                 counts[at, "" if at // 8 in variables else block] += 1 if once else 2
     return [(*place, loads[place], stores[place]) for place in loads | stores]
 

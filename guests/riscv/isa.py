@@ -138,6 +138,7 @@ def _guest(isa: str, features: frozenset[str], own: Sequence[Extension]) -> Gues
         zero_slot=registers.X,
         sink_slot=registers.SINK,
         stack_slot=registers.X + 2,
+        floats=range(registers.F, registers.F + 32),
         syscall_cause=traps.USER_ECALL,
         illegal_cause=traps.ILLEGAL_INSTRUCTION,
         breakpoint_cause=traps.BREAKPOINT,

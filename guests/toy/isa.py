@@ -37,6 +37,7 @@ GUEST = Guest(
     zero_slot=registers.NONE,
     sink_slot=registers.NONE,
     stack_slot=registers.NONE,
+    floats=range(0),
     syscall_cause=-1,
     illegal_cause=interrupts.ILLEGAL_INSTRUCTION,
     breakpoint_cause=-1,

@@ -42,7 +42,7 @@ class Emitter(ABC):
         self.floats_only: set[Value] = set()  # loads that nobody asks for the bits of
         self.boxed: dict[Value, str] = {}  # singles with ones above them
         self.remaps = ""  # where addresses mean something else behind the block: whether, as an operand
-        self.raw: set[object] = set()  # floats whose NaN may be another one than the guest's
+        self.raw: dict[object, int] = {}  # floats whose NaN may be another one than the guest's: if marked so, or 0
         self.clean: dict[object, str] = {}  # the same with the guest's NaN, where it is known
 
     def fresh(self, hint: str = "v") -> str:
@@ -112,10 +112,22 @@ class Emitter(ABC):
         self.put(f"store {kind} {value}, ptr {self.field(self.target.slot(slot))}")
 
     def settle(self, changed: dict[int, Place]) -> None:
-        """Write what was changed at some point. All is read before: one may be another's old content."""
-        values = {slot: self.whole(place) for slot, place in changed.items()}
+        """Write what was changed where the block ends."""
+        self.write_back(changed)
+
+    def write_back(self, changed: dict[int, Place], leaving: bool = False) -> dict[int, tuple[str, str]]:
+        """Write what was changed at some point; returns that. All is read before: one may be another's old content.
+
+        `leaving`: on the way out of the function.
+        """
+        values = {slot: self.kept(slot, place, leaving) for slot, place in changed.items()}
         for slot, (kind, value) in values.items():
             self.write_slot(slot, kind, value)
+        return values
+
+    def kept(self, slot: int, place: Place, leaving: bool) -> tuple[str, str]:
+        """A place as an i64, a double or a boxed single, and its operand, as a register keeps it."""
+        return self.whole(place)
 
     def whole(self, place: Place) -> tuple[str, str]:
         """A place as an i64, a double or a boxed single, and its operand."""
@@ -146,10 +158,10 @@ class Emitter(ABC):
 
     def place(self, value: Value) -> Place:
         """Where a value is at this point of the function, without making it anywhere else."""
+        if not isinstance(value, int) and value in self.boxed:
+            return "boxed", self.clean.get(self.boxed[value], self.boxed[value])
         if isinstance(value, int) or value in self.names:
             return "i64", self.use(value)
-        if value in self.boxed:
-            return "boxed", self.clean.get(self.boxed[value], self.boxed[value])
         for width, kind in FP.items():
             if (id(value), width) in self.floats:
                 name = self.floats[id(value), width]

@@ -25,7 +25,7 @@ class Exits(Emitter):
 
     region: Region
     entries: dict[int, str]  # labels of blocks by guest address
-    unfinished: dict[int, int]  # slots that landings may leave with another NaN than the guest's, and bits for them
+    computed: set[int]  # slots of registers for which floats are computed
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -65,7 +65,7 @@ class Exits(Emitter):
         """
         if not self.sides:
             return
-        meet, unfinished = self.fresh("meet"), 0
+        meet = self.fresh("meet")
         for changed, sides in groupby(self.sides, lambda side: side[3]):
             same = self.fresh("same")
             for label, at, reason, _ in sides:
@@ -76,39 +76,14 @@ class Exits(Emitter):
                 self.put(f"store i64 {self.spent(at)}, ptr %left")
                 self.put(f"br label {same}")
             self.label(same)
-            raw = {slot for slot, (kind, what) in changed.items() if what in self.raw and self.may_be_raw(slot, kind)}
-            for slot, (kind, value) in {s: p if s in raw else self.whole(p) for s, p in changed.items()}.items():
-                self.write_slot(slot, kind, str(value))
-            mask = sum(self.unfinished.setdefault(slot, 1 << len(self.unfinished)) for slot in raw)
-            unfinished |= mask
-            self.put(f"store i64 {mask}, ptr %raw")
+            self.write_back(changed, leaving=True)
             self.put(f"br label {meet}")
         self.label(meet)
+        if self.computed:  # so that LLVM leaves this place where it is, as it does by itself where there are no floats
+            self.put('call void asm sideeffect "", ""()')
         how, left = (self.let(f"load i64, ptr {place}") for place in ("%how", "%left"))
         code = self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f")
-        self.go(code, how, left, "%finish" if unfinished else "%leave")
-
-    def may_be_raw(self, slot: int, kind: str) -> bool:
-        """Whether what is at a place of this kind is left in the slot as it is, until `finish`."""
-        return kind == ("boxed" if self.kinds.get(slot) == "float" else "double")
-
-    def finish(self) -> None:
-        """On the way out from landings: NaNs become canonical of those registers that were left as they are there."""
-        if not self.unfinished:
-            return
-        self.label("%finish")
-        mask = self.let("load i64, ptr %raw")
-        for slot, bit in self.unfinished.items():
-            wanted, on = self.fresh("raw"), self.fresh("ok")
-            is_raw = self.let(f"icmp ne i64 {self.let(f'and i64 {mask}, {bit}')}, 0", "c")
-            self.put(f"br i1 {is_raw}, label {wanted}, label {on}")
-            self.label(wanted)
-            kind = "float" if self.kinds.get(slot) == "float" else "double"
-            value = self.canonical(kind, self.read_slot(slot, kind))
-            self.write_slot(slot, "boxed" if kind == "float" else kind, value)
-            self.put(f"br label {on}")
-            self.label(on)
-        self.put("br label %leave")
+        self.go(code, how, left)
 
     # --- counting -----------------------------------------------------------------------------------
 
@@ -262,8 +237,8 @@ class Exits(Emitter):
         self.put(f"store i64 {operand}, ptr {self.field(self.target.pc)}")
         self.go(self.let(f"load ptr, ptr {self.field(self.target.leave)}", "f"), str(via), budget)
 
-    def go(self, code: str, via: str, budget: str, end: str = "%leave") -> None:
+    def go(self, code: str, via: str, budget: str) -> None:
         """Go on at host code, by way of the function's one end."""
         for what, place in ((f"ptr {code}", "%code"), (f"i64 {via}", "%how"), (f"i64 {budget}", "%left")):
             self.put(f"store {what}, ptr {place}")
-        self.put(f"br label {end}")
+        self.put("br label %leave")

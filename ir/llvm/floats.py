@@ -28,43 +28,52 @@ _ROUND = 'metadata !"round.dynamic", '
 _STRICT = 'metadata !"fpexcept.strict"'
 _QUIET = 'metadata !"fpexcept.ignore"'
 _PLAIN = ("fadd", "fsub", "fmul", "fdiv")  # what has an instruction of LLVM that knows no flags
-_FIELDS = {32: (8, 23), 64: (11, 52)}  # exponent bits, fraction bits
+FIELDS = {32: (8, 23), 64: (11, 52)}  # exponent bits, fraction bits
 
 
 class Floats(Emitter):
     """`do_` methods of the ops of that kind; a value may exist as an i64, as a float, or as both."""
 
-    nan_odds = ", !prof !1"  # of the branch to where a NaN becomes canonical
+    nan_odds = ", !prof !1"  # of branches that are taken for NaNs
 
     def result_float(self, inst: Inst, value: str, width: int) -> None:
         """Define a float result. Its NaN becomes the canonical one where its bits are first seen (`canonical`)."""
         self.strict = True
         self.floats[id(inst), width] = value
-        self.raw.add(value)
+        self.raw[value] = 0
 
     def canonical(self, kind: str, value: str, extra: Callable[[], None] | None = None) -> str:
         """A float with its NaN canonical; `extra` emits more for the NaN path."""
-        width = WIDTH[kind]
-        nan = self.let(
-            f'call i1 @llvm.experimental.constrained.fcmp.f{width}({kind} {value}, {kind} {value}, metadata !"uno", '
-            f"{_QUIET}) #0", "c")  # fmt: skip
-        return self.unless(nan, kind, value, extra)
 
-    def unless(self, nan: str, kind: str, value: str, extra: Callable[[], None] | None = None) -> str:
-        """A float, or the canonical NaN if `nan` holds.
+        def canonical() -> str:
+            if extra:
+                extra()
+            return self.nan(kind)
+
+        return self.seldom(self.are_nans(kind, value, value), kind, value, canonical)
+
+    def nan(self, kind: str) -> str:
+        """The canonical one."""
+        return self.let(f"load {kind}, ptr {self.field(self.target.nan[WIDTH[kind]])}", "f")
+
+    def are_nans(self, kind: str, a: str, b: str) -> str:
+        """Whether one of two floats is a NaN."""
+        call = f"call i1 @llvm.experimental.constrained.fcmp.f{WIDTH[kind]}"
+        return self.let(f'{call}({kind} {a}, {kind} {b}, metadata !"uno", {_QUIET}) #0', "c")
+
+    def seldom(self, condition: str, kind: str, value: str, otherwise: Callable[[], str]) -> str:
+        """A value, or what is made `otherwise` if a condition holds, which it seldom does.
 
         A branch and not a select: the predictor takes the test out of the dependency chain.
         """
-        width = WIDTH[kind]
         before, cold, on = self.here, self.fresh("nan"), self.fresh("ok")
-        self.put(f"br i1 {nan}, label {cold}, label {on}{self.nan_odds}")
+        self.put(f"br i1 {condition}, label {cold}, label {on}{self.nan_odds}")
         self.label(cold)
-        if extra:
-            extra()
-        canonical = self.let(f"load {kind}, ptr {self.field(self.target.nan[width])}", "f")
+        other = otherwise()
+        cold = self.here
         self.put(f"br label {on}")
         self.label(on)
-        return self.let(f"phi {kind} [{canonical}, {cold}], [{value}, {before}]", "f")
+        return self.let(f"phi {kind} [{other}, {cold}], [{value}, {before}]", "v" if kind == "i64" else "f")
 
     def arithmetic(self, inst: Inst, operation: str) -> None:
         width = inst.attrs[0]
@@ -98,7 +107,7 @@ class Floats(Emitter):
 
     def invalid_product(self, inst: Inst, width: int) -> None:
         """Infinity times zero is invalid even where the addend is a quiet NaN, which hosts do not say."""
-        exponent, fraction = _FIELDS[width]
+        exponent, fraction = FIELDS[width]
         infinity = ((1 << exponent) - 1) << fraction
         parts = []
         for value in inst.args[:2]:
@@ -150,7 +159,7 @@ class Floats(Emitter):
         width, rounding, signed, bits = inst.attrs
         assert isinstance(width, int) and isinstance(bits, int)
         self.strict = True
-        exponent, fraction = _FIELDS[width]
+        exponent, fraction = FIELDS[width]
         source = inst.args[0]
         a = self.as_float(source, width)
         raw = self.let(f"bitcast {FP[width]} {a} to i{width}")

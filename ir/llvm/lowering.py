@@ -70,7 +70,6 @@ class Lowering(Variables, BlockLowering, Exits):
         self.entries = {pc: f"%b{i}" for i, pc in enumerate(region.by_pc)}
         self.arguments = {slot: f"%p{i}" for i, slot in enumerate(target.pinned)}
         self.choose(region, self.arguments)
-        self.unfinished = {}
         machine = target.translations is not None
         self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
         if target.translations is not None:
@@ -80,7 +79,6 @@ class Lowering(Variables, BlockLowering, Exits):
         self.enter()
         for block, near in zip(self.region.blocks, self.near_accesses):
             self.one(block, near)
-        self.finish()
         self.end()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
@@ -108,11 +106,12 @@ class Lowering(Variables, BlockLowering, Exits):
         The highest address is loaded and no constant: LLVM makes two instructions more of a comparison with 2^38.
         """
         self.put(f"%limit = load i64, ptr {self.field(self.target.highest)}")
-        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left"), ("i64", "%raw")):
+        for kind, name in (("ptr", "%code"), ("i64", "%how"), ("i64", "%left")):
             self.put(f"{name} = alloca {kind}")
         for i in range(max(len({id(span) for span in near.values()}) for near in self.near_accesses)):
             self.put(f"{valid_name(i)} = alloca i1")
         self.declare()
+        self.declare_marks()
         for slot in self.kinds:
             if slot in self.arguments:
                 self.write_slot(slot, "i64", self.arguments[slot])
@@ -167,6 +166,7 @@ class Lowering(Variables, BlockLowering, Exits):
                 arguments[slot] = self.read_slot(slot)
             else:
                 self.take_back(slot)
+        self.take_back_floats()
         code, via = self.let("load ptr, ptr %code", "f"), self.let("load i64, ptr %how")
         self.go_on(code, via, self.let("load i64, ptr %left", "t"), arguments)
 

@@ -263,9 +263,8 @@ class Memory(Emitter):
     def floating(self, value: Inst, width: int) -> str:
         """The float that has the low bits of a value, if it is one here, or its register is a variable of that."""
         kind, what = self.place(value)
-        if kind == "slot":
-            known = self.kinds.get(slot_of(value)) == FP[width]
-            return self.read_slot(slot_of(value), FP[width]) if known else ""
+        if kind == "slot" and self.kinds.get(slot_of(value)) == "double":
+            kind, what = "double", self.read_slot(slot_of(value), "double")
         return self.cleaned(kind, what) if {"boxed": "float"}.get(kind, kind) == FP[width] else ""
 
     def access_exchange(self, pointer: str, expected: str, new: str, size: int, at: int) -> str:

@@ -99,6 +99,7 @@ class Target:
     jump_bits: int
     rounding_slot: int
     stack_slot: int  # of the register that points to the stack: a number, as ops have it
+    floats: range  # slots of registers that may be variables as floats, at most 32, which lie one behind the other
     budget_shift: int
     space_bits: int
     highest: int  # offset of the word that holds the highest guest address
