@@ -684,9 +684,9 @@ class Translated:
             content = self.space.peek(page << PAGE_SHIFT, PAGE_SIZE)
         except MemoryFault:
             return
-        self._install_found(disk, disk.find(page, content, key))
+        self.install_found(disk, disk.find(page, content, key))
 
-    def _install_found(self, disk: Disk, made: Sequence[Made]) -> None:
+    def install_found(self, disk: Disk, made: Sequence[Made]) -> None:
         """Install those of what was on disk that are not there and are still true."""
         found = [m for m in made if m.key not in self.cache and self._holds(m)]
         if found:

@@ -9,11 +9,12 @@ an engine runs, where the page goes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dbt.block import Key, Translation
+    from dbt.block import Key, Made, Translation
+    from dbt.cache.disk import Disk
     from dbt.process import Process
     from dbt.report import Symbols
 
@@ -79,6 +80,7 @@ class Recorder:
                     self._sample(end)
 
         kernel.call = timed  # type: ignore[method-assign]
+        self._engine.install_found = self._finding(self._engine.install_found)
         self._begin = self._next = self._seen = self._clock()
         self._engine.watcher, self._engine.due = self.watch, 0
 
@@ -143,7 +145,7 @@ class Recorder:
         }
         for name, column in self.samples.items():
             column.append(row[name])
-        self._note_installed(row["wall"], row["count"])
+        self._note_installed(now)
         if len(self.samples["wall"]) > MOST:
             self._thin()
         self._next = max(now + self._interval, self._clock() + SMALL * (self._clock() - now))
@@ -158,8 +160,16 @@ class Recorder:
 
         return timed
 
-    def _note_installed(self, wall: int, count: int) -> None:
-        """What has come into the cache since the last sample is at its end."""
+    def _finding(self, install: Callable[[Disk, Sequence[Made]], None]) -> Callable[[Disk, Sequence[Made]], None]:
+        def noted(disk: Disk, made: Sequence[Made]) -> None:
+            self._note_installed(self._clock())  # what came before is not from there
+            install(disk, made)
+            self._note_installed(self._clock())
+
+        return noted
+
+    def _note_installed(self, now: float) -> None:
+        """What has come into the cache since this was asked last is at its end, all from one place."""
         engine = self._engine
         found = engine.disk.stats.found if engine.disk is not None else 0
         here, disk = engine.translator.stats.translations - self._made, found - self._found
@@ -167,8 +177,8 @@ class Recorder:
             return
         self._made += here
         self._found = found
-        by = "" if here and disk else "disk" if disk else "worker" if engine.background is not None else "here"
-        new = []
+        by = "disk" if disk else "worker" if engine.background is not None else "here"
+        new, wall, count = [], _micro(now - self._begin), self._process.state.count
         for region in reversed(list(engine.cache.translations())):
             if self._noted.get(region.key) is region:
                 break

@@ -167,6 +167,19 @@ class Region:
         """Edges without which there is no cycle: the budget is checked there."""
         return self._searched[0]
 
+    @cached_property
+    def joined(self) -> list[int]:
+        """Heads of loops that several ways of one branch lead back to, without another branch on them: one check of the
+        budget is enough, where they have met.
+        """
+        return [head for head in sorted({to for _, to in self.back}) if self._is_joined(head)]
+
+    def _is_joined(self, head: int) -> bool:
+        ways = {tail: self._before.get(tail, []) for tail, to in self.back
+                if to == head and not isinstance(self._block(tail).exit, (Branch, Indirect))}  # fmt: skip
+        branches = [before[0] for before in ways.values() if len(before) == 1]
+        return any((pc, head) in self.back or branches.count(pc) > 1 for pc in branches)
+
     @property
     def loops(self) -> list[set[int]]:
         """The blocks of each loop: its head, and from where all jumps back to that come."""

@@ -267,7 +267,7 @@ class MachineTranslated(Translated):
                 self._awaited.setdefault(unknown[0], set()).add((made.key[0] + home[0], made.key[1]))
             elif homes[first] == home:
                 found.append(Request((made.key,), {}, {}, (), cast("dict[int, Home]", homes)).located(made))
-        self._install_found(disk, found)
+        self.install_found(disk, found)
 
     def _lacks(self, pages: range) -> bool:
         return self.disk is None  # which knows pages of addresses, and these are of places

@@ -161,12 +161,31 @@ class Exits(Emitter):
             self.through_slot(pc, True, budget)
             return
         self.into_page(pc, budget)
-        if (self.block.pc, pc) in self.region.back:
-            if not self.target.counts:
-                budget = self.let(f"sub i64 {budget}, {1 << self.target.budget_shift}", "t")
-            self.when_late(budget, pc)
+        if (self.block.pc, pc) not in self.region.back:
+            self.enter_block(pc, budget)
+        elif pc in self.region.joined:
+            self.put(f"store i64 {budget}, ptr %left")
+            self.put(f"br label {self.entries[pc]}back")
+        else:
+            self.go_back(pc, budget)
+
+    def enter_block(self, pc: int, budget: str) -> None:
+        """Go on with a block of the region, which is its first one if code does not enter at a boundary."""
         self.put(f"store i64 {budget}, ptr %left")
-        self.put(f"br label {self.entries[pc]}")
+        self.put(f"br label {self.entries.get(pc, '%b')}")
+
+    def go_back(self, pc: int, budget: str) -> None:
+        """Close a cycle, if the budget allows it."""
+        if not self.target.counts:
+            budget = self.let(f"sub i64 {budget}, {1 << self.target.budget_shift}", "t")
+        self.when_late(budget, pc)
+        self.enter_block(pc, budget)
+
+    def joints(self) -> None:
+        """Where ways back meet before the check that they share."""
+        for pc in self.region.joined:
+            self.label(f"{self.entries[pc]}back")
+            self.go_back(pc, self.let("load i64, ptr %left", "t"))
 
     def into_page(self, pc: int, budget: str) -> None:
         """Leave unless the page of `pc` is the one that the region was made from, and may be executed, for all that is

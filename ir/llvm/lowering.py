@@ -79,6 +79,7 @@ class Lowering(Variables, BlockLowering, Exits):
         self.enter()
         for block, near in zip(self.region.blocks, self.near_accesses):
             self.one(block, near)
+        self.joints()
         self.end()
         body = "\n".join(self.lines)
         attributes = "#2" if self.strict else "#1"
@@ -134,8 +135,7 @@ class Lowering(Variables, BlockLowering, Exits):
         """Begin with this block, if the budget allows it."""
         if self.region.boundary:
             self.when_late("%t", pc, entering=True)
-        self.put("store i64 %t, ptr %left")
-        self.put(f"br label {self.entries.get(pc, '%b')}")
+        self.enter_block(pc, "%t")
 
     def one(self, block: Block, near: dict[Inst, Span]) -> None:
         self.label(self.entries[block.pc] if block.boundary else "%b")

@@ -259,6 +259,21 @@ def test_a_run_ends_where_the_reference_does_for_every_count(options: Options) -
     translated.close()
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_ways_back_that_meet_are_checked_once_and_stop_in_time(counts: bool) -> None:
+    """A branch around one instruction, behind which both ways lead back to the loop's head."""
+    words, _ = assemble(
+        "loop", addi(A0, A0, 1), asm("andi", rd=A1, rs1=A0, imm=3), ("beq", T0, ZERO, "end"), addi(T0, T0, -1),
+        ("bne", A1, ZERO, "loop"), addi(A2, A2, 1), ("jal", ZERO, "loop"), "end", ECALL,
+    )  # fmt: skip
+    for strides in ((1,) * 60, (7,) * 30, (100,)):
+        closed(*both(words, Options(hot=0), strides=strides, share=0, t0=40))
+    rig = made_of(words, Options(hot=0, counts=counts))
+    text = text_of(rig.engine.request((CODE, True)), rig.engine.options)  # type: ignore[union-attr]
+    assert len(re.findall(r"(?m)^late\d+:", text)) == 2 and "\nb0back:\n" in text
+    rig.close()
+
+
 def stops(rig: Rig, count: int) -> list[Any]:
     """What is so each time that a run in strides of `count` stops, up to a trap."""
     seen = []

@@ -185,6 +185,20 @@ def test_a_block_that_leads_to_itself() -> None:
     assert region.back == {(0x100, 0x100)} and region.reach == {0x100: 1}
 
 
+def test_ways_of_one_branch_back_to_a_head_are_checked_together() -> None:
+    """A branch around a block, or to one of two; not ways that branch again, or come from other branches."""
+    around = Region([branch(0x100, 2, 0x200), branch(0x108, 2, 0x200), branch(0x200, 3, 0x100, 0x300),
+                     block(0x300, 1, Jump(0x100))])  # fmt: skip
+    assert around.back == {(0x200, 0x100), (0x300, 0x100)} and around.joined == [0x100]
+    either = Region([branch(0x100, 2, 0x200, 0x300), block(0x200, 3, Jump(0x100)), block(0x300, 1, Jump(0x100))])
+    assert len(either.back) == 2 and either.joined == [0x100]
+    again = Region([branch(0x100, 2, 0x200, 0x300), branch(0x200, 3, 0x100, 0x900), branch(0x300, 1, 0x100, 0x900)])
+    assert len(again.back) == 2 and again.joined == []
+    others = Region([branch(0x100, 2, 0x200, 0x300), branch(0x200, 2, 0x400, 0x900), branch(0x300, 2, 0x500, 0x900),
+                     block(0x400, 1, Jump(0x100)), block(0x500, 1, Jump(0x100))])  # fmt: skip
+    assert len(others.back) == 2 and others.joined == []
+
+
 def test_no_cycle_is_closed_where_there_is_no_boundary() -> None:
     """The inner loop is entered first, and what comes before it leads into it without a jump: that way is not checked,
     but the one that leads there is. So it is with what is cut twice, and there the boundary may be the entry.
