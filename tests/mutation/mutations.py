@@ -617,7 +617,7 @@ BOUNDARY = (
      ENGINE + "test_a_page_end_is_a_boundary_and_a_length_limit_is_none[512-translated]",
      "no boundary is counted there"),
     ("a boundary inside a translation is not looked at", "ir/llvm/exits.py",
-     "            self.when_late(budget, pc)\n", "",
+     "        self.when_late(budget, pc)\n        self.enter_block", "        self.enter_block",
      EVENTS + "test_an_event_comes_at_a_boundary_inside_a_translation",
      "an event in a loop comes late"),
     ("boundaries inside a translation are not counted", "ir/llvm/exits.py",
