@@ -19,7 +19,7 @@ from ir.llvm.floats import FIELDS, Floats
 
 COMPUTED = "%computed"  # the mark of what was computed
 SINGLE = "%single"  # that of another single that was written
-TODO = "%todo"  # marks that are still to be looked at on the way out
+UNSEEN = "%unseen"  # marks that have not been looked at yet on the way out
 PARKED = "%parked"  # where singles wait while their marks are looked at
 RESULT = {"fadd": 0, "fsub": 0, "fmul": 0, "fdiv": 0, "fsqrt": 0, "fma": 0, "from_int": 0, "fconvert": 1}
 
@@ -48,7 +48,7 @@ class Marks(Floats):
 
     def declare_marks(self) -> None:
         """At the entry nothing is marked."""
-        for name in (COMPUTED, SINGLE, TODO) if self.computed or self.singles else ():
+        for name in (COMPUTED, SINGLE, UNSEEN) if self.computed or self.singles else ():
             self.put(f"{name} = alloca i32")
             self.put(f"store i32 0, ptr {name}")
         if self.singles:
@@ -82,11 +82,15 @@ class Marks(Floats):
         value, known = str(what), "float" if kind == "boxed" else kind
 
         def marked() -> str:
-            wrong = self.let(f"and i1 {self.is_nan(known, value)}, {self.is_marked(COMPUTED, bit)}", "c")
-            return self.let(f"select i1 {wrong}, {known} {self.nan(known)}, {known} {value}", "f")
+            return self._exact(known, value, self.is_marked(COMPUTED, bit))
 
         self.clean[what] = self.seldom(self.may_be_nans(known, value, value), known, value, marked)
         return self.clean[what]
+
+    def _exact(self, kind: str, value: str, computed: str) -> str:
+        """A float with the guest's NaN, if it was `computed`."""
+        wrong = self.let(f"and i1 {self.is_nan(kind, value)}, {computed}", "c")
+        return self.let(f"select i1 {wrong}, {kind} {self.nan(kind)}, {kind} {value}", "f")
 
     def may_be_nans(self, kind: str, a: str, b: str) -> str:
         """Whether one of two floats is a NaN, or perhaps an infinity, without a flag for a signaling NaN.
@@ -215,15 +219,12 @@ class Marks(Floats):
         def a_single(number: str) -> None:
             value = self.let(f"load float, ptr {self._parked(number)}", "f")
             is_computed = self.let(f"trunc i32 {self.let(f'lshr i32 {computed}, {number}')} to i1", "c")
-            wrong = self.let(f"and i1 {self.is_nan('float', value)}, {is_computed}", "c")
-            value = self.let(f"select i1 {wrong}, float {self.nan('float')}, float {value}", "f")
-            self.put(f"store i64 {self.with_ones(value)}, ptr {place(number)}")
+            self.put(f"store i64 {self.with_ones(self._exact('float', value, is_computed))}, ptr {place(number)}")
 
         def a_double(number: str) -> None:
             at = place(number)
             value = self.let(f"load double, ptr {at}", "f")
-            wrong, nan = self.is_nan("double", value), self.nan("double")
-            self.put(f"store double {self.let(f'select i1 {wrong}, double {nan}, double {value}', 'f')}, ptr {at}")
+            self.put(f"store double {self._exact('double', value, 'true')}, ptr {at}")
 
         if floats:
             written = self.let(f"or i32 {computed}, {single}")
@@ -234,16 +235,16 @@ class Marks(Floats):
     def _for_each(self, marks: str, body: Callable[[str], None]) -> None:
         """A loop over the numbers of the marks that are set."""
         head, do, done = map(self.fresh, ("marks", "do", "done"))
-        self.put(f"store i32 {marks}, ptr {TODO}")
+        self.put(f"store i32 {marks}, ptr {UNSEEN}")
         self.put(f"br label {head}")
         self.label(head)
-        left = self.let(f"load i32, ptr {TODO}")
+        left = self.let(f"load i32, ptr {UNSEEN}")
         self.put(f"br i1 {self.let(f'icmp eq i32 {left}, 0', 'c')}, label {done}, label {do}")
         self.label(do)
         wide = self.let(f"call i64 @llvm.cttz.i64(i64 {self.let(f'zext i32 {left} to i64')}, i1 true)")
         body(self.let(f"trunc i64 {wide} to i32"))
         below = self.let(f"sub i32 {left}, 1")
-        self.put(f"store i32 {self.let(f'and i32 {left}, {below}')}, ptr {TODO}")
+        self.put(f"store i32 {self.let(f'and i32 {left}, {below}')}, ptr {UNSEEN}")
         self.put(f"br label {head}")
         self.label(done)
 

@@ -62,7 +62,7 @@ class Variables(Integers, Marks):
             return super().read_slot(slot, kind)
         if known == "i64":
             return self._as(kind, known, self.let(f"load i64, ptr %r{slot}"))
-        if known == "float" != kind:
+        if known == "float" and kind != "float":
             return self._as(kind, "i64", self.bits_of_single(slot))
         value = self.read_float(slot)
         return value if kind == known else self._as(kind, known, self.cleaned(known, value))
@@ -103,10 +103,9 @@ class Variables(Integers, Marks):
 
     def do_unbox(self, inst: Inst) -> None:
         value, slot = inst.args[0], _register(inst.args[0])
-        kind = None if slot is None else self.kinds.get(slot, "float")
         if inst.attrs[0] == 32 and value in self.boxed:
             self.floats[id(inst), 32] = self.boxed[value]
-        elif inst.attrs[0] == 32 and slot is not None and kind == "float":
+        elif inst.attrs[0] == 32 and slot is not None and self.kinds.get(slot, "float") == "float":
             self.floats[id(inst), 32] = self.read_float(slot) if slot in self.kinds else self.single_in_state(slot)
         else:
             super().do_unbox(inst)

@@ -48,6 +48,7 @@ from dbt.backend import Workshop
 from dbt.block import Gate, Made
 from dbt.cache.record import pack_made, unpack_made
 from dbt.code import Code, Relocation
+from dbt.engine import Translated
 from dbt.lab.e03_life_cycle import resident
 from dbt.lift import Lifter
 from dbt.options import Options
@@ -269,7 +270,8 @@ def test_ways_back_that_meet_are_checked_once_and_stop_in_time(counts: bool) -> 
     for strides in ((1,) * 60, (7,) * 30, (100,)):
         closed(*both(words, Options(hot=0), strides=strides, share=0, t0=40))
     rig = made_of(words, Options(hot=0, counts=counts))
-    text = text_of(rig.engine.request((CODE, True)), rig.engine.options)  # type: ignore[union-attr]
+    assert isinstance(rig.engine, Translated)
+    text = text_of(rig.engine.request((CODE, True)), rig.engine.options)
     assert len(re.findall(r"(?m)^late\d+:", text)) == 2 and "\nb0back:\n" in text
     rig.close()
 
