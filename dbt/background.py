@@ -45,18 +45,21 @@ class BackgroundStats:
 
 
 class Background:
-    """The worker of one engine. `request` makes the request for a key, or none if it is not worth one yet, and is to be
-    wanted again. `ran` says how often its block has run.
+    """The worker of one engine, which starts with the first request. `request` makes the request for a key, or none if
+    it is not worth one yet, and is to be wanted again; it is told whether a worker has to be started. `ran` says how
+    often the block of a key has run, `is_led_to` whether a translation goes on there.
 
     `gave_up` is told of keys that no answer will come for; `apart` says which memory a worker has no use for.
     """
 
     def __init__(
-        self, guest: Guest, options: Options, request: Callable[[Key], Request | None], ran: Callable[[Key], int],
-        gave_up: Callable[[Key, bool], None], apart: Callable[[], Ranges] = tuple,
+        self, guest: Guest, options: Options, request: Callable[[Key, bool], Request | None],
+        ran: Callable[[Key], int], is_led_to: Callable[[Key], bool], gave_up: Callable[[Key, bool], None],
+        apart: Callable[[], Ranges] = tuple,
     ) -> None:  # fmt: skip
         self._guest, self._options = guest, options
-        self._request, self._ran, self._gave_up, self._apart = request, ran, gave_up, apart
+        self._request, self._ran, self._is_led_to = request, ran, is_led_to
+        self._gave_up, self._apart = gave_up, apart
         self.stats = BackgroundStats()
         self.note = ""
         self.queue: dict[Key, int] = {}  # what is wanted, and how often it had run when it was asked for
@@ -132,21 +135,22 @@ class Background:
         while self.queue and self.asked is None:
             if self._served >= LATE_BOUND:
                 self._end()
-            if not self._child and not self._start():
-                continue  # it died at once, which may happen some times, or nothing is wanted any more
-            # The rest of a cut block comes first: nothing counts how often it runs, and each time asks the monitor.
-            key = max(self.queue, key=lambda key: (not key[1], self._ran(key) - self.queue[key]))
+            key = max(self.queue, key=self._rank)
             before = self.queue.pop(key)
             if self.queue and key[1] and self._ran(key) == before:
                 self.stats.forgotten += 1
                 self._gave_up(key, True)
                 continue
-            asked = self._request(key)
+            asked = self._request(key, not self._child)
             if asked is None:
                 continue
             if not asked.source:  # there is no code any more
                 self._gave_up(key, True)
                 continue
+            while not self._child and self._usable:
+                self._start()
+            if not self._usable:
+                return
             self.asked = asked
             self.stats.asked += 1
             self._served += 1
@@ -156,8 +160,15 @@ class Background:
             except BrokenPipeError:
                 self._lost()
 
-    def _start(self) -> bool:
-        """Whether there is a worker now."""
+    def _rank(self, key: Key) -> tuple[bool, int, bool, int]:
+        """What is wanted most has the highest. The rest of a cut block: nothing counts how often it runs, and each time
+        asks the monitor. Of what is about as hot, that where translations lead: in its middle they would not enter.
+        """
+        ran = self._ran(key) - self.queue[key]
+        return not key[1], ran.bit_length(), self._is_led_to(key), ran
+
+    def _start(self) -> None:
+        """Have a worker. It may die at once, some times, or there is none any more."""
         from dbt import orphans, worker
 
         to_child, self._to = os.pipe()
@@ -176,19 +187,17 @@ class Background:
                 self._handle = os.pidfd_open(self._child)
         except OSError as error:
             self._abandon(f"no compile worker could be started: {error.strerror}")
-            return False
+            return
         finally:
             for fd in descriptors:
                 os.close(fd)
         os.set_blocking(self._from, False)
         self._served = 0
-        if copied:
-            return True
-        try:
-            os.write(self._to, worker.introduction(self._guest, self._options))
-        except BrokenPipeError:
-            self._lost()
-        return bool(self._child)
+        if not copied:
+            try:
+                os.write(self._to, worker.introduction(self._guest, self._options))
+            except BrokenPipeError:
+                self._lost()
 
     def _read(self) -> tuple[Key, bytes, str, dict[str, float]] | None:
         """The answer, if all of it is there."""

@@ -470,8 +470,7 @@ class Translated:
         stop = AT_LIMIT
         if (pc, True) not in self.cache:
             if not self._covers(pc):
-                starting = self.background is None and self._in_background
-                if self._is_early(pc, self.worth.guessed(pc, starting)):
+                if self._is_early(pc):
                     return stop
             elif pc not in self._deferred:
                 self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
@@ -492,10 +491,10 @@ class Translated:
         if found is not None:
             self.tier0.lead(pc, found.door)
 
-    def _is_early(self, pc: int, needed: int) -> bool:
+    def _is_early(self, pc: int) -> bool:
         """Whether the block there is to run more often until it is translated, after which it says that it is hot."""
         assert self.tier0 is not None
-        more = needed - self.tier0.executions(pc)
+        more = self.worth.needed(pc) - self.tier0.executions(pc)
         if more <= 0:
             return False
         self.tier0.later(pc, more)
@@ -514,7 +513,7 @@ class Translated:
 
             state = self.state
             self.background = Background(
-                state.guest, self.options, self._worthwhile, self._ran, self._gave_up,
+                state.guest, self.options, self._worthwhile, self._ran, self._is_led_to, self._gave_up,
                 lambda: [(state.address, SIZE), *self.space.host_ranges()],
             )  # fmt: skip
         found = self._recalled(key)
@@ -552,14 +551,24 @@ class Translated:
         """What a translation of `key` is to be made of now."""
         return self.translator.request(key, self)
 
-    def _worthwhile(self, key: Key) -> Request | None:
-        """The same, if it is worth translating; None if its block is to run more often before."""
-        request = self.request(key)
-        is_early = key[1] and request.source and self._is_early(key[0], self.worth.of(request))
-        return None if is_early else request
+    def _worthwhile(self, key: Key, starting: bool = False) -> Request | None:
+        """The same, if it is worth translating; None if its block is to run more often before. `starting`: there is no
+        worker yet. A block that was put off once since it runs elsewhere is worth it.
+        """
+        request, place = self.request(key), key[0]
+        if key[1] and request.source and not self._covers(place):
+            if self.worth.is_early(request, starting, self._counts_for) and self._is_early(place):
+                return None
+        return request
+
+    def _counts_for(self, place: int) -> int:
+        return 0 if self.tier0 is None or self._covers(place) else self.tier0.cost(place)
 
     def _ran(self, key: Key) -> int:
         return self.tier0.executions(key[0]) if self.tier0 is not None and key[1] else 0
+
+    def _is_led_to(self, key: Key) -> bool:
+        return bool(self.cache.leading(key))
 
     def _gave_up(self, key: Key, cold: bool) -> None:
         """No translation will come; a block that had gone cold may become hot again."""
@@ -674,7 +683,6 @@ class Translated:
             if self.tier0 is not None and translation.door:
                 self._lead_to(translation)
                 self.cache.remember_jump(translation.key[0], translation.entry)
-        self.worth.settled(self._covers)
 
     def _recall(self, disk: Disk, page: int, key: Key | None = None) -> None:
         """Install what is on disk of a guest page: all that is not there, or the translation of one key."""

@@ -20,7 +20,7 @@ class Options:
     region: int = 500  # guest instructions in a region, about; 0: each translation is one block
     return_prediction: bool = True  # whether a return looks for its caller in its region first
     tiers: tuple[int, ...] = (0, 1)  # 0: stencils, from the first executions on; 1: translations by LLVM of what is hot
-    promote: int = 1_000_000  # times a block runs in tier 0 before a small region of it is translated (dbt.worth)
+    promote: int = 1_000_000  # times a block runs in tier 0 until it may be worth a region (dbt.worth)
     patience: int | None = None  # blocks that a run interprets before anything is loaded or made for it; None: 128,
     # none where a large C library begins, or 20,000 where stencils would have to be made for this run alone
     optimisation: int = 2  # LLVM's code-generation level

@@ -1,15 +1,15 @@
-"""When a region is worth what LLVM takes for it: how often its block has to have run from stencils.
+"""When a region is worth what LLVM takes for it: once its blocks have cost as much in stencils.
 
-LLVM takes about as long for each byte of guest code, and what a region saves grows with how often it runs. So `promote`
-executions of a block pay for a small region, and a larger one needs more. Whether to rent or to buy is decided in that
-way if nobody knows for how long one will ski: once the rent has come to the price. Forming a region to learn how large
-it is takes milliseconds, so before that it is taken to be what is hot beside the block, and in no region.
-Owns: that rule, and the hot blocks that are in no region. Must not know: who counts, how a region is formed.
+Whether to rent or to buy is decided in this way if nobody knows for how long one will ski: once the rent has come to
+the price. LLVM takes about as long for each byte of guest code, and something for the least region. What blocks have
+cost is how often they ran, and how long they are; those that run in other regions cost nothing here. Forming a region
+takes milliseconds, so its blocks are told how often each will have run when it is worth it, and say so then.
+Owns: that rule. Must not know: who counts, how a region is formed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.options import Options
@@ -17,52 +17,53 @@ from dbt.options import Options
 if TYPE_CHECKING:
     from dbt.regions import Request
 
-PAID = 384  # bytes of guest code, about 125 instructions, that `promote` executions pay for
-BLOCK = 15  # bytes in a hot block
 INSTRUCTION = 3  # bytes in an instruction
-START = 450  # bytes that could be translated in the time that a worker needs to start
+# In the following the unit is what going to a block costs, for as many times as make a block hot: a millisecond or two.
+BYTES = 28  # bytes of guest code that LLVM translates in a unit
+LEAST = 1  # units more for each region
+START = 8  # and for a worker's start
+ALIKE = 18  # bytes of guest code, 6 instructions, that cost as much as going to a block
+NEARLY = 1.1  # times that what a region has cost may be less than its price
+EQUAL = 0.99  # of the executions of the hottest block, that those of another one are for the two to be as hot
 
 
 class Worth:
     """What is known of one program."""
 
     def __init__(self, options: Options) -> None:
-        self._promote, self._most = options.promote, options.region * INSTRUCTION
-        self._hot: set[int] = set()
-        self._sizes: dict[int, int] = {}  # of the last region that was formed with this block, if it has to wait
+        self._promote = options.promote
+        self._needed: dict[int, int] = {}  # executions by place, of the blocks of regions that were not worth it yet
 
-    def guessed(self, place: int, starting: bool) -> int:
-        """Executions that a hot block in no region needs, as far as is known without its region. `starting`: no worker
-        runs yet.
+    def needed(self, place: int) -> int:
+        """Executions after which a hot block may be worth its region, as far as is known without that."""
+        return self._needed.get(place, self._promote)
+
+    def is_early(self, request: Request, starting: bool, counts_for: Callable[[int], int]) -> bool:
+        """Whether the blocks of a region are to run more often before it is translated; `needed` says how often each.
+
+        `starting`: no worker runs yet. `counts_for`: what one execution of the block at a place was counted as
+        (`dbt.tier0`), or 0 if it runs elsewhere.
         """
-        self._hot.add(place)
-        size = self._sizes.get(place) or min(len(self._hot) * BLOCK, self._most)
-        return self._needed(size + (START if starting else 0))
-
-    def of(self, request: Request) -> int:
-        """Executions that the first block of this region needs, and what its others will be told if they are hot."""
-        size = sum(len(code) for _, code in request.source)
-        self._sizes.update(dict.fromkeys(_places(request), size))
-        return self._needed(size)
-
-    def _needed(self, size: int) -> int:
-        return self._promote * max(size, PAID) // PAID
+        weights, size, cost = request.weights, 0, 0.0
+        for pc, code in request.source:
+            size += len(code)
+            one = counts_for(request.key_of(pc, True)[0])
+            cost += weights.get(pc, 0) * (1 + len(code) / ALIKE / one) if one else 0
+        price = self._promote * (LEAST + START * starting + size / BYTES)
+        if cost * NEARLY >= price:
+            return False
+        # The head of a loop is a better entry than what is somewhere in it, so it is to be the first that says so.
+        head = min(pc for pc, ran in weights.items() if ran >= EQUAL * max(weights.values()))
+        for pc, boundary in request.blocks:
+            ran = weights.get(pc, 0) * (price / cost if cost else 1) * (1 if pc == head else NEARLY)
+            self._needed[request.key_of(pc, boundary)[0]] = max(int(ran), self._promote)
+        return True
 
     def translated(self, request: Request) -> None:
         """The blocks of this region need wait no more."""
-        for place in _places(request):
-            self._hot.discard(place)
-            self._sizes.pop(place, None)
-
-    def settled(self, covers: Callable[[int], bool]) -> None:
-        """There are translations that may not have been asked for, as from disk. `covers`: if a place is in one."""
-        self._hot = {place for place in self._hot if not covers(place)}
+        for block in request.blocks:
+            self._needed.pop(request.key_of(*block)[0], None)
 
     def forget(self) -> None:
         """Another program begins."""
-        self._hot.clear()
-        self._sizes.clear()
-
-
-def _places(request: Request) -> Iterator[int]:
-    return (request.key_of(*block)[0] for block in request.blocks)
+        self._needed.clear()

@@ -345,9 +345,9 @@ def translator_options(parser: Parser, kept: bool = False) -> None:
     )
     parser.option(
         "--promote", metavar="N", type=number(0),
-        help="translate a block once it has run N times from stencils; sooner if it is long or has floating point, "
-        "later if more than 384 bytes of code would be translated with it, or a worker has to be started (default: "
-        "1000000)",
+        help="look whether a block is worth translating once it has run N times from stencils, sooner if it is long or "
+        "has floating point. It is, with what is hot around it, if all that has cost as much there as N visits to a "
+        "block for every 28 bytes, and for a worker's start eight times more (default: 1000000)",
     )
     for name, what in SWITCHES.items():
         parser.option(flag(name), choices=("on", "off"), help=f"off: {what} (default: on)")

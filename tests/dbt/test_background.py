@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 from support.regions import Watch
-from support.riscv import Rig, asm, words_to_bytes
+from support.riscv import GUEST, Rig, asm, words_to_bytes
 
 import dbt.background
 import dbt.orphans
 import dbt.worker
 from dbt.backend import Workshop
-from dbt.background import FAILURES
+from dbt.background import FAILURES, Background
+from dbt.block import Key
 from dbt.cache.record import pack_made
 from dbt.code import Code, CodegenError
 from dbt.options import Options
@@ -157,6 +158,23 @@ def test_what_is_translated_is_what_would_be_here(machine: Machine) -> None:
         assert pack_made(here) == pack_made(one)
 
 
+def test_what_translations_lead_to_comes_before_what_is_as_hot() -> None:
+    """Only what is about as hot; and the rest of a cut block before all else."""
+    ran = {0: 0, 1: 0, 2: 1000, 3: 1020, 4: 1010, 5: 3000}
+    asked: list[int] = []
+
+    def request(key: Key, starting: bool) -> None:
+        assert starting
+        asked.append(key[0])
+
+    background = Background(GUEST, Options(), request, lambda key: ran[key[0]], lambda key: key[0] in (2, 3),
+                            lambda key, cold: asked.append(-key[0]))  # fmt: skip
+    background.queue.update({(pc, pc != 0): 0 for pc in ran})
+    assert background.poll() is None and not background.waiting and background.stats.asked == 0
+    assert asked == [0, 5, 3, 2, 4, 1], "what has not run is asked for where nothing else is wanted"
+    background.close()
+
+
 def test_what_has_gone_cold_is_forgotten_when_its_turn_comes(machine: Machine) -> None:
     """While the worker is stopped all functions get hot; some of them do not run when it goes on."""
     machine.go(lambda: machine.worker)
@@ -238,7 +256,7 @@ def test_what_no_code_can_be_made_of_is_refused_and_not_asked_for_again(monkeypa
     asked = []
     machine.go(lambda: machine.worker)
     request = machine.background._request
-    machine.background._request = lambda key: asked.append(key) or request(key)
+    machine.background._request = lambda key, starting: asked.append(key) or request(key, starting)
     twice = lambda: len(asked) > len(set(asked))
     machine.go(lambda: twice() or (machine.background.stats.refused > FUNCTIONS and not machine.background.waiting))
     for _ in range(5):

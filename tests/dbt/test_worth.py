@@ -1,116 +1,153 @@
-"""When a region is asked for: after more executions, the more code it is, and the worker's start is worth it."""
+"""When a region is asked for: once what its blocks have cost in stencils comes to what LLVM would take for it."""
 
 from __future__ import annotations
 
-from itertools import count
+from collections.abc import Sequence
 
 import pytest
 from support.riscv import Rig, asm, words_to_bytes
 
 from dbt.options import Options
 from dbt.regions import Request
-from dbt.worth import BLOCK, INSTRUCTION, PAID, START, Worth
+from dbt.worth import ALIKE, BYTES, LEAST, NEARLY, START, Worth
 
 CODE = 0x10000
 PROMOTE = 1000
 
 
-def of_size(size: int, *more: int) -> Request:
-    """A region of so many bytes, and its blocks."""
-    return Request(((CODE, True), *((pc, True) for pc in more)), {}, {}, ((CODE, bytes(size)),))
+def region(ran: Sequence[int], size: int = 8) -> Request:
+    """A region of blocks of so many bytes, which have run so often."""
+    at = [CODE + size * n for n in range(len(ran))]
+    return Request(tuple((pc, True) for pc in at), dict(zip(at, ran)), {}, tuple((pc, bytes(size)) for pc in at))
 
 
-def test_a_region_has_to_run_in_proportion_to_its_bytes() -> None:
+def once(place: int) -> int:
+    """An execution counts for one."""
+    return 1
+
+
+def executions(blocks: int, of: int, starting: bool = False) -> float:
+    """How often each of the first blocks has to run, if the others of a region do not."""
+    return PROMOTE * (LEAST + START * starting + 8 * of / BYTES) / (blocks * (1 + 8 / ALIKE)) / NEARLY
+
+
+@pytest.mark.parametrize(("blocks", "of", "starting"), [
+    (1, 1, False), (1, 1, True), (1, 100, False), (10, 100, False), (100, 100, False), (100, 100, True),
+])  # fmt: skip
+def test_a_region_has_to_have_cost_what_it_takes_to_translate_it(blocks: int, of: int, starting: bool) -> None:
+    worth, enough = Worth(Options(promote=PROMOTE)), executions(blocks, of, starting)
+    for share, early in ((0.5, True), (0.98, True), (1.02, False), (9, False)):
+        ran = [int(enough * share)] * blocks + [0] * (of - blocks)
+        assert worth.is_early(region(ran), starting, once) == early
+    assert not Worth(Options(promote=0)).is_early(region([1] * of), starting, once)
+
+
+def test_its_blocks_are_told_how_often_that_will_be() -> None:
+    """Of what is as hot the first in memory is to say so first."""
     worth = Worth(Options(promote=PROMOTE))
-    sizes = 2, PAID // 2, PAID, 2 * PAID, 5 * PAID
-    assert [worth.of(of_size(size)) for size in sizes] == [PROMOTE, PROMOTE, PROMOTE, 2 * PROMOTE, 5 * PROMOTE]
-    assert Worth(Options(promote=0)).of(of_size(PAID)) == 0
-
-
-def test_before_it_is_formed_a_region_is_what_is_hot() -> None:
-    """Up to the largest one; and it has to pay for the worker's start, if there is none."""
-    options = Options(promote=PROMOTE)
-    worth = Worth(options)
-    hot = [2 * n for n in range(2 * options.region * INSTRUCTION // BLOCK)]
-    needed = [worth.guessed(place, False) for place in hot]
-    assert needed == sorted(needed) and needed[0] == PROMOTE and needed[40] > PROMOTE
-    assert needed[-1] == PROMOTE * options.region * INSTRUCTION // PAID
-    assert worth.guessed(hot[0], False) == needed[-1], "a block that says so again is counted once"
-    assert worth.guessed(hot[0], True) == PROMOTE * (options.region * INSTRUCTION + START) // PAID
-    worth.settled(lambda place: place not in hot[:40])
-    assert worth.guessed(hot[0], False) == needed[39], "what is in a region from disk is hot no more"
-    worth.translated(of_size(8, *hot[1:]))
-    assert worth.guessed(hot[0], False) == PROMOTE, "nor what is in one that was asked for"
-    assert worth.of(of_size(3 * PAID, hot[1])) == 3 * PROMOTE == worth.guessed(hot[1], False), "it was formed"
+    assert worth.needed(CODE) == PROMOTE
+    ran = [3000, 4000, 3999, 40] + [0] * 200
+    assert worth.is_early(region(ran), False, once)
+    needed = [worth.needed(pc) for pc, _ in region(ran).blocks]
+    assert needed[3:] == [PROMOTE] * 201 and needed[1] / 4000 < needed[0] / 3000
+    assert needed[1] < needed[2] == pytest.approx(needed[1] * NEARLY, rel=1e-3)
+    then = [int(n * needed[1] / 4000) for n in ran]
+    assert not worth.is_early(region(then), False, once)
+    worth.translated(region([0] * 2))
+    assert [worth.needed(pc) for pc, _ in region([0] * 3).blocks] == [PROMOTE, PROMOTE, needed[2]]
     worth.forget()
-    assert worth.guessed(hot[1], True) == Worth(options).guessed(hot[1], True)
+    assert worth.needed(CODE + 16) == PROMOTE
 
 
-def looping(times: int, blocks: int, **options: object) -> Rig:
-    """A loop of so many blocks has run, from stencils until it is hot."""
+def test_what_runs_elsewhere_costs_nothing() -> None:
+    enough = int(executions(50, 100) * 1.01)
+    request = region([enough] * 50 + [1] * 50)
+    assert not Worth(Options(promote=PROMOTE)).is_early(request, False, once)
+    assert Worth(Options(promote=PROMOTE)).is_early(request, False, lambda place: place >= CODE + 8)
+    assert Worth(Options(promote=PROMOTE)).is_early(request, False, lambda place: 0)
+
+
+@pytest.mark.parametrize("counts_for", [1, 4])
+def test_how_an_execution_was_counted_is_no_length(counts_for: int) -> None:
+    """A block whose executions count for many costs that, and once for each execution what its length does."""
+    enough = PROMOTE * (LEAST + 360 / BYTES) / NEARLY
+    for share, early in ((0.98, True), (1.02, False)):
+        ran = [int(enough / (1 + 360 / ALIKE / counts_for) * share)]
+        assert Worth(Options(promote=PROMOTE)).is_early(region(ran, 360), False, lambda place: counts_for) == early
+
+
+def running(code: Sequence[int], rounds: int, **options: object) -> Rig:
+    """A program has run, from stencils until something is hot; x5 says how often it goes around."""
     chosen = Options(**{"patience": 0, "promote": PROMOTE, "background": False} | options)  # type: ignore[arg-type]
     rig = Rig(((CODE, 0x4000, 7),), chosen, translated=True)
-    jump = asm("jal", rd=0, imm=4)
-    code = [*[asm("addi", rd=6, rs1=6, imm=1), jump] * (blocks - 1), asm("addi", rd=5, rs1=5, imm=-1)]
-    rig.space.poke(CODE, words_to_bytes([*code, asm("bne", rs1=5, rs2=0, imm=-4 * len(code)), asm("ecall")]))
-    rig.state.pc, rig.state.slots[5] = CODE, times
+    rig.space.poke(CODE, words_to_bytes([*code, asm("ecall")]))
+    rig.state.pc, rig.state.slots[5] = CODE, rounds
     rig.run(1 << 60)
-    assert rig.state.slots[6] == times * (blocks - 1)
     return rig
 
 
-@pytest.mark.parametrize(("times", "blocks", "translated"), [
-    (900, 1, False), (1300, 1, True), (1300, 40, True), (1900, 100, False), (2400, 100, True), (3500, 200, False),
-    (4400, 200, True),
-])  # fmt: skip
-def test_the_more_is_hot_the_later_it_is_translated(times: int, blocks: int, translated: bool) -> None:
-    """A block here is of 8 bytes, half of what is guessed; a loop of them is one region."""
-    rig = looping(times, blocks, region=500)
+def blocks_of(number: int) -> list[int]:
+    """Blocks one after the other; x6 counts them."""
+    return [asm("addi", rd=6, rs1=6, imm=1), asm("jal", rd=0, imm=4)] * number
+
+
+def around(body: Sequence[int], register: int = 5) -> list[int]:
+    """A loop."""
+    code = [*body, asm("addi", rd=register, rs1=register, imm=-1)]
+    return [*code, asm("bne", rs1=register, rs2=0, imm=-4 * len(code))]
+
+
+def seldom(number: int) -> list[int]:
+    """Blocks that are gone through in one of sixteen rounds."""
+    return [asm("andi", rd=7, rs1=5, imm=15), asm("bne", rs1=7, rs2=0, imm=4 + 8 * number), *blocks_of(number)]
+
+
+@pytest.mark.parametrize(("times", "body", "translated"), [
+    (900, [], False), (1300, [], True), (900, blocks_of(100), False), (1300, blocks_of(100), True),
+    (1900, seldom(100), False), (2900, seldom(100), True), (2200, seldom(160), False), (1300, seldom(10), True),
+], ids=["1-", "1+", "100-", "100+", "100 seldom-", "100 seldom+", "160 seldom-", "10 seldom+"])  # fmt: skip
+def test_the_less_of_a_loop_is_hot_the_later_it_is_translated(
+    times: int, body: list[int], translated: bool
+) -> None:
+    rig = running(around(body), times)
     assert (rig.engine.translator.stats.translations > 0) == translated
     rig.close()
 
 
 def test_small_loops_start_no_worker() -> None:
     """It takes longer to start than what the first region would save."""
-    for times, started in ((1100, False), (1400, True)):
-        rig = looping(times, 1, background=True)
-        assert (rig.engine.background is not None) == started and rig.engine.exits["hot"] > 0
+    for times, started in ((4500, False), (8000, True)):
+        rig = running(around([]), times, background=True)
+        assert (rig.engine.background.stats.asked > 0) == started and rig.engine.exits["hot"] > 0
         rig.close()
 
 
 def test_what_ran_for_a_64th_of_the_first_block_is_in_its_region() -> None:
     """Of what makes a block hot at least."""
-    rig = looping(900, 3)
-    seldom = CODE + 8
-    ran = rig.engine.tier0.executions(seldom)
+    rig = running(around(blocks_of(2)), 900)
+    later = CODE + 8
+    ran = rig.engine.tier0.executions(later)
     assert 800 < ran < PROMOTE
     for beside in (0, PROMOTE, 63 * ran):
-        assert rig.engine.executions(seldom, beside) == ran
-    assert rig.engine.executions(seldom, 65 * ran) == 0
+        assert rig.engine.executions(later, beside) == ran
+    assert rig.engine.executions(later, 65 * ran) == 0
     rig.close()
 
 
 def test_what_waits_goes_on_being_counted() -> None:
     """A block that said that it is hot, and was told to say so later, has run as often as it has."""
-    rig = looping(1900, 100)
-    assert rig.engine.exits["hot"] >= 100 and all(
-        1800 < rig.engine.tier0.executions(CODE + at) <= 1900 for at, _ in zip(count(0, 8), range(99))
-    )
+    rig = running(around([*seldom(160), *blocks_of(2)]), 1900)
+    places = [CODE, *(CODE + 8 + 8 * n for n in range(160, 163))]
+    assert rig.engine.exits["hot"] >= len(places) and rig.engine.translator.stats.translations == 0
+    assert all(1750 < rig.engine.tier0.executions(place) <= 1900 for place in places)
     rig.close()
 
 
-def test_what_runs_beside_its_region_is_no_part_of_others() -> None:
-    """A loop has a region, and then its middle is entered from outside: blocks there get hot as well, from stencils."""
-    rig = Rig(((CODE, 0x4000, 7),), Options(patience=0, promote=PROMOTE, background=False), translated=True)
-    jump, blocks, middle = asm("jal", rd=0, imm=4), 100, 10
-    code = [*[asm("addi", rd=6, rs1=6, imm=1), jump] * (blocks - 1), asm("addi", rd=5, rs1=5, imm=-1)]
-    code.append(asm("bne", rs1=5, rs2=0, imm=-4 * len(code)))
-    code += [asm("addi", rd=7, rs1=7, imm=-1), asm("beq", rs1=7, rs2=0, imm=12), asm("addi", rd=5, rs1=0, imm=1)]
-    code += [asm("jal", rd=0, imm=8 * middle - 4 * len(code)), asm("ecall")]
-    rig.space.poke(CODE, words_to_bytes(code))
-    inner, outer = 2400, 2600  # too few for a block beside 90 that wait to be translated
-    rig.state.pc, rig.state.slots[5], rig.state.slots[7] = CODE, inner, outer
-    rig.run(1 << 60)
-    assert rig.state.slots[6] == inner * (blocks - 1) + (outer - 1) * (blocks - 1 - middle)
-    assert rig.engine.translator.stats.translations == 2
+@pytest.mark.parametrize(("rounds", "translations"), [(2000, 1), (12000, 2)])
+def test_what_is_around_a_loop_has_to_pay_for_it_once_more(rounds: int, translations: int) -> None:
+    """A loop has a region. That of what is around it would have its code again, and save what is outside of it."""
+    inner = around(blocks_of(40), 8)
+    rig = running(around([asm("addi", rd=8, rs1=0, imm=100), *inner]), rounds)
+    assert rig.state.slots[6] == 40 * 100 * rounds
+    assert rig.engine.translator.stats.translations == translations
     rig.close()
