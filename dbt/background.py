@@ -9,6 +9,7 @@ Owns: the queue, the worker's life. Must not know: what a request says, where tr
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 import weakref
@@ -113,6 +114,17 @@ class Background:
 
         return unpack_made(packed)
 
+    def wait(self, seconds: float) -> bool:
+        """Whether the answer to what is asked for has come in this time, for `poll`. Nothing else is asked for then."""
+        self.queue.clear()
+        deadline, coming = time.monotonic() + seconds, select.poll()
+        coming.register(self._from, select.POLLIN)
+        while self.asked is not None and not self._has_come():
+            left = deadline - time.monotonic()
+            if left <= 0 or not coming.poll(left * 1000):
+                return False
+        return self.asked is not None
+
     def close(self) -> None:
         """End the worker; what it was asked for is lost."""
         self._end()
@@ -201,8 +213,18 @@ class Background:
 
     def _read(self) -> tuple[Key, bytes, str, dict[str, float]] | None:
         """The answer, if all of it is there."""
+        if not self._has_come():
+            return None
         import marshal
 
+        from dbt.worker import LENGTH
+
+        answer: tuple[Key, bytes, str, dict[str, float]] = marshal.loads(self._received[LENGTH.size :])
+        self._received.clear()
+        return answer
+
+    def _has_come(self) -> bool:
+        """Whether all of an answer is there; a worker that is gone is noticed."""
         from dbt.worker import LENGTH
 
         while True:
@@ -212,16 +234,12 @@ class Background:
                 break
             if not chunk:
                 self._lost()
-                return None
+                return False
             self._received += chunk
         if len(self._received) < LENGTH.size:
-            return None
+            return False
         (length,) = LENGTH.unpack_from(self._received)
-        if len(self._received) < LENGTH.size + length:
-            return None
-        answer: tuple[Key, bytes, str, dict[str, float]] = marshal.loads(self._received[LENGTH.size :])
-        self._received.clear()
-        return answer
+        return len(self._received) >= LENGTH.size + length
 
     def _lost(self) -> None:
         """The worker is gone, or is taken to be: what it was doing is not asked for again."""

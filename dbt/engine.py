@@ -9,7 +9,7 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbt.block import REACH_MOST, Key, Made, Translation
@@ -62,6 +62,7 @@ LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see wh
 LOOK_SHARE = 1000  # one for so many executions that make a block hot
 DEFERRED = 16  # times that a block inside a region must become hot before it is the entry of another one
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
+FINISH = 1.0  # seconds at most that the end of a run is put off
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
@@ -100,6 +101,7 @@ class Translated:
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
         self._went: dict[int, dict[int, int]] = {}  # block -> where it went, how often, when it was looked at
+        self._expected: set[int] = set()  # blocks that were hot in earlier runs, and were not seen in this one
         self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
         self.worth, self.inside = Worth(self.options), Inside()
         self._asked: set[int] = set()  # guest pages that were looked up on disk
@@ -154,6 +156,7 @@ class Translated:
         self.coherence.renew()
         self.heat.clear()
         self._went.clear()
+        self._expected.clear()
         self._deferred.clear()
         self.worth.forget()
         self.inside.forget()
@@ -161,10 +164,32 @@ class Translated:
         if self.background is not None:
             self.background.queue.clear()
 
-    def save(self) -> None:
-        """Leave what was translated for later runs, if they are to have it."""
-        if self.disk is not None:
-            self.disk.save()
+    def save(self, last: bool = False) -> None:
+        """Leave what was translated for later runs, if they are to have it. `last`: the program has ended."""
+        if self.disk is None:
+            return
+        if last:
+            self._finish()
+            self._keep_counts(self.disk)
+        self.disk.save()
+
+    def _finish(self) -> None:
+        """Wait for what earlier runs have wanted already, and were too short for, as this one: once, for all later."""
+        background = self.background
+        if background is None or background.asked is None:
+            return
+        if self.worth.before(background.asked.key[0]) >= self.options.promote and background.wait(FINISH):
+            self._collect()
+
+    def _keep_counts(self, disk: Disk) -> None:
+        """How often blocks ran whose region this run was too short for: the next one begins where it ended."""
+        pages: dict[int, dict[int, int]] = {}
+        for place in self.worth.waiting:
+            pages.setdefault(place >> PAGE_SHIFT, {})[place & PAGE_SIZE - 1] = self._executions(place)
+        for number, ran in pages.items():
+            page = self._page(number)
+            if page is not None:
+                disk.keep_ran(*page, ran)
 
     @property
     def classes(self) -> dict[Treat, int]:
@@ -300,6 +325,8 @@ class Translated:
                 exits["late"] += 1
                 state.mid_block = False
                 self._turns = TURNS
+                if self._expected and self.tier0 is not None:
+                    self._hasten(self.tier0)
                 self._collect()
                 if until - state.count <= near:
                     break
@@ -494,7 +521,7 @@ class Translated:
     def _is_early(self, pc: int) -> bool:
         """Whether the block there is to run more often until it is translated, after which it says that it is hot."""
         assert self.tier0 is not None
-        more = self.worth.needed(pc) - self.tier0.executions(pc)
+        more = self.worth.needed(pc) - self._executions(pc)
         if more <= 0:
             return False
         self.tier0.later(pc, more)
@@ -564,8 +591,12 @@ class Translated:
     def _counts_for(self, place: int) -> int:
         return 0 if self.tier0 is None or self._covers(place) else self.tier0.cost(place)
 
+    def _executions(self, place: int) -> int:
+        """How often the block there has run in tier 0, in this run and in those before."""
+        return self.worth.before(place) + (0 if self.tier0 is None else self.tier0.executions(place))
+
     def _ran(self, key: Key) -> int:
-        return self.tier0.executions(key[0]) if self.tier0 is not None and key[1] else 0
+        return self._executions(key[0]) if key[1] else 0
 
     def _is_led_to(self, key: Key) -> bool:
         return bool(self.cache.leading(key))
@@ -617,7 +648,7 @@ class Translated:
         if (pc, True) in self.cache and not inside:
             return hot
         if self.tier0 is not None and (inside or self._runs_cold(pc)):
-            ran = inside or self.tier0.executions(pc)
+            ran = inside or self._executions(pc)
             return ran if ran > hot // SHARE else 0
         return self.heat.get((pc, True), 0) + 1 if self.heat.get((pc, True), 0) >= self.options.hot // 8 else 0
 
@@ -688,11 +719,32 @@ class Translated:
         """Install what is on disk of a guest page: all that is not there, or the translation of one key."""
         if key is None and disk.lacks(range(page, page + 1)):
             return
-        try:
-            content = self.space.peek(page << PAGE_SHIFT, PAGE_SIZE)
-        except MemoryFault:
+        found = self._page(page)
+        if found is None:
             return
-        self.install_found(disk, disk.find(page, content, key))
+        self.install_found(disk, disk.find(*found, key))
+        if key is None:
+            self._remember(page, disk.ran(*found))
+
+    def _page(self, number: int) -> tuple[int, bytes] | None:
+        """The guest page of a number of places as the disk knows it: by its address, and its content."""
+        try:
+            return number, self.space.peek(number << PAGE_SHIFT, PAGE_SIZE)
+        except MemoryFault:
+            return None
+
+    def _remember(self, page: int, ran: Mapping[int, int]) -> None:
+        """How often blocks of a page of places ran in earlier runs."""
+        places = {page << PAGE_SHIFT | offset: times for offset, times in ran.items()}
+        self.worth.ran_before(places)
+        self._expected.update(place for place, times in places.items() if times >= self.options.promote)
+
+    def _hasten(self, tier0: Tier0) -> None:
+        """Let blocks that were hot in earlier runs say so as soon as they run in this one."""
+        for place in [place for place in self._expected if tier0.left(place) is not None]:
+            self._expected.discard(place)
+            if not self._covers(place):
+                tier0.later(place, 1)
 
     def install_found(self, disk: Disk, made: Sequence[Made]) -> None:
         """Install those of what was on disk that are not there and are still true."""

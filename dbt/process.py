@@ -320,7 +320,7 @@ class Process:
                         raise _Dying
             finally:
                 if hasattr(self.engine, "save"):
-                    self.engine.save()
+                    self.engine.save(last=self.ended)
             if self.child:  # actions and masks end with us, and need not be given back
                 self._leave(None)
 

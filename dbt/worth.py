@@ -9,7 +9,7 @@ Owns: that rule. Must not know: who counts, how a region is formed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from dbt.options import Options
@@ -32,11 +32,25 @@ class Worth:
 
     def __init__(self, options: Options) -> None:
         self._promote = options.promote
-        self._needed: dict[int, int] = {}  # executions by place, of the blocks of regions that were not worth it yet
+        self._needed: dict[int, int] = {}  # executions by place, of blocks of regions that were formed and not made yet
+        self._before: dict[int, int] = {}  # executions by place in earlier runs
 
     def needed(self, place: int) -> int:
         """Executions after which a hot block may be worth its region, as far as is known without that."""
         return self._needed.get(place, self._promote)
+
+    @property
+    def waiting(self) -> Collection[int]:
+        """Places of blocks that might be worth more to another run than to this one."""
+        return self._needed.keys()
+
+    def ran_before(self, ran: Mapping[int, int]) -> None:
+        """What earlier runs have left: how often blocks ran, by place."""
+        self._before.update(ran)
+
+    def before(self, place: int) -> int:
+        """Executions of a block in earlier runs."""
+        return self._before.get(place, 0)
 
     def is_early(self, request: Request, starting: bool, counts_for: Callable[[int], int]) -> bool:
         """Whether the blocks of a region are to run more often before it is translated; `needed` says how often each.
@@ -50,14 +64,14 @@ class Worth:
             one = counts_for(request.key_of(pc, True)[0])
             cost += weights.get(pc, 0) * (1 + len(code) / ALIKE / one) if one else 0
         price = self._promote * (LEAST + START * starting + size / BYTES)
-        if cost * NEARLY >= price:
-            return False
+        is_early = cost * NEARLY < price
+        times = price / cost if is_early and cost else 1
         # The head of a loop is a better entry than what is somewhere in it, so it is to be the first that says so.
         head = min(pc for pc, ran in weights.items() if ran >= EQUAL * max(weights.values()))
         for pc, boundary in request.blocks:
-            ran = weights.get(pc, 0) * (price / cost if cost else 1) * (1 if pc == head else NEARLY)
+            ran = weights.get(pc, 0) * times * (NEARLY if is_early and pc != head else 1)
             self._needed[request.key_of(pc, boundary)[0]] = max(int(ran), self._promote)
-        return True
+        return is_early
 
     def translated(self, request: Request) -> None:
         """The blocks of this region need wait no more."""
@@ -67,3 +81,4 @@ class Worth:
     def forget(self) -> None:
         """Another program begins."""
         self._needed.clear()
+        self._before.clear()

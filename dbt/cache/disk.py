@@ -1,4 +1,4 @@
-"""The disk cache as an engine uses it: what earlier runs made is found by the content of a guest page.
+"""The disk cache as an engine uses it: what earlier runs made and counted is found by the content of a guest page.
 
 A place is a hash of what was assumed, a guest page's address and its bytes. It is looked up when the engine first
 executes in the page, before anything is compiled; what is found holds the guest's bytes that it was made from, which
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 OFTEN = 1 << 20  # bytes waiting, or
 LONG = 10.0  # seconds since the last time, until what is new is written in the middle of a run
+RAN = PAGE_SIZE << 1  # the number of the record in a place that is no translation, but how often blocks ran
 RUNTIME = 1 << 64  # no page has this number: code that is no translation
 NEAR = 8  # guest pages are asked for together, two to this power, since most have nothing there
 MOST_NEAR = 4096  # places that may be there for these; with more, each page is asked for by itself
@@ -93,6 +94,18 @@ class Disk:
                     found = self._records(database, place, unpack_made, None if key is None else _number(key))
         return found
 
+    def ran(self, page: int, content: bytes) -> dict[int, int]:
+        """How often blocks of the guest page ran in earlier runs, by their offsets, of those that were kept."""
+        from dbt.cache.record import unpack_ran
+
+        with self._measured() as database:
+            if database is not None and self._near_page(database, page) != {}:
+                place = self._place(page, content)
+                if self._may_be_there(database, page, place):
+                    for found in self._records(database, place, unpack_ran, RAN):
+                        return dict(found)
+        return {}
+
     def lacks(self, pages: range) -> bool:
         """Whether `find` would find nothing for any of these, which are near each other, without their content.
 
@@ -148,6 +161,14 @@ class Disk:
                     place = self._place(pc >> PAGE_SHIFT, content)
                     self._add(place, pc >> PAGE_SHIFT, _number(one.key), pack_made(one))
 
+    def keep_ran(self, page: int, content: bytes, ran: Mapping[int, int]) -> None:
+        """Have written how often blocks of a guest page ran, in all runs, by their offsets."""
+        from dbt.cache.record import pack_ran
+
+        with self._measured() as database:
+            if database is not None:
+                self._add(self._place(page, content), page, RAN, pack_ran(ran))
+
     @property
     def due(self) -> bool:
         """Whether so much is new, or for so long, that it should be written before the run ends."""
@@ -162,7 +183,7 @@ class Disk:
                 rows = [row for numbered in self._new.values() for row in numbered.values()]
                 written = database.write(rows, self._seen, self._damaged)
                 self.stats.bytes += sum(len(record) for _, _, _, record in written)
-                self.stats.written += sum(page >= 0 for _, page, _, _ in written)
+                self.stats.written += sum(page >= 0 and number != RAN for _, page, number, _ in written)
         self._new.clear()
         self._seen.clear()
         self._damaged.clear()
@@ -212,7 +233,7 @@ class Disk:
     def _records(
         self, database: Database, place: bytes, unpack: Callable[[bytes], Any], wanted: int | None
     ) -> list[Any]:
-        """What is there, or waits to be written there."""
+        """What is there, or waits to be written there: the record that is wanted, or all translations."""
         from dbt.cache.database import STALE
         from dbt.cache.record import SEAL, Damaged, unseal
 
@@ -221,6 +242,8 @@ class Disk:
             return [unpack(new[wanted][3][SEAL:])]
         found = []
         for number, sealed in database.records(place, wanted):
+            if wanted is None and number == RAN:
+                continue
             try:
                 found.append(unpack(unseal(sealed, place, number)))
             except Damaged:

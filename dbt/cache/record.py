@@ -4,6 +4,7 @@
     made      guest address, boundary, instructions, reach, size; exits; pages; gates; the guest's code in ranges; its
               code
     code      functions, symbols, relocations, the fault table, constants, bytes
+    ran       offsets of blocks in a page, and how often each ran
 
 A record that was cut, changed or put elsewhere is `Damaged`. Owns: this form. Must not know: where it is kept.
 """
@@ -11,6 +12,7 @@ A record that was cut, changed or put elsewhere is `Damaged`. Owns: this form. M
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 from dbt.blake2 import blake2b
 from dbt.block import Gate, Key, Made
@@ -27,6 +29,8 @@ _CODE = struct.Struct("<HHIIII")  # functions, symbols, relocations, faults, off
 _FUNCTION = struct.Struct("<II")
 _RELOCATION = struct.Struct("<IHi")  # offset, number of the symbol, addend
 _FAULT = struct.Struct("<II")
+_RAN = struct.Struct("<HI")
+MOST_RAN = (1 << 32) - 1
 
 
 class Damaged(ValueError):
@@ -117,6 +121,19 @@ def unpack_made(data: bytes) -> Made:
         raise Damaged("its parts do not fit together")
     key = pc, bool(boundary)
     return Made(key, tuple(source), instructions, reach, size, code, exits, counter, gates, tuple(away), pages)
+
+
+def pack_ran(ran: Mapping[int, int]) -> bytes:
+    """How often blocks ran, by their offsets in a page."""
+    return b"".join(_RAN.pack(offset, min(times, MOST_RAN)) for offset, times in sorted(ran.items()))
+
+
+def unpack_ran(data: bytes) -> dict[int, int]:
+    """What `pack_ran` made; raises Damaged."""
+    try:
+        return dict(_RAN.iter_unpack(data))
+    except struct.error:
+        raise Damaged("it ends too early") from None
 
 
 class _Reader:

@@ -253,13 +253,12 @@ class MachineTranslated(Translated):
         """As in a process. What goes on in pages that the hart's context does not know waits until it does."""
         from dbt.regions import Request
 
-        here = self._located(page << PAGE_SHIFT if key is None else key[0])
-        if here is None:
+        here, content = self._located(page << PAGE_SHIFT if key is None else key[0]), self._page(page)
+        if here is None or content is None:
             return
         pc, ((first, home),) = here.blocks[0][0], here.homes.items()
-        content = self._memory.peek((first << PAGE_SHIFT) + home[1], PAGE_SIZE)
         found = []
-        for made in disk.find(first, content, None if key is None else (pc, key[1])):
+        for made in disk.find(*content, None if key is None else (pc, key[1])):
             pages = {start >> PAGE_SHIFT for start, _ in made.source}.union(made.pages.values())
             homes = {page: self.home(page) for page in pages} if pages != {first} else {first: home}
             unknown = [page for page, home in homes.items() if home is None]
@@ -268,6 +267,16 @@ class MachineTranslated(Translated):
             elif homes[first] == home:
                 found.append(Request((made.key,), {}, {}, (), cast("dict[int, Home]", homes)).located(made))
         self.install_found(disk, found)
+        if key is None:
+            self._remember(page, disk.ran(*content))
+
+    def _page(self, number: int) -> tuple[int, bytes] | None:
+        """As in a process: places have no content, addresses have."""
+        here = self._located(number << PAGE_SHIFT)
+        if here is None:
+            return None
+        ((first, home),) = here.homes.items()
+        return first, self._memory.peek((first << PAGE_SHIFT) + home[1], PAGE_SIZE)
 
     def _lacks(self, pages: range) -> bool:
         return self.disk is None  # which knows pages of addresses, and these are of places

@@ -417,7 +417,7 @@ class Vcpu:
     def close(self) -> None:
         """Keep what was translated for later runs. It must not run afterwards."""
         if not isinstance(self.engine, Reference):
-            self.engine.save()
+            self.engine.save(last=True)
             self.engine.close()
 
     def stats(self) -> dict[str, Any]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from support.riscv import Rig, asm, words_to_bytes
 
+import dbt.engine
+import dbt.orphans
+import dbt.worker
 from dbt.options import Options
 from dbt.regions import Request
 from dbt.worth import ALIKE, BYTES, LEAST, NEARLY, START, Worth
@@ -53,8 +59,9 @@ def test_its_blocks_are_told_how_often_that_will_be() -> None:
     assert needed[1] < needed[2] == pytest.approx(needed[1] * NEARLY, rel=1e-3)
     then = [int(n * needed[1] / 4000) for n in ran]
     assert not worth.is_early(region(then), False, once)
+    assert [worth.needed(pc) for pc, _ in region([0] * 3).blocks] == then[:3], "no more than that"
     worth.translated(region([0] * 2))
-    assert [worth.needed(pc) for pc, _ in region([0] * 3).blocks] == [PROMOTE, PROMOTE, needed[2]]
+    assert [worth.needed(pc) for pc, _ in region([0] * 3).blocks] == [PROMOTE, PROMOTE, then[2]]
     worth.forget()
     assert worth.needed(CODE + 16) == PROMOTE
 
@@ -151,3 +158,82 @@ def test_what_is_around_a_loop_has_to_pay_for_it_once_more(rounds: int, translat
     assert rig.state.slots[6] == 40 * 100 * rounds
     assert rig.engine.translator.stats.translations == translations
     rig.close()
+
+
+# --- over several runs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where translations are kept, and what was counted."""
+    monkeypatch.setenv("DRAGOMAN_CACHE_DIR", str(tmp_path / "kept"))
+    return tmp_path / "kept"
+
+
+def run(rounds: int, code: Sequence[int], slices: int = 1 << 24, ends: bool = True, **options: object) -> Rig:
+    """One of several runs of a program."""
+    rig = running(code, 1, disk=True, **options)
+    rig.engine.slice = slices
+    rig.state.pc, rig.state.slots[5] = CODE, rounds - 1
+    rig.run(1 << 60)
+    rig.engine.save(last=ends)
+    return rig
+
+
+def made(rig: Rig) -> tuple[int, int]:
+    """Translations that were made, and that came from disk."""
+    rig.close()
+    assert rig.engine.disk.stats.damaged == 0
+    return rig.engine.translator.stats.translations, rig.engine.disk.stats.found
+
+
+LATER = around(seldom(100))  # worth it after 2,300 rounds, about
+
+
+def test_runs_that_are_too_short_pay_together(folder: Path) -> None:
+    """The third comes to what it costs, and the fourth has it from the first round on."""
+    assert [made(run(1500, LATER)) for _ in range(4)] == [(0, 0), (1, 0), (0, 1), (0, 1)]
+
+
+def test_what_was_hot_before_is_looked_at_as_soon_as_it_runs(folder: Path) -> None:
+    """Not once it has become hot again; but between slices alone."""
+    rounds = PROMOTE - 100
+    assert made(run(2200, LATER)) == (0, 0)
+    assert made(run(rounds, LATER, ends=False)) == (0, 0), "no slice has ended"
+    assert made(run(rounds, LATER, slices=2000)) == (1, 0)
+
+
+def test_a_run_that_has_not_ended_leaves_no_counts(folder: Path) -> None:
+    """It will go on, and leave more."""
+    assert [made(run(1500, LATER, ends=False)) for _ in range(3)] == [(0, 0)] * 3
+
+
+def test_what_was_counted_is_of_the_same_code_alone(folder: Path) -> None:
+    other = [*LATER[:-1], LATER[-1], asm("addi", rd=9, rs1=0, imm=1)]
+    assert made(run(1500, LATER)) == (0, 0) == made(run(1500, other))
+    assert made(run(1500, LATER)) == (1, 0)
+
+
+def test_a_run_waits_at_its_end_for_what_earlier_runs_have_wanted(folder: Path) -> None:
+    """Or else it would be asked for in each run, and be there in none. In the first run nobody waits for it."""
+    enough = int(executions(2, 3)) * 3 + START * PROMOTE
+    first = run(enough, around([]), background=True)
+    assert first.engine.background.stats.asked == 1 and made(first) == (0, 0)
+    begin = time.monotonic()
+    second = run(PROMOTE + 100, around([]), background=True)
+    assert second.engine.background.stats.answered == 1 and made(second) == (1, 0)
+    assert time.monotonic() - begin < 30
+    assert made(run(PROMOTE + 100, around([]), background=True)) == (0, 1)
+
+
+def test_nobody_waits_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for what this run alone has wanted."""
+    monkeypatch.setattr(dbt.orphans, "alone", lambda: False)
+    monkeypatch.setattr(dbt.worker, "command", lambda: [sys.executable, "-c", "import time; time.sleep(100)"])
+    for most, waits in ((20, False), (0.2, True)):
+        monkeypatch.setattr(dbt.engine, "FINISH", most)
+        begin = time.monotonic()
+        rig = run(12 * PROMOTE, around([]), background=True)
+        took = time.monotonic() - begin
+        assert rig.engine.background.stats.asked == 1 and made(rig) == (0, 0)
+        assert took >= most if waits else took < most
