@@ -94,10 +94,10 @@ class Bytes:
         return low if low & 3 != 3 else int.from_bytes(self.peek(address, 4), "little")
 
 
-def single(lifter: Lifter, key: Key) -> Request:
-    """A region of one block."""
+def single(lifter: Lifter, key: Key, ran: int = 1) -> Request:
+    """A region of one block, which ran so often."""
     code = lifter.source(key[0], lifter.shape(key[0]).end)
-    return Request((key,), {}, {}, ((key[0], code),) if code else ())
+    return Request((key,), {key[0]: ran}, {}, ((key[0], code),) if code else ())
 
 
 def form(lifter: Lifter, key: Key, profile: Profile, most: int) -> Request:

@@ -144,7 +144,7 @@ class Translator:
 
         lifter = lifter or self.lifter
         if not self.options.region or not self.options.chain or self.options.cache_off:
-            return regions.single(lifter, key)
+            return regions.single(lifter, key, max(profile.executions(key[0], 0), 1))
         return regions.form(lifter, key, profile, self.options.region)
 
     def lifter_of(self, code: GuestCode) -> Lifter:

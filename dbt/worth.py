@@ -67,7 +67,8 @@ class Worth:
         is_early = cost * NEARLY < price
         times = price / cost if is_early and cost else 1
         # The head of a loop is a better entry than what is somewhere in it, so it is to be the first that says so.
-        head = min(pc for pc, ran in weights.items() if ran >= EQUAL * max(weights.values()))
+        hot = EQUAL * max(weights.values())
+        head = min(pc for pc, ran in weights.items() if ran >= hot)
         for pc, boundary in request.blocks:
             ran = weights.get(pc, 0) * times * (NEARLY if is_early and pc != head else 1)
             self._needed[request.key_of(pc, boundary)[0]] = max(int(ran), self._promote)

@@ -121,6 +121,13 @@ def test_the_less_of_a_loop_is_hot_the_later_it_is_translated(
     rig.close()
 
 
+def test_without_regions_each_block_has_to_be_worth_it() -> None:
+    for rounds, translations in ((900, 0), (1300, 4)):
+        rig = running(around(blocks_of(3)), rounds, region=0)
+        assert rig.engine.translator.stats.translations == translations
+        rig.close()
+
+
 def test_small_loops_start_no_worker() -> None:
     """It takes longer to start than what the first region would save."""
     for times, started in ((4500, False), (8000, True)):
