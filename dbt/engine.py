@@ -8,8 +8,7 @@ Owns: dispatch, slices, what each way out means. Must not know: how code is made
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbt.block import REACH_MOST, Key, Made, Translation
@@ -17,9 +16,9 @@ from dbt.cache import TranslationCache
 from dbt.cache.disk import Disk, disk_of
 from dbt.coherence import Coherence
 from dbt.events import NEVER
-from dbt.inside import Inside
 from dbt.memory import EXEC, PAGE_SHIFT, PAGE_SIZE, WRITE, MemoryFault, page_down
 from dbt.options import Options
+from dbt.promotion import Promotion
 from dbt.reference import FAR, Integers, Reference, Stop
 from dbt.reference import LIMIT as AT_LIMIT
 from dbt.state import (
@@ -34,12 +33,10 @@ from dbt.state import (
     MADE_INSTRUCTIONS,
     MEMORY,
     SHARES,
-    SIZE,
     SLICE,
     State,
 )
 from dbt.translate import Translator
-from dbt.worth import Worth
 from guests.spec import Treat
 from ir.llvm.target import CALLOUT, HOT, LATE, MISS, SIDE, SIDE_REASONS
 from ir.records import as_dict
@@ -47,7 +44,6 @@ from ir.records import as_dict
 if TYPE_CHECKING:
     from random import Random
 
-    from dbt.background import Background
     from dbt.code import Code
     from dbt.regions import Request
     from dbt.tier0 import Tier0
@@ -56,13 +52,8 @@ MASK = (1 << 64) - 1
 REFUSED = 1_000_000  # entries until a block that was larger than the whole cache is tried again
 PATIENCE = 128  # cold blocks until stencils or translations are loaded: it costs as much as interpreting these
 LONG_PATIENCE = 20_000  # until stencils are made that no other run will use
-SHARE = 64  # a region takes blocks that ran for one time in so many of its first
 TOGETHER = 16  # guest pages that tier 0 begins to read at once, at most
-LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
-LOOK_SHARE = 1000  # one for so many executions that make a block hot
-DEFERRED = 16  # times that a block inside a region must become hot before it is the entry of another one
 BUSY_SLICE = 1 << 22  # most instructions in one entry while translations are awaited
-FINISH = 1.0  # seconds at most that the end of a run is put off
 TURNS = 1000  # of the run loop between looks at the outside world; a slice that ends is one too
 
 
@@ -100,13 +91,8 @@ class Translated:
         self.stepped = 0  # callouts and slow paths, one instruction each
         self.heat: dict[Key, int] = {}  # times a block without a translation has been entered
         self.interpreted = 0  # instructions of cold blocks
-        self._went: dict[int, dict[int, int]] = {}  # block -> where it went, how often, when it was looked at
-        self._expected: set[int] = set()  # blocks that were hot in earlier runs, and were not seen in this one
-        self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
-        self.worth, self.inside = Worth(self.options), Inside()
         self._asked: set[int] = set()  # guest pages that were looked up on disk
         self.tier0: Tier0 | None = None  # made when enough was interpreted
-        self.background: Background | None = None  # made when something is hot
         self.watcher: Callable[[int], int] | None = None  # told of the guest's pc from time to time; says when next
         self.due = NEVER  # the count at which, about, it is told; it may be told before
         self.slice = SLICE  # most instructions in one entry
@@ -117,9 +103,8 @@ class Translated:
         unhurried = LONG_PATIENCE if self._stencils and self.disk is None else PATIENCE
         self._patience = unhurried if self.options.patience is None else self.options.patience
         self._translates = 1 in self.options.tiers
-        self._in_background = (
-            self.options.background and self._stencils and not self.options.dump and not state.guest.own
-        )
+        apart = self.options.background and self._stencils and not self.options.dump and not state.guest.own
+        self.promotion = Promotion(self, apart)
         if self._stencils:
             self.cache.dropped = self._dropped
             self.coherence.stale = self._stale
@@ -144,8 +129,7 @@ class Translated:
             self.translator.backend.close()
         if self.tier0 is not None:
             self.tier0.close()
-        if self.background is not None:
-            self.background.close()
+        self.promotion.close()
         self.coherence.close()
         if self.disk is not None:
             self.disk.close()
@@ -155,41 +139,16 @@ class Translated:
         self.flush()
         self.coherence.renew()
         self.heat.clear()
-        self._went.clear()
-        self._expected.clear()
-        self._deferred.clear()
-        self.worth.forget()
-        self.inside.forget()
         self._asked.clear()
-        if self.background is not None:
-            self.background.queue.clear()
+        self.promotion.forget()
 
     def save(self, last: bool = False) -> None:
         """Leave what was translated for later runs, if they are to have it. `last`: the program has ended."""
         if self.disk is None:
             return
         if last:
-            self._finish()
-            self._keep_counts(self.disk)
+            self.promotion.leave(self.disk)
         self.disk.save()
-
-    def _finish(self) -> None:
-        """Wait for what earlier runs have wanted already, and were too short for, as this one: once, for all later."""
-        background = self.background
-        if background is None or background.asked is None:
-            return
-        if self.worth.before(background.asked.key[0]) >= self.options.promote and background.wait(FINISH):
-            self._collect()
-
-    def _keep_counts(self, disk: Disk) -> None:
-        """How often blocks ran whose region this run was too short for: the next one begins where it ended."""
-        pages: dict[int, dict[int, int]] = {}
-        for place in self.worth.waiting:
-            pages.setdefault(place >> PAGE_SHIFT, {})[place & PAGE_SIZE - 1] = self._executions(place)
-        for number, ran in pages.items():
-            page = self._page(number)
-            if page is not None:
-                disk.keep_ran(*page, ran)
 
     @property
     def classes(self) -> dict[Treat, int]:
@@ -218,7 +177,7 @@ class Translated:
         from dbt.background import BackgroundStats
         from dbt.cache.disk import DiskStats
 
-        s, cache = self.translator.stats, self.cache.stats
+        s, cache, background = self.translator.stats, self.cache.stats, self.promotion.background
         return {
             "translations": s.translations,
             "translated_instructions": s.instructions,
@@ -241,7 +200,7 @@ class Translated:
             "copied_blocks": self.state.words[MADE_BLOCKS],
             "monitor_steps": self.stepped,
             "exits": dict(self.exits),
-            "background": as_dict(self.background.stats if self.background is not None else BackgroundStats()),
+            "background": as_dict(BackgroundStats() if background is None else background.stats),
             "disk": as_dict(self.disk.stats if self.disk is not None else DiskStats()),
             "seconds": {stage: round(spent, 4) for stage, spent in s.seconds.items()},
         }
@@ -265,7 +224,7 @@ class Translated:
         """
         state, words, translator = self.state, self.state.words, self.translator
         address, exits, chaos = state.address, self.exits, self._chaos
-        domain, place = self.monitor.domain, self._place
+        domain, place, promotion = self.monitor.domain, self.place, self.promotion
         domain.until = FAR
         words[SHARES] = self.space.shares
         via = 0
@@ -276,7 +235,7 @@ class Translated:
                 break
             if self._turns >= TURNS or state.count >= self.due:
                 if state.mid_block:  # a loop may come here at no boundary ever: go on to one
-                    stop = self._interpret()
+                    stop = self.interpret()
                     if stop.trap:
                         return stop
                     continue
@@ -297,13 +256,13 @@ class Translated:
                 code = self._cold_code(short) if short or translation is None else translation.entry
             if code is None:
                 via = 0
-                stop = self._interpret()
+                stop = self.interpret()
                 if stop.trap:
                     return stop
                 continue
             if via == MISS and translation is not None:
                 self.cache.remember_jump(state.pc, translation.entry)
-            left = max(min(until - state.count, self.slice if self._idle else min(self.slice, BUSY_SLICE)), -1)
+            left = max(min(until - state.count, self.slice if promotion.idle else min(self.slice, BUSY_SLICE)), -1)
             if self.due < NEVER:  # a region that is entered with less than its reach does nothing
                 left = min(left, max(self.due - state.count, 1 if translation is None else translation.reach))
             if chaos is not None:
@@ -325,24 +284,23 @@ class Translated:
                 exits["late"] += 1
                 state.mid_block = False
                 self._turns = TURNS
-                if self._expected and self.tier0 is not None:
-                    self._hasten(self.tier0)
-                self._collect()
+                promotion.hasten()
+                promotion.collect()
                 if until - state.count <= near:
                     break
             elif kind == HOT:
                 exits["hot"] += 1
                 state.mid_block = False
-                self._collect()
-                stop = self._became_hot(place(state.pc), until)
+                promotion.collect()
+                stop = promotion.became_hot(place(state.pc), until)
                 if stop.trap:
                     return stop
             elif kind in (SIDE, CALLOUT):
                 exits["callout" if kind == CALLOUT else f"side: {SIDE_REASONS[via >> 3]}"] += 1
                 state.mid_block = True
                 self.stepped += 1
-                if kind == CALLOUT and not self._idle:  # a program of many system calls may never end a slice
-                    self._collect()
+                if kind == CALLOUT and not promotion.idle:  # a program of many system calls may never end a slice
+                    promotion.collect()
                 stop = self.monitor.system_call() or self.monitor.step()
                 if stop.trap:
                     return stop
@@ -352,8 +310,8 @@ class Translated:
                 state.pc, boundary = self.cache.guest_address(key[0]), key[1]
                 state.mid_block = not boundary
                 if not boundary and self.tier0 is not None and key not in self.cache:
-                    self._collect()
-                    self._ask(key)  # the rest of a block that is hot
+                    promotion.collect()
+                    promotion.ask(key)  # the rest of a block that is hot
         return AT_LIMIT
 
     def step(self) -> Stop:
@@ -362,7 +320,7 @@ class Translated:
 
     # --- translations -------------------------------------------------------------------------------
 
-    def _place(self, pc: int) -> int:
+    def place(self, pc: int) -> int:
         """What code at a guest address is known by here, the first part of its key."""
         return pc
 
@@ -386,7 +344,7 @@ class Translated:
             found = self.cache.get(key)
             if found is not None:
                 return found
-        return None if self._runs_cold(key[0]) else self._warmed(key)
+        return None if self.runs_cold(key[0]) else self._warmed(key)
 
     def _warmed(self, key: Key) -> Translation | None:
         """The translation of a block that has been interpreted often enough."""
@@ -407,7 +365,7 @@ class Translated:
             self.state, library, natives, self.options.promote, self._may_open, self._opened, self._reaches_on
         )
 
-    def _runs_cold(self, pc: int) -> bool:
+    def runs_cold(self, pc: int) -> bool:
         """Whether this place is for tier 0."""
         return self._stencils and self.coherence.patience(pc) == 1
 
@@ -415,7 +373,7 @@ class Translated:
         """Host code of tier 0 for the guest's pc, if it is to run there. `alone`: this block is not to lead into its
         translation, which would leave at once, since the budget ends before the next check.
         """
-        if self._cold <= self._patience or not self._runs_cold(self.state.pc):
+        if self._cold <= self._patience or not self.runs_cold(self.state.pc):
             return None
         assert self.tier0 is not None
         return self.tier0.code(self.state.pc, self.state.mid_block or alone)
@@ -439,7 +397,7 @@ class Translated:
         Others about it as well, where nothing writes and nothing is on disk: Python is not asked for each.
         """
         region = self.space.region_at(page << PAGE_SHIFT)
-        if region is None or not region.protection & EXEC or not self._runs_cold(page << PAGE_SHIFT):
+        if region is None or not region.protection & EXEC or not self.runs_cold(page << PAGE_SHIFT):
             return range(0)
         pages = range(page, page + 1)
         if not region.protection & WRITE and not region.shared:
@@ -487,126 +445,9 @@ class Translated:
             if way.door and self.cache.get(way.key) is way:
                 self.tier0.lead(way.key[0], way.door)
 
-    def _covers(self, pc: int) -> bool:
+    def covers(self, pc: int) -> bool:
         """Whether the block there is a part of some translation."""
         return self.cache.covers(pc)
-
-    def _became_hot(self, pc: int, until: int) -> Stop:
-        """Have a block translated, by its place, or let it run on where that is not worth it yet."""
-        assert self.tier0 is not None
-        stop = AT_LIMIT
-        if (pc, True) not in self.cache:
-            if not self._covers(pc):
-                if self._is_early(pc):
-                    return stop
-            elif pc not in self._deferred:
-                self._deferred.add(pc)  # most of what its region would be is in another one: it must be worth it
-                self.tier0.later(pc, self.options.promote * DEFERRED)
-                return stop
-            if pc not in self._went:
-                stop = self._look(until)
-        self.promote(pc)
-        return stop
-
-    def promote(self, pc: int) -> None:
-        """Translate what is hot, by its place, and go on there from now on."""
-        assert self.tier0 is not None
-        found = self.cache.get((pc, True))
-        if found is None:
-            self.tier0.rest(pc)
-            found = self._ask((pc, True)) if self._translates else None
-        if found is not None:
-            self.tier0.lead(pc, found.door)
-
-    def _is_early(self, pc: int) -> bool:
-        """Whether the block there is to run more often until it is translated, after which it says that it is hot."""
-        assert self.tier0 is not None
-        more = self.worth.needed(pc) - self._executions(pc)
-        if more <= 0:
-            return False
-        self.tier0.later(pc, more)
-        return True
-
-    # --- translating in the background ----------------------------------------------------------------
-
-    @property
-    def _idle(self) -> bool:
-        return self.background is None or not self.background.waiting
-
-    def _ask(self, key: Key) -> Translation | None:
-        """The translation of what is hot: made now, or wanted of the worker."""
-        if self.background is None and self._in_background:
-            from dbt.background import Background
-
-            state = self.state
-            self.background = Background(
-                state.guest, self.options, self._worthwhile, self._ran, self._is_led_to, self._gave_up,
-                lambda: [(state.address, SIZE), *self.space.host_ranges()],
-            )  # fmt: skip
-        found = self._recalled(key)
-        if found is not None:
-            return found
-        if self.background is None:
-            request = self._worthwhile(key)
-            return None if request is None else self._made_now(request, key)
-        if self.heat.get(key, 0) >= 0 and not self.background.want(key):
-            self.note = self.note or self.background.note
-        return None
-
-    def _collect(self) -> None:
-        """Install what has come from the worker, if the guest's code is still what it was made from."""
-        background = self.background
-        while background is not None and background.waiting:
-            asked = background.asked
-            made = background.poll()
-            self.note = self.note or background.note
-            if made is None:
-                return
-            assert asked is not None
-            located = asked.located(made)
-            if located.key not in self.cache and self._holds(located):
-                self._admitted(self.translator.admit(located, self.cache.admit), located.key)
-                self.translator.keep(asked, made)
-            self._became_region(asked)
-            if self.tier0 is not None:
-                # What was hot beside it may not be any more.
-                for key in itertools.starmap(asked.key_of, asked.blocks[1:]):
-                    if background.queue.pop(key, None) is not None and key not in self.cache:
-                        self.tier0.again(key[0])
-
-    def request(self, key: Key) -> Request:
-        """What a translation of `key` is to be made of now."""
-        return self.translator.request(key, self)
-
-    def _worthwhile(self, key: Key, starting: bool = False) -> Request | None:
-        """The same, if it is worth translating; None if its block is to run more often before. `starting`: there is no
-        worker yet. A block that was put off once since it runs elsewhere is worth it.
-        """
-        request, place = self.request(key), key[0]
-        if key[1] and request.source and not self._covers(place):
-            if self.worth.is_early(request, starting, self._counts_for) and self._is_early(place):
-                return None
-        return request
-
-    def _counts_for(self, place: int) -> int:
-        return 0 if self.tier0 is None or self._covers(place) else self.tier0.cost(place)
-
-    def _executions(self, place: int) -> int:
-        """How often the block there has run in tier 0, in this run and in those before."""
-        return self.worth.before(place) + (0 if self.tier0 is None else self.tier0.executions(place))
-
-    def _ran(self, key: Key) -> int:
-        return self._executions(key[0]) if key[1] else 0
-
-    def _is_led_to(self, key: Key) -> bool:
-        return bool(self.cache.leading(key))
-
-    def _gave_up(self, key: Key, cold: bool) -> None:
-        """No translation will come; a block that had gone cold may become hot again."""
-        if not cold:
-            self.heat[key] = -REFUSED
-        elif self.tier0 is not None:
-            self.tier0.again(key[0])
 
     def _dropped(self, translation: Translation) -> None:
         if self.tier0 is not None and translation.door:
@@ -615,47 +456,6 @@ class Translated:
     def _stale(self, start: int, end: int) -> bool:
         """Drop copies of guest code in this range; returns whether there were any."""
         return self.tier0 is not None and self.tier0.drop(start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT)
-
-    def ways(self, pc: int) -> tuple[int, ...]:
-        """For a region: where the indirect jump of the block there went, when it was looked at."""
-        seen = self._went.get(pc, {})
-        return tuple(sorted(seen, key=lambda to: -seen[to]))
-
-    def _look(self, until: int) -> Stop:
-        """Interpret some blocks of what is hot, to see where its indirect jumps go."""
-        state = self.state
-        for _ in range(min(self.options.promote // LOOK_SHARE, LOOK_MOST)):
-            if state.count >= until or state.mid_block:
-                break
-            pc = self._place(state.pc)
-            stop = self._interpret()
-            if stop.trap or not self.monitor.domain.until:
-                return stop
-            seen = self._went.setdefault(pc, {})
-            seen[state.pc] = seen.get(state.pc, 0) + 1
-        return AT_LIMIT
-
-    def executions(self, pc: int, beside: int) -> int:
-        """For a region: how often the block there ran, about; 0 if it is not worth being in a region beside one that
-        ran so often.
-        """
-        hot = max(beside, self.options.promote)
-        ran = self._ran_cold(pc, hot)
-        return max(ran, hot // SHARE) if pc in self._went else ran
-
-    def _ran_cold(self, pc: int, hot: int) -> int:
-        inside = self.inside.executions(pc, self._retired) if self.tier0 is not None else 0
-        if (pc, True) in self.cache and not inside:
-            return hot
-        if self.tier0 is not None and (inside or self._runs_cold(pc)):
-            ran = inside or self._executions(pc)
-            return ran if ran > hot // SHARE else 0
-        return self.heat.get((pc, True), 0) + 1 if self.heat.get((pc, True), 0) >= self.options.hot // 8 else 0
-
-    def _retired(self, key: Key) -> int | None:
-        """The instructions that the translation of a key has retired; None if there is none."""
-        found = self.cache.get(key)
-        return None if found is None else self.cache.retired(found)
 
     def _disturb(self, chaos: Random) -> None:
         """Do one of the things that may happen at any time and must change nothing that a guest sees."""
@@ -674,34 +474,54 @@ class Translated:
                 for _ in range(min(chaos.randrange(1, 8), len(self.cache))):
                     self.cache.evict()
 
-    def _interpret(self) -> Stop:
+    def interpret(self) -> Stop:
         """Let the monitor execute a cold block, to its boundary."""
         before = self.state.count
         stop = self.monitor.run(before + 1)
         self.interpreted += self.state.count - before
         return stop
 
+    def request(self, key: Key) -> Request:
+        """What a translation of `key` is to be made of now."""
+        return self.translator.request(key, self.promotion)
+
     def _translate(self, key: Key) -> Translation | None:
-        return self._recalled(key) or self._made_now(self.request(key), key)
+        return self.recalled(key) or self.made_now(self.request(key), key)
 
-    def _became_region(self, request: Request) -> None:
-        self.worth.translated(request)
-        self.inside.note(request)
-
-    def _made_now(self, request: Request, key: Key) -> Translation | None:
+    def made_now(self, request: Request, key: Key) -> Translation | None:
         """The translation of a request, made here and now."""
-        self._became_region(request)
+        self.promotion.became_region(request)
         return self._admitted(self.translator.translate(request, self.cache.admit), key)
 
-    def _recalled(self, key: Key) -> Translation | None:
+    def recalled(self, key: Key) -> Translation | None:
         """From disk: it may have been dropped since, or another process may have made it."""
         if self.disk is not None:
             self._recall(self.disk, key[0] >> PAGE_SHIFT, key)
         return self.cache.get(key)
 
+    def came(self, asked: Request, made: Made) -> None:
+        """What was asked of the worker, to be installed if the guest's code is still what it was made from."""
+        located = asked.located(made)
+        if located.key not in self.cache and self._holds(located):
+            self._admitted(self.translator.admit(located, self.cache.admit), located.key)
+            self.translator.keep(asked, made)
+        self.promotion.became_region(asked)
+
+    def refuse(self, key: Key) -> None:
+        """Larger than the cache, or no code can be made of it: it is not tried again soon."""
+        self.heat[key] = -REFUSED
+
+    def is_refused(self, key: Key) -> bool:
+        return self.heat.get(key, 0) < 0
+
+    def warmth(self, key: Key) -> int:
+        """How often a block was interpreted, with this time; 0 if that is seldom, or if it was refused."""
+        times = self.heat.get(key, 0)
+        return times + 1 if times >= self.options.hot // 8 else 0
+
     def _admitted(self, made: Translation | None, key: Key) -> Translation | None:
-        if made is None:  # larger than the cache, or no code can be made of it: not tried again soon
-            self.heat[key] = -REFUSED
+        if made is None:
+            self.refuse(key)
             return None
         self._install([made])
         return made
@@ -719,32 +539,19 @@ class Translated:
         """Install what is on disk of a guest page: all that is not there, or the translation of one key."""
         if key is None and disk.lacks(range(page, page + 1)):
             return
-        found = self._page(page)
+        found = self.page(page)
         if found is None:
             return
         self.install_found(disk, disk.find(*found, key))
         if key is None:
-            self._remember(page, disk.ran(*found))
+            self.promotion.remember(page, disk.ran(*found))
 
-    def _page(self, number: int) -> tuple[int, bytes] | None:
+    def page(self, number: int) -> tuple[int, bytes] | None:
         """The guest page of a number of places as the disk knows it: by its address, and its content."""
         try:
             return number, self.space.peek(number << PAGE_SHIFT, PAGE_SIZE)
         except MemoryFault:
             return None
-
-    def _remember(self, page: int, ran: Mapping[int, int]) -> None:
-        """How often blocks of a page of places ran in earlier runs."""
-        places = {page << PAGE_SHIFT | offset: times for offset, times in ran.items()}
-        self.worth.ran_before(places)
-        self._expected.update(place for place, times in places.items() if times >= self.options.promote)
-
-    def _hasten(self, tier0: Tier0) -> None:
-        """Let blocks that were hot in earlier runs say so as soon as they run in this one."""
-        for place in [place for place in self._expected if tier0.left(place) is not None]:
-            self._expected.discard(place)
-            if not self._covers(place):
-                tier0.later(place, 1)
 
     def install_found(self, disk: Disk, made: Sequence[Made]) -> None:
         """Install those of what was on disk that are not there and are still true."""

@@ -113,7 +113,7 @@ class Recorder:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _note_busy(self, now: float) -> None:
-        background = self._engine.background
+        background = self._engine.promotion.background
         if self._busy:
             self._seconds["busy"] += now - self._seen
         self._busy = background is not None and background.asked is not None
@@ -125,7 +125,7 @@ class Recorder:
             translator.backend.enter = self._entering(translator.backend.enter)
         monitor = sum(engine.monitor.classes.values()) - engine.monitor.trapped
         disk = engine.disk.stats.seconds if engine.disk is not None else 0.0
-        background, gone = engine.background, cache.stats
+        background, gone = engine.promotion.background, cache.stats
         row = {
             "wall": _micro(now - self._begin),
             "count": self._process.state.count,
@@ -177,7 +177,7 @@ class Recorder:
             return
         self._made += here
         self._found = found
-        by = "disk" if disk else "worker" if engine.background is not None else "here"
+        by = "disk" if disk else "worker" if engine.promotion.background is not None else "here"
         new, wall, count = [], _micro(now - self._begin), self._process.state.count
         for region in reversed(list(engine.cache.translations())):
             if self._noted.get(region.key) is region:

@@ -302,7 +302,7 @@ class _Explanation:
             state = "in this region" if at in inside else f"entered {times(ran[at])}" if at in ran else ""
             if pc in shape.leads:
                 found.append(self._link(at, "block", state))
-            elif shape.indirect and pc in self._engine.ways(self._place(at)):
+            elif shape.indirect and pc in self._engine.promotion.ways(self._place(at)):
                 found.append(self._link(at, "indirect jump, as it was seen to go", state))
         return found
 
@@ -352,7 +352,7 @@ class _Explanation:
                 yield taken, "taken"
                 yield otherwise, "not taken"
             case Indirect():
-                for pc in self._engine.ways(self._place(block.pc)):
+                for pc in self._engine.promotion.ways(self._place(block.pc)):
                     yield pc, "indirect jump, as it was seen to go"
         if link_of(block) is not None:
             yield block.end, "behind the call"

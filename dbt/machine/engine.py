@@ -97,11 +97,11 @@ class Pages:
 
     def executions(self, pc: int, beside: int) -> int:
         home = self.home(pc)
-        return self._engine.executions(pc + home[0], beside) if home else 0
+        return self._engine.promotion.executions(pc + home[0], beside) if home else 0
 
     def ways(self, pc: int) -> tuple[int, ...]:
         home = self.home(pc)
-        return self._engine.ways(pc + home[0]) if home else ()
+        return self._engine.promotion.ways(pc + home[0]) if home else ()
 
     def peek(self, address: int, length: int) -> bytes:
         home = self.home(address)
@@ -191,7 +191,7 @@ class MachineTranslated(Translated):
     def _changed(self, start: int, end: int) -> bool:
         return self.tier0 is not None and self.tier0.changed(start, end)
 
-    def _place(self, pc: int) -> int:
+    def place(self, pc: int) -> int:
         if self.space.nowhere:  # native code has come into another context
             self.space.remap()
         return pc if self.tier0 is None else self.tier0.place(pc)
@@ -201,7 +201,7 @@ class MachineTranslated(Translated):
         pair = None if self.tier0 is None else self.tier0.pair(place)
         return place if pair is None else pair[0] << PAGE_SHIFT | place & (1 << PAGE_SHIFT) - 1
 
-    def _covers(self, place: int) -> bool:
+    def covers(self, place: int) -> bool:
         pair = None if self.tier0 is None else self.tier0.pair(place)
         return pair is not None and self.cache.covers(pair[1] << PAGE_SHIFT | place & (1 << PAGE_SHIFT) - 1)
 
@@ -253,7 +253,7 @@ class MachineTranslated(Translated):
         """As in a process. What goes on in pages that the hart's context does not know waits until it does."""
         from dbt.regions import Request
 
-        here, content = self._located(page << PAGE_SHIFT if key is None else key[0]), self._page(page)
+        here, content = self._located(page << PAGE_SHIFT if key is None else key[0]), self.page(page)
         if here is None or content is None:
             return
         pc, ((first, home),) = here.blocks[0][0], here.homes.items()
@@ -268,9 +268,9 @@ class MachineTranslated(Translated):
                 found.append(Request((made.key,), {}, {}, (), cast("dict[int, Home]", homes)).located(made))
         self.install_found(disk, found)
         if key is None:
-            self._remember(page, disk.ran(*content))
+            self.promotion.remember(page, disk.ran(*content))
 
-    def _page(self, number: int) -> tuple[int, bytes] | None:
+    def page(self, number: int) -> tuple[int, bytes] | None:
         """As in a process: places have no content, addresses have."""
         here = self._located(number << PAGE_SHIFT)
         if here is None:

@@ -45,7 +45,7 @@ class EngineEvents:
         if "translation" in recorder.kinds:
             Departures(engine, self._dropped)
             engine.cache.insert = self._inserting(engine.cache.insert)
-            engine.promote = self._promoting(engine.promote)
+            engine.promotion.promote = self._promoting(engine.promotion.promote)
 
     def finish(self) -> None:
         """The run has ended: nothing is entered again."""

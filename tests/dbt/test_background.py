@@ -73,7 +73,7 @@ class Machine(Rig):
 
     @property
     def background(self) -> Any:
-        return self.engine.background
+        return self.engine.promotion.background
 
     @property
     def worker(self) -> int:
@@ -393,7 +393,7 @@ def test_nothing_is_left_when_an_engine_is_closed() -> None:
             os.kill(worker, signal.SIGSTOP)
         machine.close()
         wait_for(partial(gone, worker))
-        machine.engine.background.close()
+        machine.engine.promotion.background.close()
         del machine
     assert descriptors() == before
 
@@ -529,7 +529,7 @@ def test_a_page_that_may_not_be_executed_any_more_gets_no_translation(machine: M
     os.kill(machine.worker, signal.SIGCONT)
     deadline = time.monotonic() + SECONDS
     while machine.background.waiting and time.monotonic() < deadline:
-        machine.engine._collect()
+        machine.engine.promotion.collect()
         time.sleep(0.01)
     assert machine.background.stats.answered and len(machine.engine.cache) == 0
     stop = machine.run(machine.state.count + OFTEN)

@@ -788,7 +788,7 @@ def test_a_long_run_writes_before_it_ends(tmp_path: Path, folder: Path, monkeypa
     monkeypatch.setattr(disk, "LONG", 0.0)
     path = tiny_program(tmp_path / "endless", counting(7, last=[asm("jal", rd=0, imm=0)]))
     with dragoman.load(path, options=Options(disk=True)) as process:
-        monkeypatch.setattr(type(process.engine), "save", lambda engine: None)
+        monkeypatch.setattr(type(process.engine), "save", lambda engine, last: None)
         with pytest.raises(dragoman.LimitReached):
             process.run(100_000_000)
         assert process.stats()["disk"]["written"] > 0 and content(folder)

@@ -147,7 +147,7 @@ def test_a_worker_translates_for_a_machine() -> None:
         assert board.vm.run() == SystemEvent(1)
         made.append(digest(board))
         if engine == "translated":
-            background = board.vcpu.engine.background
+            background = board.vcpu.engine.promotion.background
             assert background.stats.asked and not background.stats.lost
         board.vm.close()
     assert made[0] == made[1]

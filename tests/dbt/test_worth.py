@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support.riscv import Rig, asm, words_to_bytes
 
-import dbt.engine
 import dbt.orphans
+import dbt.promotion
 import dbt.worker
 from dbt.options import Options
 from dbt.regions import Request
@@ -132,7 +132,7 @@ def test_small_loops_start_no_worker() -> None:
     """It takes longer to start than what the first region would save."""
     for times, started in ((4500, False), (8000, True)):
         rig = running(around([]), times, background=True)
-        assert (rig.engine.background.stats.asked > 0) == started and rig.engine.exits["hot"] > 0
+        assert (rig.engine.promotion.background.stats.asked > 0) == started and rig.engine.exits["hot"] > 0
         rig.close()
 
 
@@ -143,8 +143,8 @@ def test_what_ran_for_a_64th_of_the_first_block_is_in_its_region() -> None:
     ran = rig.engine.tier0.executions(later)
     assert 800 < ran < PROMOTE
     for beside in (0, PROMOTE, 63 * ran):
-        assert rig.engine.executions(later, beside) == ran
-    assert rig.engine.executions(later, 65 * ran) == 0
+        assert rig.engine.promotion.executions(later, beside) == ran
+    assert rig.engine.promotion.executions(later, 65 * ran) == 0
     rig.close()
 
 
@@ -225,10 +225,10 @@ def test_a_run_waits_at_its_end_for_what_earlier_runs_have_wanted(folder: Path) 
     """Or else it would be asked for in each run, and be there in none. In the first run nobody waits for it."""
     enough = int(executions(2, 3)) * 3 + START * PROMOTE
     first = run(enough, around([]), background=True)
-    assert first.engine.background.stats.asked == 1 and made(first) == (0, 0)
+    assert first.engine.promotion.background.stats.asked == 1 and made(first) == (0, 0)
     begin = time.monotonic()
     second = run(PROMOTE + 100, around([]), background=True)
-    assert second.engine.background.stats.answered == 1 and made(second) == (1, 0)
+    assert second.engine.promotion.background.stats.answered == 1 and made(second) == (1, 0)
     assert time.monotonic() - begin < 30
     assert made(run(PROMOTE + 100, around([]), background=True)) == (0, 1)
 
@@ -238,9 +238,9 @@ def test_nobody_waits_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dbt.orphans, "alone", lambda: False)
     monkeypatch.setattr(dbt.worker, "command", lambda: [sys.executable, "-c", "import time; time.sleep(100)"])
     for most, waits in ((20, False), (0.2, True)):
-        monkeypatch.setattr(dbt.engine, "FINISH", most)
+        monkeypatch.setattr(dbt.promotion, "FINISH", most)
         begin = time.monotonic()
         rig = run(12 * PROMOTE, around([]), background=True)
         took = time.monotonic() - begin
-        assert rig.engine.background.stats.asked == 1 and made(rig) == (0, 0)
+        assert rig.engine.promotion.background.stats.asked == 1 and made(rig) == (0, 0)
         assert took >= most if waits else took < most
