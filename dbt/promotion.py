@@ -10,6 +10,7 @@ Owns: what is known of hot blocks, the worker's answers. Must not know: how code
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,11 @@ class Promotion:
         self._went: dict[int, dict[int, int]] = {}  # block -> where it went, how often, when it was looked at
         self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
         self._expected: set[int] = set()  # blocks that were hot in earlier runs, and were not seen in this one
+        self._process = os.getpid()  # in which the program began
 
     def forget(self) -> None:
         """Another program begins."""
+        self._process = os.getpid()
         self._went.clear()
         self._deferred.clear()
         self._expected.clear()
@@ -244,8 +247,11 @@ class Promotion:
 
     def leave(self, disk: Disk) -> None:
         """The program has ended. How often blocks ran whose region this run was too short for is kept, so that the next
-        one begins there. What earlier runs had wanted as well is waited for: once, for all that come.
+        one begins there. What earlier runs had wanted as well is waited for: once, for all that come. Children that the
+        program has forked leave nothing, since there may be many, which only know more than their parent.
         """
+        if self._process != os.getpid():
+            return
         background = self.background
         if background is not None and background.asked is not None:
             if self._worth.before(background.asked.key[0]) >= self._promote and background.wait(FINISH):

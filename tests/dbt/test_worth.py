@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -213,6 +214,15 @@ def test_what_was_hot_before_is_looked_at_as_soon_as_it_runs(folder: Path) -> No
 def test_a_run_that_has_not_ended_leaves_no_counts(folder: Path) -> None:
     """It will go on, and leave more."""
     assert [made(run(1500, LATER, ends=False)) for _ in range(3)] == [(0, 0)] * 3
+
+
+def test_a_child_that_was_forked_leaves_no_counts(folder: Path) -> None:
+    rig = run(1500, LATER, ends=False)
+    if os.fork() == 0:
+        rig.engine.save(last=True)
+        os._exit(0)
+    os.wait()
+    assert made(rig) == made(run(1500, LATER)) == (0, 0) and made(run(1500, LATER)) == (1, 0)
 
 
 def test_what_was_counted_is_of_the_same_code_alone(folder: Path) -> None:
