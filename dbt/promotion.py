@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ SHARE = 64  # a region takes blocks that ran for one time in so many of its firs
 LOOK_MOST = 64  # blocks that are interpreted when one has become hot, to see where indirect jumps go; and at most
 LOOK_SHARE = 1000  # one for so many executions that make a block hot
 DEFERRED = 16  # times that a block inside a region must become hot before it is the entry of another one
+AT_ONCE = 32  # blocks that were hot in earlier runs and are looked for between two slices, at most
+TRIES = 32  # times that one is looked for until it has to become hot by itself
 FINISH = 1.0  # seconds at most that the end of a run is put off
 
 
@@ -47,7 +50,7 @@ class Promotion:
         self._worth, self._inside = Worth(engine.options), Inside()
         self._went: dict[int, dict[int, int]] = {}  # block -> where it went, how often, when it was looked at
         self._deferred: set[int] = set()  # hot blocks that lie inside regions, and had to become hotter
-        self._expected: set[int] = set()  # blocks that were hot in earlier runs, and were not seen in this one
+        self._expected: deque[tuple[int, int]] = deque()  # what was hot in earlier runs, and how often to look for it
         self._process = os.getpid()  # in which the program began
 
     def forget(self) -> None:
@@ -235,15 +238,17 @@ class Promotion:
         """How often blocks of a page of places ran in earlier runs, by their offsets."""
         places = {page << PAGE_SHIFT | offset: times for offset, times in ran.items()}
         self._worth.ran_before(places)
-        self._expected.update(place for place, times in places.items() if times >= self._promote)
+        hot = [place for place, times in places.items() if times >= self._promote]
+        self._expected += [(place, TRIES) for place in sorted(hot, key=places.__getitem__, reverse=True)]
 
     def hasten(self) -> None:
-        """Let blocks that were hot in earlier runs say so as soon as they run in this one."""
-        if self._expected and self._engine.tier0 is not None:
-            for place in [place for place in self._expected if self._tier0.left(place) is not None]:
-                self._expected.discard(place)
-                if not self._engine.covers(place):
-                    self._tier0.later(place, 1)
+        """Between slices: let blocks that were hot in earlier runs say so as soon as they run in this one."""
+        for _ in range(min(len(self._expected), AT_ONCE)):
+            place, tries = self._expected.popleft()
+            if self._tier0.left(place) is None:  # it has not run
+                self._expected.extend([(place, tries - 1)] if tries else ())
+            elif not self._engine.covers(place):
+                self._tier0.later(place, 1)
 
     def leave(self, disk: Disk) -> None:
         """The program has ended. How often blocks ran whose region this run was too short for is kept, so that the next

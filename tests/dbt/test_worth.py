@@ -15,6 +15,7 @@ import dbt.orphans
 import dbt.promotion
 import dbt.worker
 from dbt.options import Options
+from dbt.promotion import AT_ONCE, TRIES
 from dbt.regions import Request
 from dbt.worth import ALIKE, BYTES, LEAST, NEARLY, START, Worth
 
@@ -209,6 +210,25 @@ def test_what_was_hot_before_is_looked_at_as_soon_as_it_runs(folder: Path) -> No
     assert made(run(2200, LATER)) == (0, 0)
     assert made(run(rounds, LATER, ends=False)) == (0, 0), "no slice has ended"
     assert made(run(rounds, LATER, slices=2000)) == (1, 0)
+
+
+def test_what_was_hot_before_is_looked_for_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hottest first, and not all at once."""
+    rig = running(around([]), 100)
+    promotion, tier0 = rig.engine.promotion, rig.engine.tier0
+    never = range(0x800, 0x800 + 4 * AT_ONCE, 2)
+    looks: list[int] = []
+    left = tier0.left
+    monkeypatch.setattr(tier0, "left", lambda place: looks.append(place) or left(place))
+    promotion.remember(CODE >> 12, {0: PROMOTE, 2: PROMOTE - 1, **dict.fromkeys(never, PROMOTE + 1)})
+    promotion.hasten()
+    assert looks == [CODE + at for at in never][:AT_ONCE]
+    promotion.hasten()
+    assert CODE not in looks and left(CODE) == PROMOTE - 100
+    for _ in range(3 * TRIES):
+        promotion.hasten()
+    assert len(looks) == len(never) * (1 + TRIES) + 1 and left(CODE) == 1
+    rig.close()
 
 
 def test_a_run_that_has_not_ended_leaves_no_counts(folder: Path) -> None:

@@ -1400,7 +1400,7 @@ IN_BACKGROUND = (
      WORTH + "test_runs_that_are_too_short_pay_together",
      "a program that runs often, and each time for too short a time, stays in stencils for ever"),
     ("what was hot before has to become hot again", "dbt/promotion.py",
-     "                    self._tier0.later(place, 1)\n", "                    pass\n",
+     "                self._tier0.later(place, 1)\n", "                pass\n",
      WORTH + "test_what_was_hot_before_is_looked_at_as_soon_as_it_runs",
      "of a run that is short most is over until the worker is asked"),
     ("no run ends later for those that come", "dbt/promotion.py",
