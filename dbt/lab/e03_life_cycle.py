@@ -80,7 +80,7 @@ def compiled(machine: Machine) -> list[Code]:
 
     translator, pc = machine.engine.translator, CODE
     for length in range(PIECES):
-        request = regions.form(translator.lifter, (pc, True), machine.engine, REGION * (length % 3))
+        request = regions.form(translator.lifter, (pc, True), machine.engine.promotion, REGION * (length % 3))
         translator.translate(request, admit)
         pc += 4 * (length + 1)
     return found

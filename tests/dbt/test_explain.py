@@ -117,16 +117,16 @@ def test_its_stencils_are_filled(tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 def test_a_long_block_counts_for_more_and_is_counted_right(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [
-        li(A1, 700), *[asm("addi", rd=A0, rs1=A0, imm=n) for n in range(120)], asm("addi", rd=A1, rs1=A1, imm=-1),
+        li(A1, 1500), *[asm("addi", rd=A0, rs1=A0, imm=n) for n in range(120)], asm("addi", rd=A1, rs1=A1, imm=-1),
         asm("bne", rs1=A1, rs2=0, imm=-4 * 121), *tiny.leave(0),
     ]  # fmt: skip
     path = tiny.program(tmp_path / "long", words)
     for options in (), ("--promote=1000",):
         found = explained(capfd, *options, str(path), hex(START + 4))
         entered = found["blocks"][0]["entered"]
-        assert sum(entered.values()) + found["retired"] // 122 == executed(path)[START + 4] - 1 == 699
+        assert sum(entered.values()) + found["retired"] // 122 == executed(path)[START + 4] - 1 == 1499
         assert (found["translation"] == "made") is bool(options) and found["retired"] % 122 == 0
-    assert 0 < entered["tier0"] < 500
+    assert 0 < entered["tier0"] < 700, "three for each, and it is worth it a little later"
 
 
 def test_a_loop_that_became_a_region(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -649,7 +649,7 @@ def test_a_page_that_code_does_not_ask_for_is_none_of_a_translation(monkeypatch:
     monkeypatch.setattr(llvm, "lower", with_another)
     rig = nest(True, Options(hot=0, region=40))
     engine, guest = rig.engine, rig.state.guest
-    request = engine.translator.request((rig.state.pc, True), engine)  # type: ignore[union-attr]
+    request = engine.translator.request((rig.state.pc, True), engine.promotion)  # type: ignore[union-attr]
     shop = Workshop(guest, Options())
     lifter = Lifter(guest, Options(), Bytes(request.source))
     made = make(request, lifter, shop.target, shop.compile, dict.fromkeys(TIMED, 0.0))
