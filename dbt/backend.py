@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.arena import Arena
 from dbt.code import Code
 from dbt.hosts import select, x86_64
+from dbt.memory import GUARD
 from dbt.native import FaultHandler, Runtime, handler_text, runtime_text
 from dbt.options import Options, callouts
 from dbt.state import (
@@ -184,6 +185,7 @@ def target_of(guest: Guest, options: Options, host: Host) -> Target:
         floats=guest.floats,
         budget_shift=BUDGET_SHIFT,
         space_bits=SPACE_BITS,
+        guard=GUARD,
         highest=8 * HIGHEST,
         translations=None if guest.privileged is None else MACHINE,
         directory=(PAGES, TABLES),

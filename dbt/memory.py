@@ -34,7 +34,7 @@ WATCHED = 16  # translated code was made from this page: a write must tell the w
 FILE = 32  # backed by a file, which may be cut short: an access may raise SIGBUS, so the kernel copies for us
 PROTECTION = READ | WRITE | EXEC
 
-GUARD = 1 << 16
+GUARD = 1 << 35  # bytes around it: what is reached from an address in it by a signed 32-bit index of 8-byte things
 MMAP_GAP = 256 << 20  # room for the stack between the top of the address space and the mmap base
 LOWEST = 1 << 16  # mmap never chooses an address below this (vm.mmap_min_addr)
 PRIVATE_COPY_LIMIT = 4 << 20  # a private mapping of a file is copied up to this size: see `_host_map_file`

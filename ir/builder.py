@@ -14,6 +14,7 @@ from ir.block import Block, Branch, Exit, GuestInsn, Indirect, Inst, Jump, Value
 from ir.ops import OPS, Op
 
 DYNAMIC = "dynamic"
+OFFSETS = 1 << 31  # an access's constant offset lies within so many bytes of its base
 HOST_MODES = 4  # rounding modes 0-3 of `ir.fp` are the host's too; ties-to-max-magnitude is not
 
 
@@ -228,6 +229,23 @@ def _rounded(op: Op, exact: Callable[[tuple[Any, ...]], bool]) -> Callable[..., 
     return method
 
 
+def _within_reach(op: Op) -> Callable[..., Any]:
+    """As `_emitter`, for accesses: an offset that is large becomes a part of the base."""
+    plain = _emitter(op)
+    where = len(op.args) + op.attrs.index("offset")
+
+    def method(self: Builder, base: Value, *operands: Any) -> Inst:
+        offset = operands[where - 1]
+        if isinstance(offset, int) and not -OFFSETS <= offset < OFFSETS:
+            base = self.emit("add", (base, offset & (1 << 64) - 1), ())
+            operands = (*operands[: where - 1], 0, *operands[where:])
+        inst: Inst = plain(self, base, *operands)
+        return inst
+
+    method.__name__, method.__doc__ = op.name, plain.__doc__
+    return method
+
+
 _EXACT: dict[str, Callable[[tuple[Any, ...]], bool]] = {
     "to_int": lambda o: o[2] == 1,  # the host truncates without looking at its mode
     "from_int": lambda o: o[1] == 64 and o[4] == 32,  # 32 bits fit a double
@@ -236,6 +254,8 @@ _EXACT: dict[str, Callable[[tuple[Any, ...]], bool]] = {
 for _op in OPS.values():
     if "rounding" in _op.attrs:
         _method = _rounded(_op, _EXACT.get(_op.name, lambda o: False))
+    elif "offset" in _op.attrs:
+        _method = _within_reach(_op)
     else:
         _method = _emitter(_op)
     setattr(Builder, _op.identifier, _method)

@@ -180,9 +180,14 @@ class Region:
         branches = [before[0] for before in ways.values() if len(before) == 1]
         return any((pc, head) in self.back or branches.count(pc) > 1 for pc in branches)
 
-    @property
-    def loops(self) -> list[set[int]]:
-        """The blocks of each loop: its head, and from where all jumps back to that come."""
+    @cached_property
+    def forward(self) -> list[int]:
+        """All blocks, each behind those that lead to it, as far as there are no cycles."""
+        return self._searched[1][::-1]
+
+    @cached_property
+    def loops(self) -> dict[int, set[int]]:
+        """By its head, the blocks of each loop: the head, and from where all jumps back to that come."""
         found: dict[int, set[int]] = {}
         for tail, head in self.back:
             loop = found.setdefault(head, {head})
@@ -192,7 +197,7 @@ class Region:
                 if pc not in loop:
                     loop.add(pc)
                     ahead += self._before.get(pc, ())
-        return list(found.values())
+        return found
 
     @cached_property
     def reach(self) -> dict[int, int]:

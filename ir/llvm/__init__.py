@@ -10,8 +10,8 @@ monitor.
 
 Guest memory is accessed by `callbr` inline assembly whose fault label is a side exit: before the access, or before an
 earlier one, if all that is between may be done again. A table of (access, landing) offsets goes with the code, so that
-a host fault leaves with exact state. The base register is checked, not the address: guard zones around guest memory
-cover the offset's reach.
+a host fault leaves with exact state. The base register is looked at where it is not known to be near the guest's memory
+(`ir.addresses`); guard zones around that memory cover the offset's reach.
 
 `lowering` is imported when it is first asked for: a program that never gets hot, or finds its translations on disk,
 needs the records and constants of `target` only.

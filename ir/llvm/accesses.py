@@ -15,7 +15,6 @@ from ir.region import Region
 
 WIDEST = 1024  # bytes of a span: a longer one lies in two pages too often
 SUMS = frozenset(("add", "sub", "and", "shl", "shr", "sar", "sext", "zext"))  # what indices are made with
-SUMS = frozenset(("add", "sub", "and", "shl", "shr", "sar", "sext", "zext"))  # what indices are made with
 
 
 @record
@@ -91,7 +90,7 @@ def stepping(region: Region, stack: int) -> set[Value]:
     """
     found: set[Value] = set()
     done: set[int] = set()
-    for loop in sorted(region.loops, key=len):
+    for loop in sorted(region.loops.values(), key=len):
         blocks = [block for block in region.blocks if block.pc in loop]
         slots = {slot_of(inst) for block in blocks for inst in block.insts if inst.op.name in ("getreg", "setreg")}
         before = {pc: set(slots) for pc in loop}

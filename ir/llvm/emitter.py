@@ -38,7 +38,6 @@ class Emitter(ABC):
         self.names: dict[Value, str] = {}
         self.floats: dict[tuple[int, int], str] = {}
         self.pending: dict[int, Value] = {}
-        self.checked: set[object] = set()
         self.floats_only: set[Value] = set()  # loads that nobody asks for the bits of
         self.boxed: dict[Value, str] = {}  # singles with ones above them
         self.remaps = ""  # where addresses mean something else behind the block: whether, as an operand

@@ -7,7 +7,9 @@ each block and checked where an edge closes a cycle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
+from types import MappingProxyType
 
 from ir.block import Block, Branch, Callout, Continue, Indirect, Jump, Value
 from ir.llvm.emitter import Emitter, Place
@@ -26,6 +28,8 @@ class Exits(Emitter):
     region: Region
     entries: dict[int, str]  # labels of blocks by guest address
     computed: set[int]  # slots of registers for which floats are computed
+    # Slots of registers that must lie in the guest's memory on the way from one block, or from outside, to another.
+    asked: Mapping[tuple[int | None, int], tuple[int, ...]] = MappingProxyType({})
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -123,8 +127,8 @@ class Exits(Emitter):
             case Callout(pc):
                 self.leave(pc, CALLOUT, self.spent(count))
             case Continue(pc) if pc in self.region.edges[block.pc]:
-                self.put(f"store i64 {self.spent(count)}, ptr %left")
-                self.put(f"br label {self.entries[pc]}")
+                self.look_ahead(block.pc, pc, self.spent(count))
+                self.enter_block(pc, self.spent(count))
             case Continue(pc):
                 self.through_slot(pc, False, self.spent(count))
             case Jump(pc):
@@ -162,6 +166,7 @@ class Exits(Emitter):
             return
         self.into_page(pc, budget)
         if (self.block.pc, pc) not in self.region.back:
+            self.look_ahead(self.block.pc, pc, budget)
             self.enter_block(pc, budget)
         elif pc in self.region.joined:
             self.put(f"store i64 {budget}, ptr %left")
@@ -173,6 +178,23 @@ class Exits(Emitter):
         """Go on with a block of the region, which is its first one if code does not enter at a boundary."""
         self.put(f"store i64 {budget}, ptr %left")
         self.put(f"br label {self.entries.get(pc, '%b')}")
+
+    def look_ahead(self, source: int | None, pc: int, budget: str) -> None:
+        """Go on outside the region with a block in which accesses are not looked at, if registers are not as they need.
+
+        The highest address is one less than a power of two: one comparison will do for several.
+        """
+        slots = self.asked.get((source, pc), ())
+        if not slots:
+            return
+        known = self.read_slot(slots[0])
+        for slot in slots[1:]:
+            known = self.let(f"or i64 {known}, {self.read_slot(slot)}")
+        strays, on = self.fresh("strays"), self.fresh("near")
+        self.put(f"br i1 {self.let(f'icmp ugt i64 {known}, %limit', 'c')}, label {strays}, label {on}{COLD}")
+        self.label(strays)
+        self.through_slot(pc, False, budget)
+        self.label(on)
 
     def go_back(self, pc: int, budget: str) -> None:
         """Close a cycle, if the budget allows it."""

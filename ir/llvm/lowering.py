@@ -8,6 +8,7 @@ Owns: the order of its parts. Must not know: any guest, who compiles it.
 
 from __future__ import annotations
 
+from ir.addresses import Addresses
 from ir.block import Block, Inst
 from ir.llvm import floats, integers
 from ir.llvm.accesses import Span, recent, spans
@@ -74,6 +75,10 @@ class Lowering(Variables, BlockLowering, Exits):
         self.near_accesses = [spans(block.insts) if machine else {} for block in region.blocks]
         if target.translations is not None:
             self.recent = recent(region, target.stack_slot, target.translations.recent_most)
+        elif target.checks:
+            highest = (1 << target.space_bits) - 1
+            addresses = Addresses(region, highest, target.guard, target.stack_slot, self.kinds)
+            self.looks, self.asked = addresses.looks, addresses.asked
 
     def run(self) -> Lowered:
         self.enter()
@@ -135,6 +140,7 @@ class Lowering(Variables, BlockLowering, Exits):
         """Begin with this block, if the budget allows it."""
         if self.region.boundary:
             self.when_late("%t", pc, entering=True)
+            self.look_ahead(None, pc, "%t")
         self.enter_block(pc, "%t")
 
     def one(self, block: Block, near: dict[Inst, Span]) -> None:

@@ -27,6 +27,7 @@ class Memory(Emitter):
     """`do_` methods of the ops of that kind."""
 
     recent: Mapping[tuple[Value, bool], int] = MappingProxyType({})  # by base, and whether it stores: a pair
+    looks: Mapping[Inst, Value] = MappingProxyType({})  # by access, what must lie in the guest's memory
 
     def begin(self, block: Block, left: str) -> None:
         super().begin(block, left)
@@ -34,20 +35,16 @@ class Memory(Emitter):
         self.looked_up: list[Span] = []
 
     def address(self, inst: Inst, offset: object, size: int, writing: bool) -> str:
-        """The host address of an access whose base register is checked, or looked up."""
+        """The host address of an access, which is looked at or looked up if it has to be."""
         base, at = inst.args[0], inst.at
         if self.target.translations is not None:
             span = self.spans.get(inst)
             if span is None:
                 return self.translated(self.target.translations, base, offset, at, size, writing)
             return self.near(self.target.translations, span, offset, at, size, writing)
-        limit = 1 << self.target.space_bits
-        known = base < limit if isinstance(base, int) else base in self.checked
-        if not known:
-            self.checked.add(base)
-            if self.target.checks:
-                outside = self.let(f"icmp ugt i64 {self.use(base)}, %limit", "c")
-                self.leave_when(outside, at, "memory")
+        if inst in self.looks:
+            outside = self.let(f"icmp ugt i64 {self.use(self.looks[inst])}, %limit", "c")
+            self.leave_when(outside, at, "memory")
         pointer = self.let(f"getelementptr i8, ptr %m, i64 {self.use(base)}", "a")
         assert isinstance(offset, int)
         if offset:

@@ -67,6 +67,7 @@ class StencilLowering(BlockLowering):
     def __init__(self, block: Block, name: str, target: Target) -> None:
         super().__init__(name, target)
         self.begin(block, "%t")
+        self.checked: set[object] = set()  # bases of accesses before
         self.holes: set[str] = set()
         self.marked: list[str] = []  # those that are a byte of an instruction
         self.immediates: set[str] = set()  # operands that are the immediate operand's value

@@ -102,6 +102,7 @@ class Target:
     floats: range  # slots of registers that may be variables as floats, at most 32, which lie one behind the other
     budget_shift: int
     space_bits: int
+    guard: int  # bytes below and above the guest's addresses where nothing is mapped
     highest: int  # offset of the word that holds the highest guest address
     translations: Translations | None = None
     pinned: tuple[int, ...] = ()

@@ -314,7 +314,9 @@ def test_a_check_that_passes_reaches_the_next_one() -> None:
 def test_loops_are_what_jumps_back_to_a_head_come_from() -> None:
     """One inside another, of which each is told; what is behind a loop is in none."""
     blocks = [block(0x100, 1, Jump(0x104)), branch(0x104, 1, 0x104), branch(0x108, 1, 0x100), block(0x10C, 1, None)]
-    assert sorted(Region(blocks).loops, key=len) == [{0x104}, {0x100, 0x104, 0x108}]
+    region = Region(blocks)
+    assert region.loops == {0x104: {0x104}, 0x100: {0x100, 0x104, 0x108}}
+    assert region.forward == [0x100, 0x104, 0x108, 0x10C]
 
 
 # --- what is not as it should be --------------------------------------------------------------------------------------
