@@ -52,7 +52,8 @@ def make(request: Request, lifter: Lifter, target: Target, compile: Compile, sec
     times = [clock()]
     blocks = request.lifted(lifter)
     times.append(clock())
-    optimised = [passes.optimise(block) for block in blocks]
+    pipeline = passes.pipeline_of(target.translations is not None)
+    optimised = [passes.optimise(block, pipeline) for block in blocks]
     times.append(clock())
     region = region_of(request, optimised, lifter.options)
     function = llvm.lower(region, entry(request.blocks[0]), target)
@@ -221,7 +222,7 @@ class Translator:
         """The IR of the block at `pc` after the passes."""
         from ir import passes
 
-        return passes.optimise(self.lifter.lift(pc, boundary))
+        return passes.optimise(self.lifter.lift(pc, boundary), passes.pipeline_of(self.guest.privileged is not None))
 
     # --- dumps --------------------------------------------------------------------------------------
 

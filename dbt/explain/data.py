@@ -64,7 +64,8 @@ class _Explanation:
         if not all(self._is_there(start, code) for start, code in request.source):
             self._lifter = translator.lifter_of(regions.Bytes(request.source))  # as it was before
         lifted = request.lifted(self._lifter)
-        self._stages = {block.pc: _stages(block) for block in lifted}
+        pipeline = passes.pipeline_of(translator.guest.privileged is not None)
+        self._stages = {block.pc: _stages(block, pipeline) for block in lifted}
         optimised = [self._stages[block.pc][-1][1] for block in lifted]
         self._region: Region = region_of(request, optimised, self._engine.options)
         self._left_out = [block.pc for block in optimised if block not in self._region.blocks]
@@ -397,10 +398,10 @@ class _Explanation:
         return {"gone": gone, "written": written, "writes": len(bytes_written), "writes_beside": len(beside)}
 
 
-def _stages(block: Block) -> list[tuple[str, Block]]:
+def _stages(block: Block, pipeline: tuple[tuple[str, passes.Pass], ...]) -> list[tuple[str, Block]]:
     """The block as it was lifted, and after each pass."""
     found = [("lifted", block)]
-    for name, run in passes.PIPELINE:
+    for name, run in pipeline:
         found.append((name, passes.optimise(found[-1][1], ((name, run),))))
     return found
 

@@ -11,7 +11,8 @@ from ir.block import Block, Branch, Exit, Indirect, Inst, Value
 from ir.records import replace
 
 # Called with each instruction, its arguments already replaced: gives the instruction or a new one to put in
-# its place, an earlier value to use instead of it, or None to drop one that defines nothing.
+# its place, behind the new ones that it uses; an earlier value to use instead of it, or None to drop one that defines
+# nothing.
 Step = Callable[[Inst], Value | None]
 
 
@@ -24,13 +25,20 @@ def rewrite(block: Block, step: Step, end: Callable[[Exit], Exit] = lambda e: e)
     def current(value: Value) -> Value:
         return new.get(value, value) if isinstance(value, Inst) else value
 
+    def place(inst: Inst) -> None:
+        if inst not in placed:
+            placed.add(inst)
+            for argument in inst.args:
+                if isinstance(argument, Inst):
+                    place(argument)
+            insts.append(inst)
+
     for inst in block.insts:
         args = tuple(current(a) for a in inst.args)
         changed = inst if args == inst.args else Inst(inst.op, args, inst.attrs, inst.at)
         kept = step(changed)
-        if isinstance(kept, Inst) and kept not in placed:
-            insts.append(kept)
-            placed.add(kept)
+        if isinstance(kept, Inst):
+            place(kept)
         if inst.op.result is not None:
             assert kept is not None
             new[inst] = kept

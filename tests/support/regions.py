@@ -16,6 +16,7 @@ from dbt.options import Options
 from dbt.reference import Stop
 from dbt.regions import Bytes, Request
 from dbt.translate import TIMED, make
+from guests.spec import Guest
 
 PAGE = 0x1000
 CODE, DATA = 0x10000, 0x20000
@@ -59,15 +60,15 @@ def made_of(words: list[int], options: Options | None = None, at: int = CODE, tr
     return rig
 
 
-def text_of(request: Request, options: Options) -> str:
+def text_of(request: Request, options: Options, guest: Guest = GUEST) -> str:
     """What LLVM is given for it."""
-    shop, texts = Workshop(GUEST, options), list[str]()
+    shop, texts = Workshop(guest, options), list[str]()
 
     def compile(text: str) -> Code:
         texts.append(text)
         return shop.compile(text)
 
-    lifter = Lifter(GUEST, options, Bytes(request.source))
+    lifter = Lifter(guest, options, Bytes(request.source))
     make(request, lifter, shop.target, compile, dict.fromkeys(TIMED, 0.0))
     return texts[0]
 
