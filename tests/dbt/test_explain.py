@@ -92,7 +92,7 @@ def test_a_loop_in_stencils(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert [row["n"] for row in rows.values()] == [1, 2, 3]
     (block,) = found["blocks"]
     assert sum(block["entered"].values()) == executed(path)[LOOP] - 1 == 1007 and block["entered"]["tier0"] > 800
-    assert [stage["name"] for stage in block["stages"]] == ["lifted", "getset", "fold", "cse", "dce"]
+    assert [stage["name"] for stage in block["stages"]] == ["lifted", "getset", "fold", "cse", "wide", "dce"]
     for n in (1, 2, 3):
         for lines in (block["stages"][0]["lines"], block["stages"][-1]["lines"], found["llvm"], found["improved"]):
             assert [line for line in lines if line["of"] == n], n
