@@ -94,10 +94,10 @@ class Addresses:
                 before[to].append(pc)
         wanted = self._wanted(stack, gates)
         known, after = self._solved(wanted, gates, before)
-        for pc, facts in known.items():
-            self._walk(self._straight[pc], facts, self.looks)
+        for pc, straight in self._straight.items():
+            self._walk(straight, known.get(pc, {}), self.looks)
         for pc, slots in wanted.items():
-            kept = sorted(slots & known[pc].keys())
+            kept = sorted(slots & known.get(pc, {}).keys())
             if pc in gates and kept:
                 self.asked[None, pc] = tuple(kept)
             for source in set(before[pc]):
@@ -198,17 +198,17 @@ class Addresses:
         """
         region = self._region
         always = {stack} & self._matters
+        roots = {pc: {access.root for access in block.accesses if isinstance(access.root, int)}
+                 for pc, block in self._straight.items()}  # fmt: skip
+        ran = {pc: region.ran(pc) for pc in roots} if region.loops else {}
         found: dict[int, set[int]] = {}
         for head, loop in region.loops.items():
-            least = region.ran(head)
-            slots = {access.root for pc in loop if 2 * region.ran(pc) >= least
-                     for access in self._straight[pc].accesses if isinstance(access.root, int)}  # fmt: skip
+            slots = set[int]().union(*(roots[pc] for pc in loop if 2 * ran[pc] >= ran[head]))
             found[head] = always | {slot for slot in slots if self._steps(slot, loop)}
         for gate in gates:
             if gate not in found:
                 around = [found[head] for head, loop in region.loops.items() if gate in loop]
-                here = {a.root for a in self._straight[gate].accesses if isinstance(a.root, int)}
-                found[gate] = always.union(here, *around)
+                found[gate] = always.union(roots[gate], *around)
         return {pc: slots.intersection(self._cheap) for pc, slots in found.items()}
 
     def _steps(self, slot: int, loop: Iterable[int]) -> bool:
@@ -237,7 +237,7 @@ class Addresses:
                     ways.append(looked_at if before[pc] else {})
                 if not ways:
                     continue
-                facts = self._met(ways, pc, known.get(pc), shrunk)
+                facts = ways[0] if len(ways) == 1 else self._met(ways, pc, known.get(pc), shrunk)
                 if facts != known.get(pc):
                     known[pc] = facts
                     after[pc] = self._walk(self._straight[pc], facts, {})

@@ -177,9 +177,10 @@ def _parts_of(block: Block) -> dict[Inst, Parts]:
     """Of what bytes of loads values are made, as far as any are known."""
     found: dict[Inst, Parts] = {}
     for inst in block.insts:
-        parts = _parts(inst, found)
-        if any(isinstance(part, Byte) for part in parts):
-            found[inst] = parts
+        if inst.op.name == "load" or any(isinstance(value, Inst) and value in found for value in inst.args):
+            parts = _parts(inst, found)
+            if parts is not UNKNOWN:
+                found[inst] = parts
     return found
 
 
