@@ -437,7 +437,7 @@ LOWERING = (
      "if pc in gates and kept:", "if pc in gates and not kept:",
      ADDRESSES + "test_no_access_of_a_random_region_is_far_away",
      "the first turn reaches the memory of the host, if code comes from outside"),
-    ("what few turns use is asked for", "ir/addresses.py", "if 2 * region.ran(pc) >= least", "if region.ran(pc) >= 0",
+    ("what few turns use is asked for", "ir/addresses.py", "if 2 * ran[pc] >= ran[head]", "if ran[pc] >= 0",
      ADDRESSES + "test_what_few_turns_use_is_not_asked_for_before_a_loop_but_for_the_stack",
      "a register that is no address, and is not used, keeps code out of its region"),
     ("what a turn puts into a register is asked for before", "ir/addresses.py",
